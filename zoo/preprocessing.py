@@ -1,0 +1,166 @@
+"""From a photo to the pixels a network was trained on: resize the shorter side, crop the centre. Normalisation is inside the network.
+
+The one definition that training, export, server and client share. `evaluate` does it with Pillow, `tf_evaluate` with TensorFlow's own
+resampling in the same two rounded passes, so that both give the same pixels (measured in tests/zoo/test_preprocessing.py).
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import asdict, dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from zoo.errors import DataError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+MAX_PIXELS = 64_000_000
+
+_PILLOW_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_TF_KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What one set of weights expects of its pictures.
+
+    input_size is (height, width) in pixels; crop is the fraction of the resized picture that the centre crop keeps; mean and
+    std are per RGB channel on a 0..1 scale, applied inside the network.
+    """
+
+    input_size: tuple[int, int] = (224, 224)
+    crop: float = 0.875
+    interpolation: str = "bicubic"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, facts: dict[str, Any]) -> Preprocessing:
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in facts.items()})
+
+    @property
+    def scale_size(self) -> tuple[int, int]:
+        """(height, width) that the resized picture covers before the crop."""
+        height, width = self.input_size
+        return math.floor(height / self.crop), math.floor(width / self.crop)
+
+
+def read_image(source: str | PathLike[str] | bytes) -> np.ndarray:
+    """A picture file's path, or its bytes -> RGB uint8 [H, W, 3]. Raises DataError naming the file when it is no picture."""
+    name = "picture" if isinstance(source, bytes) else f'"{source}"'
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else Path(source)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DataError(
+                    f"{name} has {image.width} x {image.height} pixels; at most {MAX_PIXELS} are read: make it smaller"
+                )
+            if image.mode.startswith("I;16"):
+                return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=-1)
+            return np.asarray(image.convert("RGB"))
+    except FileNotFoundError:
+        raise DataError(f"{name} does not exist") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{name} cannot be decoded as a picture: {error}") from error
+
+
+def evaluate(preprocessing: Preprocessing, image: np.ndarray) -> np.ndarray:
+    """RGB uint8 [H, W, 3] -> uint8 [h, w, 3] at the input size. Torchvision's and timm's evaluation transform, by Pillow."""
+    height, width = _covering_size(image.shape[0], image.shape[1], preprocessing.scale_size)
+    resized = Image.fromarray(image).resize((width, height), _PILLOW_FILTERS[preprocessing.interpolation])
+    top, left = (_offset(*pair) for pair in zip((height, width), preprocessing.input_size, strict=True))
+    return np.asarray(resized.crop((left, top, left + preprocessing.input_size[1], top + preprocessing.input_size[0])))
+
+
+def load_images(preprocessing: Preprocessing, sources: list[str | PathLike[str] | bytes]) -> np.ndarray:
+    """Paths or bytes of N pictures -> uint8 [N, h, w, 3], ready for a model."""
+    return np.stack([evaluate(preprocessing, read_image(source)) for source in sources])
+
+
+def tf_decode(encoded: tf.Tensor) -> tf.Tensor:
+    """Scalar string (JPEG, PNG, GIF's first frame, BMP) -> uint8 [H, W, 3], with the pixels that Pillow decodes."""
+    import tensorflow as tf
+
+    def jpeg() -> tf.Tensor:
+        return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+
+    def other() -> tf.Tensor:
+        return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+
+    image = tf.cond(tf.io.is_jpeg(encoded), jpeg, other)
+    image.set_shape((None, None, 3))
+    return image
+
+
+def tf_evaluate(preprocessing: Preprocessing, images: tf.Tensor) -> tf.Tensor:
+    """[N, H, W, 3] or [H, W, 3], 0..255 of any dtype -> float32 whole numbers 0..255 of the same rank, at the input size."""
+    import tensorflow as tf
+
+    if images.shape.rank == 3:
+        return tf_evaluate(preprocessing, images[None])[0]
+    shape = tf.shape(images)
+    height, width = _tf_covering_size(shape[1], shape[2], preprocessing.scale_size)
+    kernel = _TF_KERNELS[preprocessing.interpolation]
+    wide = _tf_resize(tf.cast(images, tf.float32), shape[1], width, kernel)
+    resized = _tf_resize(wide, height, width, kernel)
+    rows, columns = preprocessing.input_size
+    top, left = _tf_offset(height, rows), _tf_offset(width, columns)
+    cropped = resized[:, top : top + rows, left : left + columns]
+    return tf.ensure_shape(cropped, (None, rows, columns, 3))
+
+
+def _covering_size(height: int, width: int, target: tuple[int, int]) -> tuple[int, int]:
+    """The size with the picture's own aspect that just covers the target."""
+    rows, columns = target
+    if height * columns <= width * rows:
+        return rows, rows * width // height
+    return columns * height // width, columns
+
+
+def _offset(size: int, crop: int) -> int:
+    return round((size - crop) / 2)
+
+
+def _tf_covering_size(height: Any, width: Any, target: tuple[int, int]) -> tuple[Any, Any]:
+    import tensorflow as tf
+
+    rows, columns = target
+    by_height = height * columns <= width * rows
+    return (
+        tf.where(by_height, rows, columns * height // width),
+        tf.where(by_height, rows * width // height, columns),
+    )
+
+
+def _tf_offset(size: Any, crop: int) -> Any:
+    import tensorflow as tf
+
+    return tf.cast(tf.round(tf.cast(size - crop, tf.float32) / 2), tf.int32)
+
+
+def _tf_resize(images: Any, height: Any, width: Any, kernel: str) -> Any:
+    """One antialiased resize, rounded to whole pixel values as Pillow rounds after each of its passes."""
+    import tensorflow as tf
+
+    before = tf.cast(tf.shape(images)[1:3], tf.float32)
+    size = tf.stack([height, width])
+    resized = tf.raw_ops.ScaleAndTranslate(
+        images=images,
+        size=size,
+        scale=tf.cast(size, tf.float32) / before,
+        translation=tf.zeros(2),
+        kernel_type=kernel,
+        antialias=True,
+    )
+    return tf.clip_by_value(tf.floor(resized + 0.5), 0.0, 255.0)
