@@ -1,0 +1,55 @@
+"""Pretrained convolutional networks for Keras 3: load by name, fine-tune on your own pictures.
+
+Every name is imported when it is first used: `import zoo` loads neither TensorFlow nor Keras.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zoo.classifier import Facts, attach, facts, heads, save
+    from zoo.errors import DataError, DownloadError, UnknownModelError, WeightsError, ZooError
+    from zoo.loading import load
+    from zoo.preprocessing import Preprocessing
+    from zoo.registry import Card, describe, list_models
+    from zoo.training import Result, fine_tune
+
+_HOMES = {
+    "zoo.classifier": ("Facts", "attach", "facts", "heads", "save"),
+    "zoo.errors": ("DataError", "DownloadError", "UnknownModelError", "WeightsError", "ZooError"),
+    "zoo.loading": ("load",),
+    "zoo.preprocessing": ("Preprocessing",),
+    "zoo.registry": ("Card", "describe", "list_models"),
+    "zoo.training": ("Result", "fine_tune"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Card",
+    "DataError",
+    "DownloadError",
+    "Facts",
+    "Preprocessing",
+    "Result",
+    "UnknownModelError",
+    "WeightsError",
+    "ZooError",
+    "attach",
+    "describe",
+    "facts",
+    "fine_tune",
+    "heads",
+    "list_models",
+    "load",
+    "save",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

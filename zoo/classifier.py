@@ -1,0 +1,139 @@
+"""A Classifier is an ordinary functional keras.Model that knows its name, its labels and its preprocessing: `model.zoo`."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from dataclasses import asdict, dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import ZooError
+from zoo.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    import keras
+
+FACTS_MEMBER = "zoo.json"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """name: ARCHITECTURE.TAG; labels: one per class, in the order of the outputs; card: what the catalog and training know."""
+
+    name: str
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    card: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, facts: dict[str, Any]) -> Facts:
+        preprocessing = Preprocessing.from_dict(facts["preprocessing"])
+        return cls(facts["name"], tuple(facts["labels"]), preprocessing, facts.get("card", {}))
+
+
+def attach(model: keras.Model, facts: Facts) -> keras.Model:
+    """The same model, knowing its facts."""
+    model.zoo = facts
+    return model
+
+
+def facts(model: keras.Model) -> Facts:
+    """Raises ZooError for a model that this library neither built nor saved."""
+    known = getattr(model, "zoo", None)
+    if not isinstance(known, Facts):
+        raise ZooError(
+            f'model "{model.name}" does not know its labels and preprocessing; give them: zoo.attach(model, zoo.Facts(...))'
+        )
+    return known
+
+
+def heads(model: keras.Model) -> keras.Model:
+    """Images -> {"features": [N, D], "logits": [N, C], "probabilities": [N, C]}, sharing the model's layers and variables.
+
+    Features are what enters the classifier: the last Dense layer. Raises ZooError where a model has none.
+    """
+    import keras
+
+    classifier = classifier_layer(model)
+    logits = keras.layers.Activation("linear", dtype="float32", name="logits")(classifier.output)
+    probabilities = keras.layers.Activation("softmax", dtype="float32", name="softmax")(classifier.output)
+    outputs = {"features": features_of(classifier), "logits": logits, "probabilities": probabilities}
+    return keras.Model(model.inputs[0], outputs, name=model.name)
+
+
+def classifier_layer(model: keras.Model) -> Any:
+    import keras
+
+    for layer in reversed(model.layers):
+        if isinstance(layer, keras.layers.Dense):
+            return layer
+    raise ZooError(f'model "{model.name}" does not end in a Dense classifier; give a model that does')
+
+
+def features_of(classifier: Any) -> Any:
+    """The tensor before the classifier and its dropout."""
+    import keras
+
+    tensor = classifier.input
+    producer = tensor._keras_history.operation
+    return producer.input if isinstance(producer, keras.layers.Dropout) else tensor
+
+
+def save(model: keras.Model, path: str | PathLike[str]) -> Path:
+    """Write a .keras or .h5 file that plain Keras opens, with the facts inside; complete or not at all."""
+    path = Path(path)
+    if path.suffix not in (".keras", ".h5"):
+        raise ZooError(f'cannot save to "{path}": the name must end in .keras or .h5')
+    known = json.dumps(facts(model).to_dict())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        partial = Path(folder) / path.name
+        model.save(partial)
+        _write_facts(partial, known)
+        os.replace(partial, path)
+    return path
+
+
+def load_file(path: str | PathLike[str]) -> keras.Model:
+    """A .keras or .h5 file -> the model, with its facts where `save` put some. Raises ZooError naming a damaged file."""
+    import keras
+
+    path = Path(path)
+    if not path.is_file():
+        raise ZooError(f'"{path}" does not exist')
+    try:
+        model = keras.saving.load_model(path, compile=path.suffix != ".h5")
+        known = _read_facts(path)
+    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise ZooError(f'"{path}" is not a Keras model that can be loaded: {error}') from error
+    return attach(model, known) if known else model
+
+
+def _write_facts(path: Path, known: str) -> None:
+    if path.suffix == ".keras":
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(FACTS_MEMBER, known)
+    else:
+        import h5py
+
+        with h5py.File(path, "a") as file:
+            file.attrs["zoo"] = known
+
+
+def _read_facts(path: Path) -> Facts | None:
+    if path.suffix == ".keras":
+        with zipfile.ZipFile(path) as archive:
+            known = archive.read(FACTS_MEMBER) if FACTS_MEMBER in archive.namelist() else None
+    else:
+        import h5py
+
+        with h5py.File(path, "r") as file:
+            known = file.attrs.get("zoo")
+    return Facts.from_dict(json.loads(known)) if known else None

@@ -1,0 +1,184 @@
+"""`load`: a name or a file -> a Classifier."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import cache
+from importlib.resources import files
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+
+from zoo.build import build
+from zoo.classifier import Facts, attach, load_file
+from zoo.errors import UnknownModelError, WeightsError, ZooError
+from zoo.registry import Architecture, Weights, card, resolve, weights_of
+from zoo.weights.convert import assign, renamed, state_dict
+from zoo.weights.readers import read
+from zoo.weights.sources import fetch
+
+log = logging.getLogger("zoo")
+
+DEFAULT = "default"
+MODEL_FILES = (".keras", ".h5")
+MODEL_IN_FOLDER = "model.keras"
+WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin", ".npz", *MODEL_FILES)
+
+
+def load(
+    name: str | PathLike[str],
+    weights: str | PathLike[str] | None = DEFAULT,
+    *,
+    classes: int | Sequence[str] | None = None,
+    input_size: int | tuple[int, int] | None = None,
+    classifier_activation: str | None = "softmax",
+    dropout: float | None = None,
+    drop_path: float | None = None,
+) -> keras.Model:
+    """A pretrained Classifier by name, or a saved one by path.
+
+    name: FAMILY, ARCHITECTURE, ARCHITECTURE.TAG, a published alias; or a .keras or .h5 file, or a folder with a model.keras.
+    weights: the name's own by default; a tag; the path of a .safetensors, .pth, .pt, .bin, .npz, .keras, .h5 or .weights.h5
+    file, read with the name's conventions; None for fresh ones. classes: a number or the labels; another number than the
+    weights' keeps the backbone and makes a new head. input_size: pixels, one number or (height, width).
+
+    The model takes RGB pictures [N, height, width, 3] in 0..255 (float or uint8) and gives [N, classes]: probabilities, or
+    logits where classifier_activation is None.
+
+    Raises UnknownModelError, WeightsError (damaged, or missing, left-over, misshapen keys), DownloadError, ZooError.
+    """
+    if _is_file(name):
+        return _from_file(Path(name), weights, classes, input_size)
+    architecture, named = resolve(str(name))
+    tag, path = _choose(architecture, named, weights)
+    size = _size(input_size, tag)
+    wanted = tag.classes if classes is None else classes if isinstance(classes, int) else len(classes)
+    if wanted < 1:
+        raise ZooError(f"classes must be at least 1, not {wanted}")
+    options: dict[str, Any] = {
+        "input_size": size,
+        "classifier_activation": classifier_activation,
+        "dropout": dropout,
+        "drop_path": drop_path,
+    }
+    model = build(architecture, tag, classes=wanted, **options)
+    if path is not None:
+        _fill(model, architecture, tag, path, new_head=classes is not None)
+    labels = _labels(tag, wanted, classes)
+    known = Facts(
+        name=tag.name if path else architecture.name,
+        labels=labels,
+        preprocessing=replace(tag.preprocessing, input_size=size),
+        card=_card(architecture, tag if path else None),
+    )
+    return attach(model, known)
+
+
+def _is_file(name: str | PathLike[str]) -> bool:
+    path = Path(name)
+    return path.suffix in MODEL_FILES or path.is_dir() or path.is_file()
+
+
+def _from_file(path: Path, weights: Any, classes: Any, input_size: Any) -> keras.Model:
+    if weights != DEFAULT or classes is not None or input_size is not None:
+        raise ZooError(f'"{path}" is a whole model: weights, classes and input_size go with a name')
+    return load_file(path / MODEL_IN_FOLDER if path.is_dir() else path)
+
+
+def _choose(architecture: Architecture, named: Weights | None, weights: Any) -> tuple[Weights, Path | None]:
+    """The tag whose conventions count, and the file to read (None: fresh variables)."""
+    tag = named or Weights(architecture.name, "none")
+    if weights is None:
+        return tag, None
+    if weights == DEFAULT:
+        if named is None:
+            raise UnknownModelError(f"{architecture.name} has no public weights; load it with weights=None or a file's path")
+        return tag, fetch(named)
+    if isinstance(weights, str) and weights in architecture.weights:
+        tag = architecture.weights[weights]
+        return tag, fetch(tag)
+    path = Path(weights)
+    if not path.is_file():
+        if path.suffix in WEIGHT_FILES:
+            raise WeightsError(f'weights "{path}" does not exist')
+        weights_of(architecture, str(weights))
+    return tag, path
+
+
+def _size(input_size: int | tuple[int, int] | None, tag: Weights) -> tuple[int, int]:
+    if input_size is None:
+        return tag.preprocessing.input_size
+    return (input_size, input_size) if isinstance(input_size, int) else (int(input_size[0]), int(input_size[1]))
+
+
+def _fill(model: keras.Model, architecture: Architecture, tag: Weights, path: Path, *, new_head: bool) -> None:
+    """Set the model's variables from the file; the head stays new where the file's has another number of classes."""
+    tensors = renamed(model, _tensors(architecture, tag, path), tag.renames)
+    head = model.get_layer(architecture.classifier)
+    stored = tensors.get(f"{head.name}.weight")
+    if new_head and stored is not None and stored.shape[0] != head.units:
+        log.warning(
+            'the head "%s" of %s is new (%d classes, the weights have %d): train it before use',
+            head.name,
+            tag.name,
+            head.units,
+            stored.shape[0],
+        )
+        tensors |= {key: value for key, value in state_dict(model).items() if key.startswith(f"{head.name}.")}
+    assign(model, tensors)
+
+
+def _tensors(architecture: Architecture, tag: Weights, path: Path) -> Mapping[str, np.ndarray]:
+    if path.name.endswith(".weights.h5"):
+        return state_dict(_from_weights_h5(architecture, tag, path))
+    if path.suffix in MODEL_FILES:
+        return state_dict(load_file(path))
+    return read(path)
+
+
+def _from_weights_h5(architecture: Architecture, tag: Weights, path: Path) -> keras.Model:
+    """Keras names these files by position, so they are read into a network that has the file's own number of classes."""
+    classes = _classes_in(path) or tag.classes
+    model = build(architecture, tag, classes=classes, input_size=tag.preprocessing.input_size)
+    try:
+        model.load_weights(path)
+    except (ValueError, OSError, KeyError) as error:
+        raise WeightsError(f'"{path}" does not fit {architecture.name}: {error}') from error
+    return model
+
+
+def _classes_in(path: Path) -> int | None:
+    """The length of the last vector named as a bias of a Dense layer."""
+    try:
+        with h5py.File(path) as file:
+            found: list[int] = []
+            file.visititems(lambda name, item: found.append(item.shape[0]) if name.endswith(DENSE_BIAS) else None)
+    except OSError as error:
+        raise WeightsError(f'"{path}" is not an HDF5 file: {error}') from error
+    return found[-1] if found else None
+
+
+def _labels(tag: Weights, count: int, classes: int | Sequence[str] | None) -> tuple[str, ...]:
+    if classes is not None and not isinstance(classes, int):
+        return tuple(classes)
+    if count == tag.classes == len(imagenet_labels()):
+        return imagenet_labels()
+    return tuple(str(i) for i in range(count))
+
+
+@cache
+def imagenet_labels() -> tuple[str, ...]:
+    """The 1000 class names of ImageNet-1k, in the order of every public weight file."""
+    return tuple(files("zoo.catalog").joinpath("imagenet-1k.txt").read_text("utf-8").splitlines())
+
+
+def _card(architecture: Architecture, tag: Weights | None) -> dict[str, Any]:
+    facts = asdict(card(architecture, tag))
+    del facts["weights"]
+    return facts

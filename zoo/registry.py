@@ -1,0 +1,243 @@
+"""Which networks and weights there are: the catalog's TOML files as frozen data. Needs neither TensorFlow nor Keras."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import tomllib
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from zoo.errors import UnknownModelError
+from zoo.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One published set of weights: where it is, under which licence, and the conventions it was trained with.
+
+    input_size is in pixels, top1 and top5 in percent on ImageNet-1k's validation set at input_size (at test_input_size for
+    the *_test ones); padding and epsilon are those of zoo.blocks.Net.
+    """
+
+    architecture: str
+    tag: str
+    licence: str = "unknown"
+    hub: str | None = None
+    url: str | None = None
+    sha256: str | None = None
+    package: str | None = None
+    file: str | None = None
+    renames: tuple[tuple[str, str], ...] = ()
+    classes: int = 1000
+    input_size: int = 224
+    test_input_size: int | None = None
+    crop: float = 0.875
+    test_crop: float | None = None
+    interpolation: str = "bicubic"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    padding: str = "torch"
+    epsilon: float = 1e-5
+    top1: float | None = None
+    top5: float | None = None
+    top1_test: float | None = None
+    top5_test: float | None = None
+    source: str | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.architecture}.{self.tag}"
+
+    @property
+    def published_name(self) -> str | None:
+        """The name under which the hub knows these weights, for instance tf_efficientnet_b0.in1k."""
+        return self.hub.partition("/")[2] if self.hub else None
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        size = (self.input_size, self.input_size)
+        return Preprocessing(size, self.crop, self.interpolation, self.mean, self.std)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One network of a family: how to build it and what is known of it."""
+
+    name: str
+    family: str
+    title: str
+    paper: str
+    year: int
+    brought: str
+    builder: str
+    build: dict[str, Any]
+    classifier: str
+    params: int
+    macs: int
+    macs_size: int
+    default: str | None
+    depth: int | None = None
+    dropout: float = 0.0
+    drop_path: float = 0.0
+    aliases: dict[str, str] = field(default_factory=dict)
+    weights: dict[str, Weights] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a person wants to know before choosing a network. Sizes in pixels, macs multiply-adds of one image at macs_size."""
+
+    name: str
+    family: str
+    title: str
+    paper: str
+    year: int
+    brought: str
+    depth: int | None
+    parameters: int
+    macs: int
+    macs_size: int
+    input_size: tuple[int, int] | None
+    accuracy: dict[str, float]
+    licence: str | None
+    weights: tuple[Weights, ...]
+
+
+def list_models(
+    pattern: str = "*",
+    *,
+    pretrained: bool | None = None,
+    family: str | None = None,
+    year: int | None = None,
+    max_params: int | None = None,
+    max_macs: int | None = None,
+) -> list[str]:
+    """Names of the architectures that match the wildcard and the facts; with pretrained=True, ARCHITECTURE.TAG of their weights."""
+    found = [
+        architecture
+        for architecture in _architectures().values()
+        if (family is None or architecture.family == family)
+        and (year is None or architecture.year == year)
+        and (max_params is None or architecture.params <= max_params)
+        and (max_macs is None or architecture.macs <= max_macs)
+        and (pretrained is None or bool(architecture.weights) == pretrained)
+    ]
+    names = [w.name for a in found for w in a.weights.values()] if pretrained else [a.name for a in found]
+    return [name for name in names if fnmatch.fnmatch(name, pattern) or fnmatch.fnmatch(name.partition(".")[0], pattern)]
+
+
+def describe(name: str) -> Card:
+    """The card of an architecture, or of ARCHITECTURE.TAG. Raises UnknownModelError with the nearest names."""
+    architecture, weights = resolve(name)
+    return card(architecture, weights)
+
+
+def card(architecture: Architecture, weights: Weights | None) -> Card:
+    accuracy = {} if weights is None else {k: v for k in ACCURACY if (v := getattr(weights, k)) is not None}
+    return Card(
+        name=weights.name if weights else architecture.name,
+        family=architecture.family,
+        title=architecture.title,
+        paper=architecture.paper,
+        year=architecture.year,
+        brought=architecture.brought,
+        depth=architecture.depth,
+        parameters=architecture.params,
+        macs=architecture.macs,
+        macs_size=architecture.macs_size,
+        input_size=weights.preprocessing.input_size if weights else None,
+        accuracy=accuracy,
+        licence=weights.licence if weights else None,
+        weights=tuple(architecture.weights.values()),
+    )
+
+
+ACCURACY = ("top1", "top5", "top1_test", "top5_test")
+
+
+def resolve(name: str) -> tuple[Architecture, Weights | None]:
+    """FAMILY, ARCHITECTURE, ARCHITECTURE.TAG or a published alias -> the architecture and the weights it names or defaults to.
+
+    Raises UnknownModelError naming the nearest architectures, or the nearest tags of the architecture.
+    """
+    stem, _, tag = name.partition(".")
+    architecture, default = _by_name(stem)
+    if not tag:
+        return architecture, architecture.weights.get(default) if default else None
+    weights = weights_of(architecture, tag, published=name)
+    return architecture, weights
+
+
+def weights_of(architecture: Architecture, tag: str, published: str | None = None) -> Weights:
+    """The tagged weights of an architecture; a name as the hub publishes it finds them too."""
+    for weights in architecture.weights.values():
+        if weights.published_name == published:
+            return weights
+    if tag in architecture.weights:
+        return architecture.weights[tag]
+    near = _nearest(tag, list(architecture.weights))
+    known = ", ".join(architecture.weights) or "none"
+    raise UnknownModelError(f'{architecture.name} has no weights "{tag}"{near}; it has: {known}')
+
+
+def _by_name(stem: str) -> tuple[Architecture, str | None]:
+    architectures, families, aliases = _architectures(), _families(), _aliases()
+    if stem in architectures:
+        return architectures[stem], architectures[stem].default
+    if stem in families:
+        return _by_name(families[stem])
+    if stem in aliases:
+        architecture, tag = aliases[stem]
+        return architectures[architecture], tag
+    near = _nearest(stem, [*families, *architectures, *aliases])
+    raise UnknownModelError(f'unknown model "{stem}"{near or "; zoo.list_models() names all"}')
+
+
+def _nearest(word: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(word, names, n=3)
+    return "; did you mean " + " or ".join(f'"{name}"' for name in near) + "?" if near else ""
+
+
+@cache
+def _catalog() -> dict[str, dict[str, Any]]:
+    paths = sorted((p for p in files("zoo.catalog").iterdir() if p.name.endswith(".toml")), key=lambda p: p.name)
+    return {p.name.removesuffix(".toml"): tomllib.loads(p.read_text("utf-8")) for p in paths}
+
+
+@cache
+def _families() -> dict[str, str]:
+    """Family name -> its default architecture."""
+    return {name: facts["family"]["default"] for name, facts in _catalog().items()}
+
+
+@cache
+def _aliases() -> dict[str, tuple[str, str]]:
+    """Other names of an architecture -> the architecture and the tag they stand for."""
+    return {alias: (a.name, tag) for a in _architectures().values() for alias, tag in a.aliases.items()}
+
+
+@cache
+def _architectures() -> dict[str, Architecture]:
+    return {
+        name: _architecture(name, facts, family)
+        for family in _catalog().values()
+        for name, facts in family["architectures"].items()
+    }
+
+
+def _architecture(name: str, facts: dict[str, Any], catalog: dict[str, Any]) -> Architecture:
+    family = {k: v for k, v in catalog["family"].items() if k not in ("name", "default")}
+    tables = {k: tuple(map(tuple, pairs)) for k, pairs in catalog.get("renames", {}).items()}
+    own = {k: v for k, v in facts.items() if k != "weights"}
+    weights = {tag: _weights(name, tag, w, tables) for tag, w in facts.get("weights", {}).items()}
+    merged = {"default": None, **family, **own, "family": catalog["family"]["name"]}
+    return replace(Architecture(name=name, **merged), weights=weights)
+
+
+def _weights(architecture: str, tag: str, facts: dict[str, Any], tables: dict[str, Any]) -> Weights:
+    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
+    renames = tables[plain.pop("renames")] if "renames" in plain else ()
+    return Weights(architecture=architecture, tag=tag, renames=renames, **plain)

@@ -1,0 +1,128 @@
+"""The one converter between a reference's state dict and Keras variables, by layer name.
+
+A layer NAME takes NAME.weight, .bias, .running_mean, .running_var. Torch keeps convolutions as [out, in/groups, kh, kw], Keras as
+[kh, kw, in/groups, out] (depthwise [kh, kw, channels, 1]); linear layers are transposed. Every key must be used and every variable set.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.errors import WeightsError
+
+if TYPE_CHECKING:
+    import keras
+
+ROLES = {
+    "kernel": "weight",
+    "gamma": "weight",
+    "bias": "bias",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One variable of a model, the reference's key for it, and the permutation from the reference's axes to Keras's."""
+
+    key: str
+    variable: Any
+    axes: tuple[int, ...] | None
+
+    def to_keras(self, tensor: np.ndarray) -> np.ndarray:
+        if self.axes is None:
+            return tensor
+        if len(self.axes) == 2 and tensor.shape[2:] == (1, 1):
+            tensor = tensor[..., 0, 0]
+        return tensor.transpose(self.axes) if tensor.ndim == len(self.axes) else tensor
+
+    def to_reference(self, value: np.ndarray) -> np.ndarray:
+        return value if self.axes is None else value.transpose(np.argsort(self.axes))
+
+    @property
+    def reference_shape(self) -> tuple[int, ...]:
+        return self.to_reference(np.empty(self.variable.shape, np.bool_)).shape
+
+
+def assign(model: keras.Model, tensors: Mapping[str, np.ndarray]) -> None:
+    """Set every variable of the model from reference tensors, or none.
+
+    Raises WeightsError naming the first missing, left-over and misshapen key.
+    """
+    targets = {slot.key: slot for slot in slots(model)}
+    values = {key: slot.to_keras(tensors[key]) for key, slot in targets.items() if key in tensors}
+    missing = [key for key in targets if key not in tensors]
+    left_over = [key for key in tensors if key not in targets]
+    misshapen = [
+        f"{key} is {tensors[key].shape}, the network needs {targets[key].reference_shape}"
+        for key, value in values.items()
+        if value.shape != tuple(targets[key].variable.shape)
+    ]
+    problems = [_first("missing", missing), _first("left over", left_over), _first("misshapen", misshapen)]
+    if any(problems):
+        raise WeightsError(f"the weights do not fit {model.name}: " + "; ".join(filter(None, problems)))
+    for key, value in values.items():
+        targets[key].variable.assign(value)
+
+
+def state_dict(model: keras.Model) -> dict[str, np.ndarray]:
+    """The model's weights under the reference's keys and in its layouts: the inverse of `assign`."""
+    return {slot.key: slot.to_reference(np.asarray(slot.variable)) for slot in slots(model)}
+
+
+def slots(model: keras.Model) -> Iterator[Slot]:
+    """In the order of the layers."""
+    for layer in model.layers:
+        for variable in layer.variables:
+            if variable.name in ROLES:
+                axes = _axes(layer) if variable.name == "kernel" else None
+                yield Slot(f"{layer.name}.{ROLES[variable.name]}", variable, axes)
+
+
+def _axes(layer: Any) -> tuple[int, ...]:
+    from keras import layers
+
+    if isinstance(layer, layers.Dense):
+        return (1, 0)
+    return (2, 3, 0, 1) if isinstance(layer, layers.DepthwiseConv2D) else (2, 3, 1, 0)
+
+
+def renamed(
+    model: keras.Model, tensors: Mapping[str, np.ndarray], renames: Sequence[tuple[str, str]]
+) -> dict[str, np.ndarray]:
+    """Keys of another naming -> the reference's. The first pattern that fits a key counts.
+
+    {block} in a replacement stands for STAGE.INDEX of the block whose flat number is the pattern's first group.
+    """
+    if not renames:
+        return dict(tensors)
+    blocks = _block_names(model)
+    return {_rename(key, renames, blocks): tensor for key, tensor in tensors.items()}
+
+
+def _first(problem: str, keys: list[str]) -> str:
+    more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+    return f"{problem}: {keys[0]}{more}" if keys else ""
+
+
+def _block_names(model: keras.Model) -> list[str]:
+    found = (re.match(r"blocks\.(\d+\.\d+)\.", layer.name) for layer in model.layers)
+    return list(dict.fromkeys(m.group(1) for m in found if m))
+
+
+def _rename(key: str, renames: Sequence[tuple[str, str]], blocks: list[str]) -> str:
+    for pattern, replacement in renames:
+        match = re.search(pattern, key)
+        if match:
+            if "{block}" in replacement:
+                number = int(match.group(1))
+                replacement = replacement.replace("{block}", blocks[number] if number < len(blocks) else f"?{number}")
+            return re.sub(pattern, replacement, key)
+    return key
