@@ -1,0 +1,108 @@
+"""The same pixels by Pillow, by TensorFlow, and by the published transform written out with Pillow alone."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from zoo import preprocessing
+from zoo.errors import DataError
+from zoo.preprocessing import Preprocessing
+
+PHOTOS = dict(zip(("china", "flower"), load_sample_images().images, strict=True))
+SHAPES = ((427, 640), (640, 427), (224, 224), (91, 333), (1000, 37))
+
+
+def published_transform(image: np.ndarray, size: int, crop: float, resample: Image.Resampling) -> np.ndarray:
+    """Resize(floor(size / crop)) of the shorter side, CenterCrop(size): torchvision's two steps, square inputs."""
+    short = int(size / crop)
+    height, width = image.shape[:2]
+    scale = (short, int(short * width / height)) if height <= width else (int(short * height / width), short)
+    resized = Image.fromarray(image).resize(scale[::-1], resample)
+    left, top = round((resized.width - size) / 2), round((resized.height - size) / 2)
+    return np.asarray(resized.crop((left, top, left + size, top + size)))
+
+
+def photo(name: str, shape: tuple[int, int]) -> np.ndarray:
+    return np.asarray(Image.fromarray(PHOTOS[name]).resize(shape[::-1], Image.Resampling.NEAREST))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("interpolation", "resample"), [("bilinear", 2), ("bicubic", 3)])
+def test_equals_the_published_transform(shape, interpolation, resample):
+    p = Preprocessing((224, 224), 0.875, interpolation)
+    image = photo("china", shape)
+    np.testing.assert_array_equal(
+        preprocessing.evaluate(p, image), published_transform(image, 224, 0.875, Image.Resampling(resample))
+    )
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(224, 224), (192, 160), (300, 300)])
+def test_tensorflow_gives_pillows_pixels(shape, interpolation, size):
+    p = Preprocessing(size, 0.9, interpolation)
+    for name in PHOTOS:
+        image = photo(name, shape)
+        expected = preprocessing.evaluate(p, image).astype(np.float32)
+        got = preprocessing.tf_evaluate(p, tf.constant(image)).numpy()
+        assert got.shape == (*size, 3)
+        difference = np.abs(got - expected)
+        assert difference.max() <= 2, f"{difference.max()} / 255"
+        assert difference.mean() <= 0.3, f"{difference.mean()} / 255 on average"
+
+
+def test_a_batch_equals_its_pictures_in_a_graph():
+    p = Preprocessing((96, 96))
+    images = np.stack([photo("china", (200, 150)), photo("flower", (200, 150))])
+    graph = tf.function(lambda x: preprocessing.tf_evaluate(p, x), input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)])
+    one_by_one = np.stack([preprocessing.tf_evaluate(p, tf.constant(image)).numpy() for image in images])
+    np.testing.assert_array_equal(graph(images).numpy(), one_by_one)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_both_decoders_agree(kind, mode):
+    file = io.BytesIO()
+    Image.fromarray(PHOTOS["flower"]).convert(mode).save(file, kind)
+    expected = preprocessing.read_image(file.getvalue())
+    got = preprocessing.tf_decode(tf.constant(file.getvalue())).numpy()
+    assert np.abs(got.astype(int) - expected).max() <= 1
+
+
+def test_sixteen_bit_png_keeps_its_greys():
+    file = io.BytesIO()
+    grey = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+    Image.fromarray(grey).save(file, "PNG")
+    np.testing.assert_array_equal(preprocessing.read_image(file.getvalue())[..., 0], np.arange(256).reshape(16, 16))
+
+
+def test_a_file_that_is_no_picture_is_named(tmp_path):
+    path = tmp_path / "note.jpg"
+    path.write_text("not a picture")
+    with pytest.raises(DataError, match=r'note\.jpg" cannot be decoded as a picture'):
+        preprocessing.read_image(path)
+    with pytest.raises(DataError, match="does not exist"):
+        preprocessing.read_image(tmp_path / "absent.jpg")
+
+
+def test_a_truncated_picture_is_refused(tmp_path):
+    file = io.BytesIO()
+    Image.fromarray(PHOTOS["china"]).save(file, "JPEG")
+    with pytest.raises(DataError, match="cannot be decoded"):
+        preprocessing.read_image(file.getvalue()[:2000])
+
+
+def test_a_bomb_of_pixels_is_refused():
+    file = io.BytesIO()
+    Image.new("1", (9000, 9000)).save(file, "PNG")
+    with pytest.raises(DataError, match="9000 x 9000 pixels"):
+        preprocessing.read_image(file.getvalue())
+
+
+def test_facts_survive_json():
+    p = Preprocessing((100, 200), 0.95, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert Preprocessing.from_dict(p.to_dict()) == p
