@@ -1,0 +1,74 @@
+"""What an engine shows to the server: signatures, and a way to run one. Nothing here knows an engine."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from serving.errors import invalid
+from serving.tensors import DType
+
+PREDICT = "tensorflow/serving/predict"
+CLASSIFY = "tensorflow/serving/classify"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a signature: its tensor's name, its type and its shape (-1 = any size, None = any rank)."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...] | None
+
+    def __str__(self) -> str:
+        shape = "of any rank" if self.shape is None else str(list(self.shape)).replace("-1", "?")
+        return f"{self.dtype.name} {shape}"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A function of a model: inputs and outputs by alias; `defaults` fill inputs that a request leaves out."""
+
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+    method_name: str = PREDICT
+    defaults: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+class Runtime(Protocol):
+    """A loaded model version. `run` may be called from many threads at once."""
+
+    name: str
+    signatures: Mapping[str, Signature]
+
+    def run(
+        self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]
+    ) -> dict[str, np.ndarray]:
+        """The named outputs of a signature; ServingError when the inputs do not fit it."""
+
+
+def conform(alias: str, array: np.ndarray, spec: TensorSpec) -> np.ndarray:
+    """The array in the type that the signature declares: uint8 pictures pass as float, anything else must match."""
+    if array.dtype == spec.dtype.numpy:
+        return array
+    picture = spec.shape is not None and len(spec.shape) == 4
+    if picture and array.dtype == np.uint8 and spec.dtype.name == "float":
+        return array.astype(np.float32)
+    raise invalid(f'Input "{alias}" must be {spec}, got {_described(array)}')
+
+
+def check_shape(alias: str, array: np.ndarray, spec: TensorSpec) -> None:
+    """INVALID_ARGUMENT that names the input unless the array has the declared shape."""
+    if spec.shape is None:
+        return
+    sizes = zip(array.shape, spec.shape, strict=False)
+    if array.ndim != len(spec.shape) or any(want not in (-1, got) for got, want in sizes):
+        raise invalid(f'Input "{alias}" must be {spec}, got {_described(array)}')
+
+
+def _described(array: np.ndarray) -> str:
+    name = "string" if array.dtype == object else {"float32": "float", "float64": "double", "float16": "half"}.get(
+        array.dtype.name, array.dtype.name
+    )
+    return f"{name} {list(array.shape)}"
