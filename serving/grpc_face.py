@@ -22,7 +22,11 @@ from serving.service import ModelSpec, PredictionService, bind
 log = logging.getLogger("serving")
 
 MESSAGE_LIMIT = 1024
-OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
+OPTIONS = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.so_reuseport", 0),
+]
 
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -130,5 +134,3 @@ def _spec(request: Any) -> ModelSpec:
 def stop(server: grpc.Server, grace: float) -> None:
     """Refuses new requests and waits up to `grace` seconds for those under way."""
     server.stop(grace).wait()
-
-

@@ -110,7 +110,7 @@ class ServedModel:
         try:
             names = sorted(os.listdir(self.base_path))
         except OSError as error:
-            self._say(f'Could not find base path {self.base_path} for servable {self.name}: {error.strerror}')
+            self._say(f"Could not find base path {self.base_path} for servable {self.name}: {error.strerror}")
             return None
         found = {int(name): self.base_path / name for name in names if name.isascii() and name.isdecimal()}
         found = {version: path for version, path in found.items() if version <= INT64_MAX}
@@ -142,7 +142,10 @@ class ServedModel:
             self.loaded[version] = Loaded(version, runtime)
             self.statuses[version] = VersionStatus(version, State.AVAILABLE)
         log.info(
-            "Successfully loaded servable version {name: %s version: %d} with %s", self.name, version, runtime.name
+            "Successfully loaded servable version {name: %s version: %d} with %s",
+            self.name,
+            version,
+            runtime.name,
         )
 
     def _retire(self, version: int) -> None:

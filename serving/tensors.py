@@ -10,7 +10,9 @@ import numpy as np
 from serving.errors import invalid
 from serving.protos import TensorProto
 
-MAX_BYTES = 1 << 31  # of one tensor: a short *_val list may stand for any shape, so the shape alone must not cost memory
+MAX_BYTES = (
+    1 << 31
+)  # of one tensor: a short *_val list may stand for any shape, so the shape alone must not cost memory
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ DTYPES = (
 )
 _BY_NUMBER = {d.number: d for d in DTYPES}
 _BY_NUMPY = {d.numpy: d for d in DTYPES}
-_PARTS = {"scomplex_val": np.dtype("<f4"), "dcomplex_val": np.dtype("<f8")}
+_PARTS: dict[str, np.dtype[Any]] = {"scomplex_val": np.dtype("<f4"), "dcomplex_val": np.dtype("<f8")}
 _FIXED_WIDTH = {"float_val", "double_val", "scomplex_val", "dcomplex_val"}
 
 
@@ -86,7 +88,7 @@ def to_array(proto: Any, alias: str) -> np.ndarray:
 
 
 def _content(proto: Any, dtype: DType) -> np.ndarray:
-    if dtype.numpy == object:
+    if dtype.name == "string":
         raise ValueError("strings do not travel in tensor_content")
     flat = np.frombuffer(proto.tensor_content, dtype.numpy.newbyteorder("<"))
     if flat.size != math.prod(dim.size for dim in proto.tensor_shape.dim):
@@ -97,7 +99,7 @@ def _content(proto: Any, dtype: DType) -> np.ndarray:
 def _values(proto: Any, dtype: DType) -> np.ndarray:
     values = getattr(proto, dtype.field)
     if dtype.field in _PARTS:
-        return np.array(values, _PARTS[dtype.field]).view(dtype.numpy)
+        return np.array(values, dtype=_PARTS[dtype.field]).view(dtype.numpy)
     if dtype.field == "half_val":
         return np.array(values, np.int32).astype(np.uint16).view(dtype.numpy)
     if dtype.field == "int_val":

@@ -154,14 +154,13 @@ def _from_weights_h5(architecture: Architecture, tag: Weights, path: Path) -> ke
 
 
 def _classes_in(path: Path) -> int | None:
-    """The length of the last vector named as a bias of a Dense layer."""
+    """Keras keeps the bias of the only Dense layer there."""
     try:
         with h5py.File(path) as file:
-            found: list[int] = []
-            file.visititems(lambda name, item: found.append(item.shape[0]) if name.endswith(DENSE_BIAS) else None)
+            bias = file.get("layers/dense/vars/1")
+            return None if bias is None else bias.shape[0]
     except OSError as error:
         raise WeightsError(f'"{path}" is not an HDF5 file: {error}') from error
-    return found[-1] if found else None
 
 
 def _labels(tag: Weights, count: int, classes: int | Sequence[str] | None) -> tuple[str, ...]:

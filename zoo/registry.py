@@ -197,8 +197,11 @@ def _by_name(stem: str) -> tuple[Architecture, str | None]:
 
 
 def _nearest(word: str, names: list[str]) -> str:
+    """The closest names: one where it stands out, else a few."""
     near = difflib.get_close_matches(word, names, n=3)
-    return "; did you mean " + " or ".join(f'"{name}"' for name in near) + "?" if near else ""
+    likeness = [difflib.SequenceMatcher(None, name, word).ratio() for name in near]
+    close = [name for name, ratio in zip(near, likeness, strict=True) if ratio > likeness[0] - 0.03]
+    return "; did you mean " + " or ".join(f'"{name}"' for name in close) + "?" if close else ""
 
 
 @cache

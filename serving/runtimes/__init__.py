@@ -33,5 +33,6 @@ def _choose(version_dir: Path) -> str:
     if (version_dir / "saved_model.pb").is_file():
         return "tensorflow"
     raise ServingError(
-        Code.NOT_FOUND, f"Could not find SavedModel .pb or model.onnx at supplied export directory path: {version_dir}"
+        Code.NOT_FOUND,
+        f"Could not find SavedModel .pb or model.onnx at supplied export directory path: {version_dir}",
     )

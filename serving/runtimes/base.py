@@ -68,7 +68,11 @@ def check_shape(alias: str, array: np.ndarray, spec: TensorSpec) -> None:
 
 
 def _described(array: np.ndarray) -> str:
-    name = "string" if array.dtype == object else {"float32": "float", "float64": "double", "float16": "half"}.get(
-        array.dtype.name, array.dtype.name
+    name = (
+        "string"
+        if array.dtype == object
+        else {"float32": "float", "float64": "double", "float16": "half"}.get(
+            array.dtype.name, array.dtype.name
+        )
     )
     return f"{name} {list(array.shape)}"

@@ -50,13 +50,17 @@ class OnnxRuntime:
         self._calls: dict[str, Call] = (
             picture_calls(self._session, Card.read(card)) if card.is_file() else plain_calls(self._session)
         )
-        self.signatures: Mapping[str, Signature] = {name: call.signature for name, call in self._calls.items()}
+        self.signatures: Mapping[str, Signature] = {
+            name: call.signature for name, call in self._calls.items()
+        }
 
     def run(
         self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]
     ) -> dict[str, np.ndarray]:
         call = self._calls[signature]
-        fitted = {alias: conform(alias, array, call.signature.inputs[alias]) for alias, array in inputs.items()}
+        fitted = {
+            alias: conform(alias, array, call.signature.inputs[alias]) for alias, array in inputs.items()
+        }
         for alias, array in fitted.items():
             check_shape(alias, array, call.signature.inputs[alias])
         results = call.function(fitted, outputs)
@@ -84,7 +88,9 @@ def _session(file: Path) -> ort.InferenceSession:
         raise ServingError(Code.DATA_LOSS, f"{file} cannot be loaded by ONNX Runtime: {error}") from error
 
 
-def _run(session: ort.InferenceSession, outputs: Sequence[str], feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+def _run(
+    session: ort.InferenceSession, outputs: Sequence[str], feeds: Mapping[str, np.ndarray]
+) -> list[np.ndarray]:
     try:
         return session.run(list(outputs), dict(feeds))
     except ort.capi.onnxruntime_pybind11_state.InvalidArgument as error:
@@ -144,7 +150,9 @@ def picture_calls(session: ort.InferenceSession, card: Card) -> dict[str, Call]:
     """The signatures of an exported classifier: bytes, pixels or tf.Examples in; probabilities, classes, scores, features out."""
     widths = {node.name: _width(node) for node in session.get_outputs()}
     if "probabilities" not in widths:
-        raise ServingError(Code.FAILED_PRECONDITION, "model.onnx has a card.json but no output named probabilities")
+        raise ServingError(
+            Code.FAILED_PRECONDITION, "model.onnx has a card.json but no output named probabilities"
+        )
     if widths["probabilities"] not in (-1, len(card.labels)):
         raise ServingError(
             Code.FAILED_PRECONDITION,
@@ -198,7 +206,9 @@ class Pictures:
         """`images` float [N, H, W, 3], 0..255, any H and W -> probabilities, classes, scores."""
         return self._classified(self._resized(inputs["images"]))
 
-    def from_examples(self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> dict[str, np.ndarray]:
+    def from_examples(
+        self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]
+    ) -> dict[str, np.ndarray]:
         """`inputs` [N] serialised tf.Examples with image/encoded -> classes, scores."""
         encoded = [_encoded(i, example) for i, example in enumerate(inputs["inputs"].tolist())]
         return self._classified(self._decode("inputs", encoded))
@@ -256,5 +266,7 @@ def _encoded(i: int, serialised: bytes) -> bytes:
         raise invalid(f"inputs[{i}]: not a serialised tf.Example") from error
     values = features["image/encoded"].bytes_list.value if "image/encoded" in features else []
     if len(values) != 1:
-        raise invalid(f'inputs[{i}]: feature "image/encoded" must hold one encoded picture, it holds {len(values)}')
+        raise invalid(
+            f'inputs[{i}]: feature "image/encoded" must hold one encoded picture, it holds {len(values)}'
+        )
     return values[0]

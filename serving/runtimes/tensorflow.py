@@ -27,7 +27,9 @@ class TensorFlowRuntime:
             # Signatures live as long as the object they were restored with.
             self._model = tf.saved_model.load(os.fspath(version_dir), tags=["serve"])
         except Exception as error:
-            raise ServingError(Code.DATA_LOSS, f"{version_dir} cannot be loaded by TensorFlow: {error}") from error
+            raise ServingError(
+                Code.DATA_LOSS, f"{version_dir} cannot be loaded by TensorFlow: {error}"
+            ) from error
         self._functions = self._model.signatures
 
     def run(

@@ -123,6 +123,8 @@ def _rename(key: str, renames: Sequence[tuple[str, str]], blocks: list[str]) -> 
         if match:
             if "{block}" in replacement:
                 number = int(match.group(1))
-                replacement = replacement.replace("{block}", blocks[number] if number < len(blocks) else f"?{number}")
+                replacement = replacement.replace(
+                    "{block}", blocks[number] if number < len(blocks) else f"?{number}"
+                )
             return re.sub(pattern, replacement, key)
     return key
