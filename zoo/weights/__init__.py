@@ -1,0 +1,1 @@
+"""Where weights come from (`sources`), where they are kept (`cache`), and how a file is read (`readers`)."""
