@@ -265,8 +265,9 @@ class Machine:
         name = f"{module}.{name}"
         if name not in STORAGES and name not in _CALLS:
             raise WeightsError(
-                f"refused: the file asks for {name[:100]}, and only tensors are read. If you trust it, load it in "
-                f"PyTorch once and save its weights alone: torch.save(model.state_dict(), path), or as .safetensors"
+                f"refused: the file asks for {name[:100]}, and only tensors are read. If you trust it, load it "
+                f"in PyTorch once and save its weights alone, as .safetensors or by "
+                f"torch.save(model.state_dict(), path)"
             )
         self._stack.append(Global(name))
 
