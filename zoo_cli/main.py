@@ -1,0 +1,205 @@
+"""The command line: `zoo list`, `zoo describe`, `zoo fine-tune`, `zoo export`, `zoo serve`, `zoo predict`, `zoo demo`.
+
+Each command imports what it needs when it runs, so that listing answers at once. Exit codes: 2 for bad usage, 1 for a failure.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zoo.errors import ZooError
+
+
+class Commands(click.Group):
+    """Prints what a user can act on without a traceback, unless --debug asks for it."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except ZooError as error:
+            if context.params.get("debug"):
+                raise
+            click.echo(f"error: {error}", err=True)
+            context.exit(1)
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the data as JSON.")
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
+@click.version_option(package_name="cnn-zoo")
+def main(debug: bool) -> None:
+    """From a network's name to a served endpoint."""
+    if not debug:
+        _quiet_tensorflow()
+
+
+@main.command("list")
+@click.argument("pattern", default="*")
+@click.option("--pretrained", is_flag=True, help="Name every set of public weights.")
+@click.option("--family", help="Only this family.")
+@click.option("--year", type=int, help="Only architectures published in this year.")
+@click.option("--max-params", type=int, help="At most so many parameters.")
+@click.option("--max-macs", type=int, help="At most so many multiply-adds for one picture.")
+@as_json
+def list_(
+    pattern: str,
+    pretrained: bool,
+    family: str | None,
+    year: int | None,
+    max_params: int | None,
+    max_macs: int | None,
+    as_json: bool,
+) -> None:
+    """Name the networks that match PATTERN.
+
+    Example: zoo list "*net*" --max-params 10000000
+    """
+    from zoo.registry import list_models
+
+    names = list_models(
+        pattern,
+        pretrained=pretrained or None,
+        family=family,
+        year=year,
+        max_params=max_params,
+        max_macs=max_macs,
+    )
+    if not names:
+        raise ZooError(f'no network matches "{pattern}"; "zoo list" names all')
+    click.echo(json.dumps(names) if as_json else "\n".join(names))
+
+
+@main.command()
+@click.argument("name")
+@as_json
+def describe(name: str, as_json: bool) -> None:
+    """Show the card of a network: paper, size, cost, weights and their licences.
+
+    Example: zoo describe resnet50.a1_in1k
+    """
+    from zoo.registry import describe as card_of
+    from zoo_cli.cards import card_text
+
+    card = card_of(name)
+    click.echo(json.dumps(asdict(card), indent=2) if as_json else card_text(card))
+
+
+@main.command("fine-tune")
+@click.argument("name")
+@click.argument("data", type=click.Path(exists=True, path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the model, its report and checkpoints.")
+@click.option("--epochs", type=click.IntRange(1), help="At most so many epochs of each stage.")
+@click.option("--input-size", type=int, help="Pixels per side; the weights' own by default.")
+@click.option("--batch-size", type=click.IntRange(1))
+@click.option("--seed", type=int)
+@as_json
+def fine_tune(name: str, data: Path, out: Path, as_json: bool, **overrides: Any) -> None:
+    """Fine-tune network NAME on the folder DATA, which holds a folder of pictures per class.
+
+    Example: zoo fine-tune efficientnet pictures/ --out flowers/
+    """
+    import zoo
+
+    result = zoo.fine_tune(name, data, out=out, **{k: v for k, v in overrides.items() if v is not None})
+    report = result.report()
+    if as_json:
+        click.echo(json.dumps({"metrics": result.metrics, "model": str(out / "model.keras"), "report": str(report)}))
+    else:
+        click.echo(f"held-out accuracy {result.metrics['accuracy']:.4f}\nmodel   {out / 'model.keras'}\nreport  {report}")
+
+
+@main.command()
+@click.argument("model")
+@click.argument("base", type=click.Path(path_type=Path))
+@click.option("--formats", default="saved_model,onnx,h5", show_default=True, help="Comma-separated.")
+@as_json
+def export(model: str, base: Path, formats: str, as_json: bool) -> None:
+    """Export MODEL (a name, a file or a fine-tuned folder) to the model directory BASE, each format proven equal.
+
+    Example: zoo export flowers/ models/flowers --formats saved_model,onnx
+    """
+    import exporters
+    import zoo
+
+    done = exporters.export(zoo.load(model), base, formats=tuple(formats.split(",")))
+    if as_json:
+        click.echo(json.dumps(asdict(done), default=str))
+    else:
+        from zoo_cli.cards import parity_text
+
+        click.echo(f"{done.path}\n{parity_text(done.parity)}")
+
+
+@main.command()
+@click.argument("models", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--grpc-port", default=8500, show_default=True)
+@click.option("--rest-port", default=8501, show_default=True)
+@click.option("--runtime", type=click.Choice(["onnx", "tensorflow"]), help="The fitting one by default.")
+def serve(models: tuple[Path, ...], host: str, grpc_port: int, rest_port: int, runtime: str | None) -> None:
+    """Serve model directories until interrupted.
+
+    Example: zoo serve models/flowers
+    """
+    import logging
+
+    from serving.server import serve as run
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", stream=sys.stderr)
+    try:
+        run(models, host=host, grpc_port=grpc_port, rest_port=rest_port, runtime=runtime)
+    except OSError as error:
+        raise ZooError(f"cannot listen on {host}, ports {grpc_port} and {rest_port}: {error}") from error
+
+
+@main.command()
+@click.argument("address")
+@click.argument("model")
+@click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--top", default=5, show_default=True, help="How many classes to name.")
+@as_json
+def predict(address: str, model: str, images: tuple[Path, ...], top: int, as_json: bool) -> None:
+    """Ask the server at ADDRESS (gRPC, host:port) what MODEL sees in IMAGES.
+
+    Example: zoo predict 127.0.0.1:8500 flowers rose.jpg
+    """
+    from serving import Client
+
+    with Client(address) as client:
+        answers = client.classify(model, list(images), top=top)
+    if as_json:
+        click.echo(json.dumps({str(image): answer for image, answer in zip(images, answers, strict=True)}))
+        return
+    for image, answer in zip(images, answers, strict=True):
+        click.echo(f"{image}: " + ", ".join(f"{label} {score:.3f}" for label, score in answer))
+
+
+@main.command()
+@click.option("--out", default="demo-output", show_default=True, type=click.Path(path_type=Path))
+def demo(out: Path) -> None:
+    """Go the whole way on real pictures: name a photo, fine-tune, export, serve, call.
+
+    Example: zoo demo --out /tmp/demo
+    """
+    from zoo_cli.demo import run
+
+    run(out)
+
+
+def _quiet_tensorflow() -> None:
+    """TensorFlow's start-up notices hide what the command has to say."""
+    import os
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
