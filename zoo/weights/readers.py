@@ -20,7 +20,7 @@ INFLATION = 20  # a compressed .npz of real weights is hardly smaller than they 
 
 
 def read(path: Path | str) -> Mapping[str, npt.NDArray[Any]]:
-    """The arrays of a weight file, read-only, under the names that the file gives them.
+    """The arrays of a weight file under the names that the file gives them; they may share memory.
 
     By ending: .safetensors; .pth, .pt, .bin (PyTorch, both formats, without PyTorch); .npz; .h5, .hdf5
     (the layer layout of Keras 1 and 2, as "LAYER/variable"). float16 and bfloat16 become float32,

@@ -167,7 +167,7 @@ def _read_legacy(
 def _legacy_blocks(data: mmap.mmap, storages: dict[str, Storage]) -> Iterator[tuple[str, tuple[int, int]]]:
     """Key -> first byte and number of bytes, for the storages that follow the list of their keys."""
     keys = Machine().run(data)
-    if not isinstance(keys, list) or not all(type(key) is str for key in keys) or len(set(keys)) != len(keys):
+    if not isinstance(keys, list) or not all(type(key) is str and key in storages for key in keys):
         raise WeightsError("the list of storages is damaged")
     position = data.tell()
     for key in keys:
