@@ -1,4 +1,6 @@
-"""What a caller of a served model can act on: a canonical code, as gRPC and TensorFlow Serving number them, and a message."""
+"""What a caller of a served model can act on: a canonical code, as gRPC and TensorFlow Serving number them,
+and a message.
+"""
 
 from enum import IntEnum
 
@@ -40,7 +42,7 @@ class ServingError(ZooError):
 
 
 class UnknownSignatureError(ServingError):
-    """The model has no signature of this name: gRPC and REST word it differently, so the name travels along."""
+    """The model has no signature of this name, which travels along: gRPC and REST word it differently."""
 
     def __init__(self, signature: str) -> None:
         super().__init__(Code.FAILED_PRECONDITION, f'Serving signature key "{signature}" not found.')

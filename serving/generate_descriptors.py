@@ -1,4 +1,6 @@
-"""Writes descriptors.binpb from the installed tensorflow-serving-api: `python -m serving.generate_descriptors [FILE]`."""
+"""Writes descriptors.binpb from the installed tensorflow-serving-api: `python -m serving.generate_descriptors
+[FILE]`.
+"""
 
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ FILE = Path(__file__).with_name("descriptors.binpb")
 
 
 def generate() -> bytes:
-    """The FileDescriptorSet of both services and all that they use, dependencies first; imports TensorFlow."""
+    """The FileDescriptorSet of both services and all they use, dependencies first; imports TensorFlow."""
     from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2
 
     found: dict[str, descriptor_pb2.FileDescriptorProto] = {}

@@ -1,4 +1,6 @@
-"""The service over gRPC: TensorFlow Serving's PredictionService and ModelService, handlers built from the descriptors."""
+"""The service over gRPC: TensorFlow Serving's PredictionService and ModelService, handlers built from the
+descriptors.
+"""
 
 import logging
 import os
@@ -83,7 +85,9 @@ def _guarded(function: Callable[[Any], Any]) -> Callable[[Any, grpc.ServicerCont
 
 
 def cut(message: str) -> str:
-    """An error message as TensorFlow Serving sends it over gRPC: 1024 characters at most, and a mark where it was cut."""
+    """An error message as TensorFlow Serving sends it over gRPC: 1024 characters at most, and a mark where it
+    was cut.
+    """
     return message if len(message) <= MESSAGE_LIMIT else message[:MESSAGE_LIMIT] + "...TRUNCATED"
 
 

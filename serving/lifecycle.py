@@ -1,7 +1,8 @@
 """Model versions under BASE/NAME/N: found by polling, loaded, swapped and unloaded while requests go on.
 
-The newest version is served (TensorFlow Serving's default policy). A new version is loaded beside the old one and takes over once it is
-ready; the old one is freed when its last request is done. A version that cannot be loaded leaves the old one serving.
+The newest version is served (TensorFlow Serving's default policy). A new version is loaded beside the old one
+and takes over once it is ready; the old one is freed when its last request is done. A version that cannot be
+loaded leaves the old one serving.
 """
 
 import logging
@@ -55,7 +56,9 @@ class Loaded:
 
 @dataclass
 class ServedModel:
-    """All that is known of one model: its folder, the loaded versions, and the state of every version ever seen."""
+    """All that is known of one model: its folder, the loaded versions, and the state of every version ever
+    seen.
+    """
 
     name: str
     base_path: Path
@@ -90,7 +93,9 @@ class ServedModel:
 
     @contextmanager
     def pin(self, version: int | None) -> Iterator[Loaded]:
-        """The version asked for, or the newest, kept in memory for as long as the context lasts; NOT_FOUND otherwise."""
+        """The version asked for, or the newest, kept in memory for as long as the context lasts; NOT_FOUND
+        otherwise.
+        """
         with self.lock:
             number = max(self.loaded, default=None) if version is None else version
             held = self.loaded.get(number) if number is not None else None
@@ -178,7 +183,9 @@ class Models:
         self._threads: list[threading.Thread] = []
 
     def start(self, poll_seconds: float = 1.0) -> None:
-        """Loads every model once, side by side, then goes on watching the folders. Returns when all first loads have ended."""
+        """Loads every model once, side by side, then goes on watching the folders. Returns when all first
+        loads have ended.
+        """
         first = threading.Barrier(len(self._models) + 1)
         for model in self._models.values():
             thread = threading.Thread(target=self._watch, args=(model, poll_seconds, first), daemon=True)
@@ -216,7 +223,9 @@ class Models:
 
 
 def not_found(name: str, version: int | None) -> ServingError:
-    """TensorFlow Serving's answer for a model or version that is not loaded; its clients look for the word Servable."""
+    """TensorFlow Serving's answer for a model or version that is not loaded; its clients look for the word
+    Servable.
+    """
     request = f"Latest({name})" if version is None else f"Specific({name}, {version})"
     return ServingError(Code.NOT_FOUND, f"Servable not found for request: {request}")
 

@@ -1,7 +1,8 @@
 """TensorFlow Serving's messages and services without TensorFlow.
 
-The classes are made from descriptors.binpb, a FileDescriptorSet kept as data (written by serving.generate_descriptors), in a
-descriptor pool of their own: importing tensorflow or tensorflow_serving in the same process neither clashes nor is needed.
+The classes are made from descriptors.binpb, a FileDescriptorSet kept as data (written by
+serving.generate_descriptors), in a descriptor pool of their own: importing tensorflow or tensorflow_serving
+in the same process neither clashes nor is needed.
 """
 
 from dataclasses import dataclass
@@ -29,7 +30,9 @@ POOL = _load()
 
 @cache
 def message(name: str) -> Any:
-    """The class of a message by its full name, such as "tensorflow.serving.PredictRequest"; KeyError when unknown."""
+    """The class of a message by its full name, such as "tensorflow.serving.PredictRequest"; KeyError when
+    unknown.
+    """
     return message_factory.GetMessageClass(POOL.FindMessageTypeByName(name))
 
 

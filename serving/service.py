@@ -1,4 +1,6 @@
-"""The prediction service: what gRPC and REST both ask for, checked in TensorFlow Serving's order and worded as it does."""
+"""The prediction service: what gRPC and REST both ask for, checked in TensorFlow Serving's order and worded
+as it does.
+"""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,8 +51,8 @@ class PredictionService:
     def predict(self, spec: ModelSpec, feed: Feed, output_filter: Sequence[str] = ()) -> Prediction:
         """Runs a signature on the arrays that `feed` reads from the request once the signature is known.
 
-        Raises ServingError: NOT_FOUND for the model or version, FAILED_PRECONDITION for the signature, INVALID_ARGUMENT for
-        inputs and output names.
+        Raises ServingError: NOT_FOUND for the model or version, FAILED_PRECONDITION for the signature,
+        INVALID_ARGUMENT for inputs and output names.
         """
         with self._pin(spec) as held:
             name = spec.signature or DEFAULT_SIGNATURE
@@ -72,7 +74,9 @@ class PredictionService:
             return held.version, held.runtime.signatures
 
     def status(self, name: str, version: int | None = None) -> list[VersionStatus]:
-        """The state of one version, or of every version ever seen, newest first; NOT_FOUND when there is none."""
+        """The state of one version, or of every version ever seen, newest first; NOT_FOUND when there is
+        none.
+        """
         model = self.models.all().get(name)
         history = model.history() if model else []
         found = [status for status in history if version in (None, status.version)]
@@ -95,7 +99,9 @@ class PredictionService:
 def bind(
     signature: Signature, inputs: Mapping[str, T], parse: Callable[[T, str], np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """The arrays of a signature's inputs, checked by name, parsed one by one, and completed with its defaults."""
+    """The arrays of a signature's inputs, checked by name, parsed one by one, and completed with its
+    defaults.
+    """
     given, declared = set(inputs), set(signature.inputs)
     if len(given) > len(declared) or (len(given) < len(declared) and not signature.defaults):
         raise invalid(
@@ -111,13 +117,14 @@ def bind(
             bound[alias] = signature.defaults[alias]
         else:
             raise invalid(
-                f"Signature input alias: {alias}(feed name: {spec.name}) not found in request and no default value "
-                f"provided. Inputs expected to be in the request {_set(declared)}, or default input alias set: "
-                f"{_set(signature.defaults)}"
+                f"Signature input alias: {alias}(feed name: {spec.name}) not found in request and no default "
+                f"value provided. Inputs expected to be in the request {_set(declared)}, or default input alias "
+                f"set: {_set(signature.defaults)}"
             )
     if given - declared:
         raise invalid(
-            f"Inputs contains invalid name. Used request inputs: {_set(given & declared)}, request input: {_set(given)}"
+            f"Inputs contains invalid name. Used request inputs: {_set(given & declared)}, "
+            f"request input: {_set(given)}"
         )
     return bound
 

@@ -17,7 +17,9 @@ MAX_BYTES = (
 
 @dataclass(frozen=True)
 class DType:
-    """A tensor type: TensorFlow's number and name, NumPy's type, and the TensorProto field that carries its values."""
+    """A tensor type: TensorFlow's number and name, NumPy's type, and the TensorProto field that carries its
+    values.
+    """
 
     number: int
     name: str
@@ -54,7 +56,9 @@ _FIXED_WIDTH = {"float_val", "double_val", "scomplex_val", "dcomplex_val"}
 
 
 def by_number(number: int) -> DType:
-    """The type of TensorFlow's DataType number; one that no array matches when requests cannot carry it (resources, init ops)."""
+    """The type of TensorFlow's DataType number; one that no array matches when requests cannot carry it
+    (resources, init ops).
+    """
     return _BY_NUMBER.get(number) or DType(number, f"type {number}", np.dtype(np.void), "")
 
 
@@ -69,10 +73,12 @@ def of_array(array: np.ndarray) -> DType:
 
 
 def to_array(proto: Any, alias: str) -> np.ndarray:
-    """The array of a TensorProto: tensor_content or typed values, the last of which repeats to fill the shape.
+    """The array of a TensorProto: tensor_content or typed values, the last of which repeats to fill the
+    shape.
 
-    Strings become an object array of bytes. Raises INVALID_ARGUMENT "tensor parsing error: ALIAS" for an unknown type, an
-    unknown or negative shape, a tensor above MAX_BYTES, too many values, or content whose length is not the shape's.
+    Strings become an object array of bytes. Raises INVALID_ARGUMENT "tensor parsing error: ALIAS" for an
+    unknown type, an unknown or negative shape, a tensor above MAX_BYTES, too many values, or content whose
+    length is not the shape's.
     """
     dtype = _BY_NUMBER.get(proto.dtype)
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
@@ -125,7 +131,8 @@ def _fill(flat: np.ndarray, size: int) -> np.ndarray:
 def to_proto(array: Any, dtype: DType | None = None) -> Any:
     """The TensorProto of an array, its values in the typed field; text is encoded as UTF-8.
 
-    `dtype` is the type of the array unless given. Raises INVALID_ARGUMENT for an array that no tensor type fits.
+    `dtype` is the type of the array unless given. Raises INVALID_ARGUMENT for an array that no tensor type
+    fits.
     """
     array = np.asarray(array)
     dtype = dtype or of_array(array)
@@ -150,7 +157,9 @@ def _typed(flat: np.ndarray, dtype: DType) -> Any:
 
 
 def _from_wire(field: str, data: bytes) -> Any:
-    """A TensorProto whose packed field holds `data`: parsing the wire form is twenty times faster than appending numbers."""
+    """A TensorProto whose packed field holds `data`: parsing the wire form is twenty times faster than
+    appending numbers.
+    """
     number = TensorProto.DESCRIPTOR.fields_by_name[field].number
     size, header = len(data), bytearray([number << 3 | 2])
     while size > 127:

@@ -11,7 +11,8 @@ NAMES = ("onnx", "tensorflow")
 
 
 def load(version_dir: Path, runtime: str | None = None) -> Runtime:
-    """Loads BASE/NAME/VERSION/ with ONNX Runtime where model.onnx is there, else with TensorFlow; or with the runtime named.
+    """Loads BASE/NAME/VERSION/ with ONNX Runtime where model.onnx is there, else with TensorFlow; or with the
+    runtime named.
 
     Raises ServingError (FAILED_PRECONDITION, NOT_FOUND or DATA_LOSS) that says what the directory lacks.
     """

@@ -15,7 +15,9 @@ CLASSIFY = "tensorflow/serving/classify"
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output of a signature: its tensor's name, its type and its shape (-1 = any size, None = any rank)."""
+    """One input or output of a signature: its tensor's name, its type and its shape (-1 = any size, None =
+    any rank).
+    """
 
     name: str
     dtype: DType
@@ -28,7 +30,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Signature:
-    """A function of a model: inputs and outputs by alias; `defaults` fill inputs that a request leaves out."""
+    """A function of a model: inputs and outputs by alias; `defaults` fill inputs a request leaves out."""
 
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
@@ -49,7 +51,9 @@ class Runtime(Protocol):
 
 
 def conform(alias: str, array: np.ndarray, spec: TensorSpec) -> np.ndarray:
-    """The array in the type that the signature declares: uint8 pictures pass as float, anything else must match."""
+    """The array in the type that the signature declares: uint8 pictures pass as float, anything else must
+    match.
+    """
     if array.dtype == spec.dtype.numpy:
         return array
     picture = spec.shape is not None and len(spec.shape) == 4

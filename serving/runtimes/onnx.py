@@ -1,4 +1,4 @@
-"""model.onnx by ONNX Runtime; with a card.json beside it, the zoo's four signatures, pictures decoded here."""
+"""model.onnx by ONNX Runtime; with card.json beside it, the zoo's signatures, pictures decoded here."""
 
 import json
 import os
@@ -24,7 +24,7 @@ _ORT_NAMES = {"float16": "half"}
 
 @dataclass(frozen=True)
 class Card:
-    """What card.json says that serving needs: a label per class, and how pictures become the network's input."""
+    """What serving needs of card.json: a label per class, and how pictures become the network's input."""
 
     labels: np.ndarray
     preprocessing: Preprocessing
@@ -40,7 +40,9 @@ class Card:
 
 
 class OnnxRuntime:
-    """An ONNX file as a Runtime: `serving_default` from the file's own inputs and outputs, or a zoo model's signatures."""
+    """An ONNX file as a Runtime: `serving_default` from the file's own inputs and outputs, or a zoo model's
+    signatures.
+    """
 
     name = "onnx"
 
@@ -100,7 +102,7 @@ def _run(
         raise invalid(f"The model failed on {described}: {error}") from error
 
 
-# --- any ONNX file --------------------------------------------------------------------------------------------------------
+# --- any ONNX file ------------------------------------------------------------------------------------------
 
 
 def plain_calls(session: ort.InferenceSession) -> dict[str, Call]:
@@ -143,11 +145,13 @@ def _as_text(alias: str, array: np.ndarray) -> np.ndarray:
     return np.array(text, object).reshape(array.shape)
 
 
-# --- a model of the zoo ---------------------------------------------------------------------------------------------------
+# --- a model of the zoo -------------------------------------------------------------------------------------
 
 
 def picture_calls(session: ort.InferenceSession, card: Card) -> dict[str, Call]:
-    """The signatures of an exported classifier: bytes, pixels or tf.Examples in; probabilities, classes, scores, features out."""
+    """The signatures of an exported classifier: bytes, pixels or tf.Examples in; probabilities, classes,
+    scores, features out.
+    """
     widths = {node.name: _width(node) for node in session.get_outputs()}
     if "probabilities" not in widths:
         raise ServingError(
@@ -237,7 +241,9 @@ class Pictures:
             raise invalid(f"{where}: {error}") from error
 
     def _resized(self, images: np.ndarray) -> np.ndarray:
-        """Pictures of another size are resized as uint8, as decoded ones are; at the input size they pass untouched."""
+        """Pictures of another size are resized as uint8, as decoded ones are; at the input size they pass
+        untouched.
+        """
         if images.shape[1:3] == self.card.preprocessing.input_size:
             return images
         pixels = np.rint(np.clip(np.nan_to_num(images), 0, 255)).astype(np.uint8)

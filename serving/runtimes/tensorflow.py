@@ -13,7 +13,9 @@ from serving.tensors import by_number, to_array
 
 
 class TensorFlowRuntime:
-    """The signatures of saved_model.pb, with the tensor names, defaults and method names that the file states."""
+    """The signatures of saved_model.pb, with the tensor names, defaults and method names that the file
+    states.
+    """
 
     name = "tensorflow"
 
@@ -57,7 +59,9 @@ class TensorFlowRuntime:
 
 
 def _read_signatures(version_dir: Path) -> dict[str, Signature]:
-    """Read from the file, because a loaded SavedModel no longer knows tensor names, defaults and method names."""
+    """Read from the file, because a loaded SavedModel no longer knows tensor names, defaults and method
+    names.
+    """
     from tensorflow.core.protobuf import saved_model_pb2
 
     try:

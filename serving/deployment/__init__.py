@@ -1,0 +1,1 @@
+"""Where a model folder can be served: so far a process on this machine."""
