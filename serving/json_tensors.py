@@ -94,8 +94,8 @@ def to_arrays(body: Mapping[str, Any], signature: Signature) -> dict[str, np.nda
         raise invalid(f"Failed to get input map for signature: {name}")
     if "instances" in body and "inputs" in body:
         raise invalid(
-            f"JSON Value: {shown(body)} Not formatted correctly expecting only one of 'inputs' or 'instances' "
-            "keys to exist"
+            f"JSON Value: {shown(body)} Not formatted correctly expecting only one of 'inputs' or "
+            "'instances' keys to exist"
         )
     if "instances" in body:
         return _rows(body["instances"], signature)
@@ -149,8 +149,8 @@ def _object_rows(instances: list[Any], signature: Signature) -> dict[str, np.nda
             )
         if len(item) != len(aliases):
             raise invalid(
-                f"Failed to process element: {i} of 'instances' list. JSON object: {shown(item)} keys must be "
-                f"equal to: {','.join(aliases)}"
+                f"Failed to process element: {i} of 'instances' list. JSON object: {shown(item)} keys must "
+                f"be equal to: {','.join(aliases)}"
             )
     return {
         alias: _stacked([item[alias] for item in instances], spec, alias)

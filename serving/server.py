@@ -4,6 +4,7 @@ SIGINT.
 
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -101,7 +102,9 @@ def _stop_at_end_of_input(stopping: threading.Event) -> None:
     """The parent holds the other end of standard input, which ends when the parent does, however that is."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        # Not by sys.stdin: a thread waiting in a buffered read would abort the interpreter's exit.
+        while os.read(0, 4096):
+            pass
         stopping.set()
 
     threading.Thread(target=watch, daemon=True).start()
@@ -132,6 +135,7 @@ def main(exit_with_parent: bool, **options: Any) -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", stream=sys.stderr
     )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     stopping = threading.Event()
     if exit_with_parent:
         _stop_at_end_of_input(stopping)

@@ -118,8 +118,8 @@ def bind(
         else:
             raise invalid(
                 f"Signature input alias: {alias}(feed name: {spec.name}) not found in request and no default "
-                f"value provided. Inputs expected to be in the request {_set(declared)}, or default input alias "
-                f"set: {_set(signature.defaults)}"
+                f"value provided. Inputs expected to be in the request {_set(declared)}, or default input "
+                f"alias set: {_set(signature.defaults)}"
             )
     if given - declared:
         raise invalid(
