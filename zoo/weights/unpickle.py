@@ -74,7 +74,7 @@ def load(path: Path, choose: Callable[[object], dict[str, Tensor]]) -> dict[str,
     """The arrays of a checkpoint, each with its shape and strides; half precisions come as float32.
 
     `choose` picks the named tensors from the unpickled object (dicts, lists, tuples, numbers, strings,
-    `Tensor`s); only their storages are read. Arrays of one storage share memory; all are read-only.
+    `Tensor`s); only their storages are read. Arrays of one storage share memory.
     Raises WeightsError for anything but a sound file.
     """
     try:
