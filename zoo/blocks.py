@@ -1,6 +1,8 @@
-"""What several papers share. A `Net` carries the conventions of one set of weights, so that a family speaks of its paper only.
+"""What several papers share. A `Net` carries the conventions of one set of weights, so that a family speaks
+of its paper only.
 
-Every weighted layer is named as the module path of its reference implementation: the converter needs no table.
+Every weighted layer is named as the module path of its reference implementation: the converter needs no
+table.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ Tensor = Any
 class Net:
     """The conventions that one set of weights was trained with, and the layers made by them.
 
-    padding: "torch" pads k // 2 on both sides of a strided window, "same" as TensorFlow does. drop_path is the rate of
-    stochastic depth at the last block (Huang et al., arXiv 1603.09382); it grows linearly from 0 at the first.
+    padding: "torch" pads k // 2 on both sides of a strided window, "same" as TensorFlow does. drop_path is
+    the rate of stochastic depth at the last block (Huang et al., arXiv 1603.09382); it grows linearly from
+    0 at the first.
     """
 
     padding: str = "torch"
@@ -27,7 +30,9 @@ class Net:
     activation: str = "relu"
     drop_path: float = 0.0
 
-    def conv(self, x: Tensor, filters: int, kernel: int, name: str, stride: int = 1, bias: bool = False) -> Tensor:
+    def conv(
+        self, x: Tensor, filters: int, kernel: int, name: str, stride: int = 1, bias: bool = False
+    ) -> Tensor:
         x, padding = self._pad(x, kernel, stride, name)
         conv = layers.Conv2D(
             filters, kernel, stride, padding, use_bias=bias, kernel_initializer="he_normal", name=name
@@ -50,14 +55,20 @@ class Net:
     def norm_act(self, x: Tensor, name: str) -> Tensor:
         return self.act(self.norm(x, name), f"{name}.act")
 
-    def conv_norm(self, x: Tensor, filters: int, kernel: int, conv: str, norm: str, stride: int = 1) -> Tensor:
+    def conv_norm(
+        self, x: Tensor, filters: int, kernel: int, conv: str, norm: str, stride: int = 1
+    ) -> Tensor:
         return self.norm(self.conv(x, filters, kernel, conv, stride), norm)
 
-    def conv_norm_act(self, x: Tensor, filters: int, kernel: int, conv: str, norm: str, stride: int = 1) -> Tensor:
+    def conv_norm_act(
+        self, x: Tensor, filters: int, kernel: int, conv: str, norm: str, stride: int = 1
+    ) -> Tensor:
         return self.norm_act(self.conv(x, filters, kernel, conv, stride), norm)
 
     def add(self, shortcut: Tensor, residual: Tensor, name: str, position: float) -> Tensor:
-        """Shortcut + residual; in training the residual of a whole picture is dropped at a rate that grows with position 0..1."""
+        """Shortcut + residual; in training the residual of a whole picture is dropped at a rate that grows
+        with position 0..1.
+        """
         if self.drop_path and position:
             rate = self.drop_path * position
             residual = layers.Dropout(rate, noise_shape=(None, 1, 1, 1), name=f"{name}.drop_path")(residual)
@@ -78,6 +89,8 @@ class Net:
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:
-    """To the nearest multiple of the divisor, but never more than a tenth down. Howard et al., arXiv 1704.04861, as released."""
+    """To the nearest multiple of the divisor, but never more than a tenth down. Howard et al., arXiv
+    1704.04861, as released.
+    """
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * channels else rounded

@@ -26,18 +26,23 @@ def build(
     dropout: float | None = None,
     drop_path: float | None = None,
 ) -> keras.Model:
-    """Images float32 [N, H, W, 3], RGB 0..255 -> [N, classes]: probabilities, or logits where classifier_activation is None.
+    """Images float32 [N, H, W, 3], RGB 0..255 -> probabilities [N, classes], or logits with activation None.
 
-    The weights' conventions (padding, epsilon, mean, std) are built in; the variables are freshly initialised. dropout and
-    drop_path default to the paper's. Raises ZooError for an input size that the network cannot take.
+    The weights' conventions (padding, epsilon, mean, std) are built in; the variables are freshly
+    initialised. dropout and drop_path default to the paper's. Raises ZooError for an input size that the
+    network cannot take.
     """
     if min(input_size) < SMALLEST:
-        raise ZooError(f"{architecture.name} needs pictures of at least {SMALLEST} x {SMALLEST} pixels, not {input_size}")
+        raise ZooError(
+            f"{architecture.name} needs pictures of at least {SMALLEST} x {SMALLEST} pixels, not {input_size}"
+        )
     path = architecture.drop_path if drop_path is None else drop_path
     net = Net(padding=weights.padding, epsilon=weights.epsilon, drop_path=path)
     images = keras.Input((*input_size, 3), name="images")
     family = import_module(f"zoo.architectures.{architecture.family}")
-    maps = getattr(family, architecture.builder)(net, normalise(images, weights.preprocessing), **architecture.build)
+    maps = getattr(family, architecture.builder)(
+        net, normalise(images, weights.preprocessing), **architecture.build
+    )
     rate = architecture.dropout if dropout is None else dropout
     outputs = classify(maps, classes, architecture.classifier, rate, classifier_activation)
     return keras.Model(images, outputs, name=architecture.name)

@@ -1,4 +1,4 @@
-"""A Classifier is an ordinary functional keras.Model that knows its name, its labels and its preprocessing: `model.zoo`."""
+"""A Classifier is an ordinary keras.Model that knows its name, labels and preprocessing: `model.zoo`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ FACTS_MEMBER = "zoo.json"
 
 @dataclass(frozen=True)
 class Facts:
-    """name: ARCHITECTURE.TAG; labels: one per class, in the order of the outputs; card: what the catalog and training know."""
+    """Who a model is.
+
+    name: ARCHITECTURE.TAG; labels: one per class, in the order of the outputs; card: what the catalog and
+    training know of it, JSON-able.
+    """
 
     name: str
     labels: tuple[str, ...]
@@ -49,13 +53,14 @@ def facts(model: keras.Model) -> Facts:
     known = getattr(model, "zoo", None)
     if not isinstance(known, Facts):
         raise ZooError(
-            f'model "{model.name}" does not know its labels and preprocessing; give them: zoo.attach(model, zoo.Facts(...))'
+            f'model "{model.name}" does not know its labels and preprocessing; '
+            "give them: zoo.attach(model, zoo.Facts(...))"
         )
     return known
 
 
 def heads(model: keras.Model) -> keras.Model:
-    """Images -> {"features": [N, D], "logits": [N, C], "probabilities": [N, C]}, sharing the model's layers and variables.
+    """Images -> {"features": [N, D], "logits": [N, C], "probabilities": [N, C]}, sharing all variables.
 
     Features are what enters the classifier: the last Dense layer. Raises ZooError where a model has none.
     """
@@ -102,7 +107,10 @@ def save(model: keras.Model, path: str | PathLike[str]) -> Path:
 
 
 def load_file(path: str | PathLike[str]) -> keras.Model:
-    """A .keras or .h5 file -> the model, with its facts where `save` put some. Raises ZooError naming a damaged file."""
+    """A .keras or .h5 file -> the model, with its facts where `save` put some.
+
+    Raises ZooError naming a damaged file.
+    """
     import keras
 
     path = Path(path)

@@ -1,4 +1,6 @@
-"""What a user can act on. Every message names the thing and the remedy; the command line prints it and exits with 1."""
+"""What a user can act on. Every message names the thing and the remedy; the command line prints it and
+exits with 1.
+"""
 
 
 class ZooError(Exception):

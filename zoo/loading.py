@@ -43,15 +43,19 @@ def load(
 ) -> keras.Model:
     """A pretrained Classifier by name, or a saved one by path.
 
-    name: FAMILY, ARCHITECTURE, ARCHITECTURE.TAG, a published alias; or a .keras or .h5 file, or a folder with a model.keras.
-    weights: the name's own by default; a tag; the path of a .safetensors, .pth, .pt, .bin, .npz, .keras, .h5 or .weights.h5
-    file, read with the name's conventions; None for fresh ones. classes: a number or the labels; another number than the
-    weights' keeps the backbone and makes a new head. input_size: pixels, one number or (height, width).
+    name: FAMILY, ARCHITECTURE, ARCHITECTURE.TAG, a published alias; or a .keras or .h5 file, or a folder
+    with a model.keras.
+    weights: the name's own by default; a tag; the path of a .safetensors, .pth, .pt, .bin, .npz, .keras, .h5
+    or .weights.h5 file, read with the name's conventions; None for fresh ones.
+    classes: a number or the labels; another number than the weights' keeps the backbone, with a new head.
+    input_size: pixels, one number or (height, width).
+    dropout, drop_path: rates before the classifier and of stochastic depth; the paper's by default.
 
-    The model takes RGB pictures [N, height, width, 3] in 0..255 (float or uint8) and gives [N, classes]: probabilities, or
-    logits where classifier_activation is None.
+    The model takes RGB pictures [N, height, width, 3] in 0..255 (float or uint8) and gives [N, classes]:
+    probabilities, or logits where classifier_activation is None.
 
-    Raises UnknownModelError, WeightsError (damaged, or missing, left-over, misshapen keys), DownloadError, ZooError.
+    Raises UnknownModelError, WeightsError (damaged, or missing, left-over, misshapen keys), DownloadError,
+    ZooError.
     """
     if _is_file(name):
         return _from_file(Path(name), weights, classes, input_size)
@@ -98,7 +102,9 @@ def _choose(architecture: Architecture, named: Weights | None, weights: Any) -> 
         return tag, None
     if weights == DEFAULT:
         if named is None:
-            raise UnknownModelError(f"{architecture.name} has no public weights; load it with weights=None or a file's path")
+            raise UnknownModelError(
+                f"{architecture.name} has no public weights; load it with weights=None or a file's path"
+            )
         return tag, fetch(named)
     if isinstance(weights, str) and weights in architecture.weights:
         tag = architecture.weights[weights]
@@ -114,11 +120,15 @@ def _choose(architecture: Architecture, named: Weights | None, weights: Any) -> 
 def _size(input_size: int | tuple[int, int] | None, tag: Weights) -> tuple[int, int]:
     if input_size is None:
         return tag.preprocessing.input_size
-    return (input_size, input_size) if isinstance(input_size, int) else (int(input_size[0]), int(input_size[1]))
+    return (
+        (input_size, input_size) if isinstance(input_size, int) else (int(input_size[0]), int(input_size[1]))
+    )
 
 
-def _fill(model: keras.Model, architecture: Architecture, tag: Weights, path: Path, *, new_head: bool) -> None:
-    """Set the model's variables from the file; the head stays new where the file's has another number of classes."""
+def _fill(
+    model: keras.Model, architecture: Architecture, tag: Weights, path: Path, *, new_head: bool
+) -> None:
+    """Set the variables from the file; the head stays new where the file's has other classes."""
     tensors = renamed(model, _tensors(architecture, tag, path), tag.renames)
     head = model.get_layer(architecture.classifier)
     stored = tensors.get(f"{head.name}.weight")
@@ -143,7 +153,7 @@ def _tensors(architecture: Architecture, tag: Weights, path: Path) -> Mapping[st
 
 
 def _from_weights_h5(architecture: Architecture, tag: Weights, path: Path) -> keras.Model:
-    """Keras names these files by position, so they are read into a network that has the file's own number of classes."""
+    """Keras names these files by position: they are read into a network with the file's own classes."""
     classes = _classes_in(path) or tag.classes
     model = build(architecture, tag, classes=classes, input_size=tag.preprocessing.input_size)
     try:

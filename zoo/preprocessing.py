@@ -1,7 +1,9 @@
-"""From a photo to the pixels a network was trained on: resize the shorter side, crop the centre. Normalisation is inside the network.
+"""From a photo to the pixels a network was trained on: resize the shorter side, crop the centre.
+Normalisation is inside the network.
 
-The one definition that training, export, server and client share. `evaluate` does it with Pillow, `tf_evaluate` with TensorFlow's own
-resampling in the same two rounded passes, so that both give the same pixels (measured in tests/zoo/test_preprocessing.py).
+The one definition that training, export, server and client share. `evaluate` does it with Pillow,
+`tf_evaluate` with TensorFlow's own resampling in the same two rounded passes, so that both give the same
+pixels (measured in tests/zoo/test_preprocessing.py).
 """
 
 from __future__ import annotations
@@ -33,8 +35,8 @@ _TF_KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
 class Preprocessing:
     """What one set of weights expects of its pictures.
 
-    input_size is (height, width) in pixels; crop is the fraction of the resized picture that the centre crop keeps; mean and
-    std are per RGB channel on a 0..1 scale, applied inside the network.
+    input_size is (height, width) in pixels; crop is the fraction of the resized picture that the centre
+    crop keeps; mean and std are per RGB channel on a 0..1 scale, applied inside the network.
     """
 
     input_size: tuple[int, int] = (224, 224)
@@ -48,7 +50,8 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, facts: dict[str, Any]) -> Preprocessing:
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in facts.items()})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
+        return cls(**values)
 
     @property
     def scale_size(self) -> tuple[int, int]:
@@ -58,13 +61,16 @@ class Preprocessing:
 
 
 def read_image(source: str | PathLike[str] | bytes) -> np.ndarray:
-    """A picture file's path, or its bytes -> RGB uint8 [H, W, 3]. Raises DataError naming the file when it is no picture."""
+    """A picture file's path, or its bytes -> RGB uint8 [H, W, 3]. Raises DataError naming the file when it
+    is no picture.
+    """
     name = "picture" if isinstance(source, bytes) else f'"{source}"'
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else Path(source)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(
-                    f"{name} has {image.width} x {image.height} pixels; at most {MAX_PIXELS} are read: make it smaller"
+                    f"{name} has {image.width} x {image.height} pixels; "
+                    f"at most {MAX_PIXELS} are read: make it smaller"
                 )
             if image.mode.startswith("I;16"):
                 return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=-1)
@@ -76,11 +82,15 @@ def read_image(source: str | PathLike[str] | bytes) -> np.ndarray:
 
 
 def evaluate(preprocessing: Preprocessing, image: np.ndarray) -> np.ndarray:
-    """RGB uint8 [H, W, 3] -> uint8 [h, w, 3] at the input size. Torchvision's and timm's evaluation transform, by Pillow."""
+    """RGB uint8 [H, W, 3] -> uint8 [h, w, 3] at the input size. Torchvision's and timm's evaluation
+    transform, by Pillow.
+    """
     height, width = _covering_size(image.shape[0], image.shape[1], preprocessing.scale_size)
     resized = Image.fromarray(image).resize((width, height), _PILLOW_FILTERS[preprocessing.interpolation])
     top, left = (_offset(*pair) for pair in zip((height, width), preprocessing.input_size, strict=True))
-    return np.asarray(resized.crop((left, top, left + preprocessing.input_size[1], top + preprocessing.input_size[0])))
+    return np.asarray(
+        resized.crop((left, top, left + preprocessing.input_size[1], top + preprocessing.input_size[0]))
+    )
 
 
 def load_images(preprocessing: Preprocessing, sources: list[str | PathLike[str] | bytes]) -> np.ndarray:
@@ -89,7 +99,9 @@ def load_images(preprocessing: Preprocessing, sources: list[str | PathLike[str] 
 
 
 def tf_decode(encoded: tf.Tensor) -> tf.Tensor:
-    """Scalar string (JPEG, PNG, GIF's first frame, BMP) -> uint8 [H, W, 3], with the pixels that Pillow decodes."""
+    """Scalar string (JPEG, PNG, GIF's first frame, BMP) -> uint8 [H, W, 3], with the pixels that Pillow
+    decodes.
+    """
     import tensorflow as tf
 
     def jpeg() -> tf.Tensor:
@@ -104,7 +116,9 @@ def tf_decode(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def tf_evaluate(preprocessing: Preprocessing, images: tf.Tensor) -> tf.Tensor:
-    """[N, H, W, 3] or [H, W, 3], 0..255 of any dtype -> float32 whole numbers 0..255 of the same rank, at the input size."""
+    """[N, H, W, 3] or [H, W, 3], 0..255 of any dtype -> float32 whole numbers 0..255 of the same rank, at
+    the input size.
+    """
     import tensorflow as tf
 
     if images.shape.rank == 3:

@@ -1,4 +1,4 @@
-"""Which networks and weights there are: the catalog's TOML files as frozen data. Needs neither TensorFlow nor Keras."""
+"""Which networks and weights there are: the catalog as frozen data, without TensorFlow or Keras."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from zoo.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 @dataclass(frozen=True)
 class Weights:
-    """One published set of weights: where it is, under which licence, and the conventions it was trained with.
+    """One published set of weights: where it is, its licence, and the conventions of its training.
 
-    input_size is in pixels, top1 and top5 in percent on ImageNet-1k's validation set at input_size (at test_input_size for
-    the *_test ones); padding and epsilon are those of zoo.blocks.Net.
+    input_size is in pixels, top1 and top5 in percent on ImageNet-1k's validation set at input_size (at
+    test_input_size for the *_test ones); padding and epsilon are those of zoo.blocks.Net.
     """
 
     architecture: str
@@ -88,7 +88,10 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Card:
-    """What a person wants to know before choosing a network. Sizes in pixels, macs multiply-adds of one image at macs_size."""
+    """What a person wants to know before choosing a network.
+
+    Sizes in pixels; macs are the multiply-adds of one image at macs_size; accuracy in percent.
+    """
 
     name: str
     family: str
@@ -115,7 +118,10 @@ def list_models(
     max_params: int | None = None,
     max_macs: int | None = None,
 ) -> list[str]:
-    """Names of the architectures that match the wildcard and the facts; with pretrained=True, ARCHITECTURE.TAG of their weights."""
+    """Names of the architectures that match the wildcard and the facts.
+
+    With pretrained=True the names of their weights, ARCHITECTURE.TAG; with False those without any.
+    """
     found = [
         architecture
         for architecture in _architectures().values()
@@ -126,7 +132,11 @@ def list_models(
         and (pretrained is None or bool(architecture.weights) == pretrained)
     ]
     names = [w.name for a in found for w in a.weights.values()] if pretrained else [a.name for a in found]
-    return [name for name in names if fnmatch.fnmatch(name, pattern) or fnmatch.fnmatch(name.partition(".")[0], pattern)]
+    return [
+        name
+        for name in names
+        if fnmatch.fnmatch(name, pattern) or fnmatch.fnmatch(name.partition(".")[0], pattern)
+    ]
 
 
 def describe(name: str) -> Card:
@@ -159,7 +169,7 @@ ACCURACY = ("top1", "top5", "top1_test", "top5_test")
 
 
 def resolve(name: str) -> tuple[Architecture, Weights | None]:
-    """FAMILY, ARCHITECTURE, ARCHITECTURE.TAG or a published alias -> the architecture and the weights it names or defaults to.
+    """FAMILY, ARCHITECTURE, ARCHITECTURE.TAG or a published alias -> its architecture and weights.
 
     Raises UnknownModelError naming the nearest architectures, or the nearest tags of the architecture.
     """
@@ -206,7 +216,9 @@ def _nearest(word: str, names: list[str]) -> str:
 
 @cache
 def _catalog() -> dict[str, dict[str, Any]]:
-    paths = sorted((p for p in files("zoo.catalog").iterdir() if p.name.endswith(".toml")), key=lambda p: p.name)
+    paths = sorted(
+        (p for p in files("zoo.catalog").iterdir() if p.name.endswith(".toml")), key=lambda p: p.name
+    )
     return {p.name.removesuffix(".toml"): tomllib.loads(p.read_text("utf-8")) for p in paths}
 
 
@@ -241,6 +253,6 @@ def _architecture(name: str, facts: dict[str, Any], catalog: dict[str, Any]) -> 
 
 
 def _weights(architecture: str, tag: str, facts: dict[str, Any], tables: dict[str, Any]) -> Weights:
-    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
+    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
     renames = tables[plain.pop("renames")] if "renames" in plain else ()
     return Weights(architecture=architecture, tag=tag, renames=renames, **plain)

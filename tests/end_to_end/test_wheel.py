@@ -1,4 +1,6 @@
-"""A wheel built from the tree, installed into an environment of its own outside the repository, has all it needs inside."""
+"""A wheel built from the tree, installed into an environment of its own outside the repository, has all it
+needs inside.
+"""
 
 import shutil
 import subprocess
@@ -15,7 +17,9 @@ PACKAGES = ("zoo", "zoo_cli", "exporters", "serving")
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """An empty virtual environment with the wheel; the dependencies are lent from this one, the project is not."""
+    """An empty virtual environment with the wheel; the dependencies are lent from this one, the project is
+    not.
+    """
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
@@ -29,7 +33,18 @@ def environment(tmp_path_factory):
     home = folder / "env"
     venv.create(home, with_pip=False)
     python = home / "bin" / "python"
-    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps", "--no-index", str(wheel)]
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "install",
+        "-q",
+        "--no-deps",
+        "--no-index",
+        str(wheel),
+    ]
     subprocess.run(install, check=True, capture_output=True, timeout=300)
     site = next((home / "lib").glob("python*/site-packages"))
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
@@ -44,7 +59,12 @@ def run(environment, *command):
 
 
 def test_the_code_is_the_wheels(environment):
-    where = run(environment, environment / "bin/python", "-c", "import zoo, serving; print(zoo.__file__, serving.__file__)")
+    where = run(
+        environment,
+        environment / "bin/python",
+        "-c",
+        "import zoo, serving; print(zoo.__file__, serving.__file__)",
+    )
     assert str(ROOT) not in where
     assert str(environment) in where
 
@@ -60,4 +80,7 @@ def test_the_embedded_network_knows_its_class_names(environment):
 
 def test_the_descriptor_set_is_inside(environment):
     code = "from serving import protos; print(protos.PredictRequest().DESCRIPTOR.full_name)"
-    assert run(environment, environment / "bin/python", "-c", code).strip() == "tensorflow.serving.PredictRequest"
+    assert (
+        run(environment, environment / "bin/python", "-c", code).strip()
+        == "tensorflow.serving.PredictRequest"
+    )

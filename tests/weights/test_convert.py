@@ -18,7 +18,9 @@ def network():
 @pytest.fixture
 def tensors(network):
     rng = np.random.default_rng(0)
-    return {key: rng.standard_normal(value.shape, dtype=np.float32) for key, value in state_dict(network).items()}
+    return {
+        key: rng.standard_normal(value.shape, dtype=np.float32) for key, value in state_dict(network).items()
+    }
 
 
 def test_what_goes_in_comes_out_in_the_references_layout(network, tensors):
@@ -60,7 +62,11 @@ def test_everything_wrong_is_named_and_nothing_written(network, tensors):
 def test_flat_block_numbers_become_stage_and_index():
     architecture, weights = resolve("efficientnet_lite1.ml_illustrated_in1k")
     network = build(architecture, weights, classes=1000, input_size=(32, 32))
-    names = {"_blocks.3._expand_conv.weight": np.zeros(1), "_blocks.0._bn2.weight": np.zeros(1), "_fc.bias": np.zeros(1)}
+    names = {
+        "_blocks.3._expand_conv.weight": np.zeros(1),
+        "_blocks.0._bn2.weight": np.zeros(1),
+        "_fc.bias": np.zeros(1),
+    }
     assert list(renamed(network, names, weights.renames)) == [
         "blocks.1.2.conv_pw.weight",
         "blocks.0.0.bn2.weight",

@@ -1,4 +1,6 @@
-"""Every variant equals its reference on the golden rule's weights: each stage, then the logits, at every size."""
+"""Every variant equals its reference on the golden rule's weights: each stage, then the logits, at every
+size.
+"""
 
 import json
 import sys
@@ -38,7 +40,11 @@ def test_network_equals_its_reference(golden):
     size = (golden["macs_size"],) * 2
     network = build(architecture, weights, classes=1000, input_size=size, classifier_activation=None)
     assert count_macs(network) == golden["macs"] == architecture.macs
-    assert sum(int(np.prod(v.shape)) for v in network.trainable_variables) == golden["params"] == architecture.params
+    assert (
+        sum(int(np.prod(v.shape)) for v in network.trainable_variables)
+        == golden["params"]
+        == architecture.params
+    )
     assert {key: list(value.shape) for key, value in state_dict(network).items()} == dict(golden["keys"])
     for run in golden["runs"]:
         compare(architecture, weights, tensors, run)
@@ -54,7 +60,9 @@ def compare(architecture, weights, tensors, run):
     for stage, values in zip(run["stages"], stages, strict=True):
         compare_stage(stage, values, f"{network.name} at {size}, {stage['module']}")
     error = np.abs(logits[:, :16] - np.array(run["logits"])) / np.reshape(run["std"], (-1, 1))
-    assert error.max() < TOLERANCE, f"{network.name} at {size}: logits differ by {error.max():.1e} of their deviation"
+    assert error.max() < TOLERANCE, (
+        f"{network.name} at {size}: logits differ by {error.max():.1e} of their deviation"
+    )
     assert list(logits.argmax(-1)) == run["argmax"]
 
 

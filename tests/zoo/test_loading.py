@@ -1,6 +1,9 @@
-"""What a user sees of `zoo.load`: real labels of real photos, own classes, own sizes, files of every kind, and clear refusals."""
+"""What a user sees of `zoo.load`: real labels of real photos, own classes, own sizes, files of every kind,
+and clear refusals.
+"""
 
 import logging
+import re
 import subprocess
 import sys
 
@@ -30,13 +33,13 @@ def small():
 PICTURES = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
 
 
-@pytest.mark.parametrize(("photo", "label", "score"), [(0, "palace", 0.32), (1, "daisy", 0.37)])
+@pytest.mark.parametrize(("photo", "label", "score"), [(0, "palace", 0.298), (1, "daisy", 0.323)])
 def test_the_embedded_weights_name_real_photos(default, photo, label, score):
     image = load_sample_images().images[photo]
     known = zoo.facts(default)
     probabilities = default.predict_on_batch(evaluate(known.preprocessing, image)[None])[0]
     assert known.labels[probabilities.argmax()] == label
-    assert probabilities.max() == pytest.approx(score, abs=0.02)
+    assert probabilities.max() == pytest.approx(score, abs=0.01)
     assert probabilities.sum() == pytest.approx(1, abs=1e-5)
 
 
@@ -52,13 +55,17 @@ def test_larger_lite_networks_name_them_too(name):
 def test_it_works_without_a_network_and_without_a_cache(tmp_path):
     code = "import zoo; print(zoo.load('efficientnet').zoo.name)"
     environment = {"PATH": "", "ZOO_OFFLINE": "1", "ZOO_CACHE": str(tmp_path / "none"), "HOME": str(tmp_path)}
-    answer = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120
+    )
     assert answer.stdout.strip() == "efficientnet_lite0.ml_illustrated_in1k", answer.stderr
 
 
 def test_bytes_and_floats_give_the_same(default):
     image = load_images(zoo.facts(default).preprocessing, [load_sample_images().filenames[0]])
-    np.testing.assert_array_equal(default.predict_on_batch(image), default.predict_on_batch(image.astype(np.float32)))
+    np.testing.assert_array_equal(
+        default.predict_on_batch(image), default.predict_on_batch(image.astype(np.float32))
+    )
 
 
 def test_other_classes_keep_the_backbone_and_say_that_the_head_is_new(default, caplog):
@@ -118,7 +125,9 @@ def test_a_saved_model_comes_back_with_its_facts(small, tmp_path, suffix):
 def test_plain_keras_opens_it_without_the_zoo(small, tmp_path):
     path = zoo.save(small, tmp_path / "model.keras")
     code = f"import keras, sys; keras.saving.load_model({str(path)!r}); print('zoo' in sys.modules)"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path, timeout=120)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path, timeout=120
+    )
     assert answer.stdout.strip() == "False"
 
 
@@ -135,17 +144,24 @@ def test_dropout_and_stochastic_depth_act_in_training_only(small):
     [
         ({"name": "efficentnet"}, zoo.UnknownModelError, 'did you mean "efficientnet"?'),
         ({"name": "resnet18", "weights": "a1_in1kk"}, zoo.UnknownModelError, 'did you mean "a1_in1k"?'),
-        ({"name": "resnet18", "weights": "absent.safetensors"}, zoo.WeightsError, '"absent.safetensors" does not exist'),
+        (
+            {"name": "resnet18", "weights": "absent.safetensors"},
+            zoo.WeightsError,
+            '"absent.safetensors" does not exist',
+        ),
         ({"name": "absent.keras"}, zoo.ZooError, '"absent.keras" does not exist'),
         ({"name": "resnet18", "weights": None, "input_size": 16}, zoo.ZooError, "at least 32 x 32"),
         ({"name": "resnet18", "weights": None, "classes": 0}, zoo.ZooError, "classes must be at least 1"),
-        ({"name": "efficientnetv2_s.in21k", "weights": None, "classes": []}, zoo.ZooError, "classes must be at least 1"),
+        (
+            {"name": "efficientnetv2_s.in21k", "weights": None, "classes": []},
+            zoo.ZooError,
+            "classes must be at least 1",
+        ),
     ],
 )
 def test_bad_input_is_named(arguments, error, message):
-    with pytest.raises(error, match="^.*") as caught:
+    with pytest.raises(error, match=re.escape(message)):
         zoo.load(**arguments)
-    assert message in str(caught.value)
 
 
 def test_a_damaged_file_is_named(small, tmp_path):
@@ -157,5 +173,7 @@ def test_a_damaged_file_is_named(small, tmp_path):
 
 def test_weights_of_another_network_are_refused(small, tmp_path):
     path = zoo.save(small, tmp_path / "model.keras")
-    with pytest.raises(zoo.WeightsError, match=r"missing: layer1\.0\.conv3\.weight"):
+    with pytest.raises(
+        zoo.WeightsError, match=r"do not fit resnet50: missing: layer1\.0\.downsample\.0\.weight"
+    ):
         zoo.load("resnet50", weights=path, classes=6)

@@ -17,7 +17,9 @@ SHAPES = ((427, 640), (640, 427), (224, 224), (91, 333), (1000, 37))
 
 
 def published_transform(image: np.ndarray, size: int, crop: float, resample: Image.Resampling) -> np.ndarray:
-    """Resize(floor(size / crop)) of the shorter side, CenterCrop(size): torchvision's two steps, square inputs."""
+    """Resize(floor(size / crop)) of the shorter side, CenterCrop(size): torchvision's two steps, square
+    inputs.
+    """
     short = int(size / crop)
     height, width = image.shape[:2]
     scale = (short, int(short * width / height)) if height <= width else (int(short * height / width), short)
@@ -58,7 +60,10 @@ def test_tensorflow_gives_pillows_pixels(shape, interpolation, size):
 def test_a_batch_equals_its_pictures_in_a_graph():
     p = Preprocessing((96, 96))
     images = np.stack([photo("china", (200, 150)), photo("flower", (200, 150))])
-    graph = tf.function(lambda x: preprocessing.tf_evaluate(p, x), input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)])
+    graph = tf.function(
+        lambda x: preprocessing.tf_evaluate(p, x),
+        input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)],
+    )
     one_by_one = np.stack([preprocessing.tf_evaluate(p, tf.constant(image)).numpy() for image in images])
     np.testing.assert_array_equal(graph(images).numpy(), one_by_one)
 
@@ -77,7 +82,9 @@ def test_sixteen_bit_png_keeps_its_greys():
     file = io.BytesIO()
     grey = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
     Image.fromarray(grey).save(file, "PNG")
-    np.testing.assert_array_equal(preprocessing.read_image(file.getvalue())[..., 0], np.arange(256).reshape(16, 16))
+    np.testing.assert_array_equal(
+        preprocessing.read_image(file.getvalue())[..., 0], np.arange(256).reshape(16, 16)
+    )
 
 
 def test_a_file_that_is_no_picture_is_named(tmp_path):

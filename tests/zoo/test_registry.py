@@ -58,7 +58,9 @@ def test_a_near_miss_names_the_nearest(name, message):
 def test_filters_narrow_the_list():
     assert zoo.list_models("resnet?d") == []
     assert zoo.list_models("resnet??d") == ["resnet18d", "resnet34d", "resnet50d"]
-    assert set(zoo.list_models(family="resnet")) | set(zoo.list_models(family="efficientnet")) == set(zoo.list_models())
+    assert set(zoo.list_models(family="resnet")) | set(zoo.list_models(family="efficientnet")) == set(
+        zoo.list_models()
+    )
     small = zoo.list_models(max_params=12_000_000, max_macs=1_000_000_000)
     assert "efficientnet_b0" in small
     assert "resnet18" not in small
@@ -79,5 +81,7 @@ def test_listing_and_describing_load_neither_tensorflow_nor_keras():
         "import sys, json, zoo; zoo.list_models(); zoo.describe('resnet50'); import zoo_cli.main;"
         "print(json.dumps([m for m in ('tensorflow', 'keras', 'torch', 'jax') if m in sys.modules]))"
     )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
     assert json.loads(answer.stdout) == []

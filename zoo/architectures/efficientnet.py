@@ -1,4 +1,5 @@
-"""EfficientNet. Tan and Le, "Rethinking model scaling", arXiv 1905.11946; V2: "Smaller models and faster training", arXiv 2104.00298.
+"""EfficientNet. Tan and Le, "Rethinking model scaling", arXiv 1905.11946; V2: "Smaller models and faster
+training", arXiv 2104.00298.
 
 Lite is the authors' release for phones: no squeeze-and-excitation, ReLU6, stem and head not scaled.
 """
@@ -12,7 +13,9 @@ from zoo.blocks import Net, Tensor, round_channels
 
 @dataclass(frozen=True)
 class Stage:
-    """A row of the papers' tables: operator, kernel, channels, repeats, stride, expansion, squeeze-and-excitation ratio."""
+    """A row of the papers' tables: operator, kernel, channels, repeats, stride, expansion,
+    squeeze-and-excitation ratio.
+    """
 
     block: Callable[..., Tensor]
     kernel: int
@@ -26,7 +29,13 @@ class Stage:
 def efficientnet(net: Net, images: Tensor, *, width: float, depth: float) -> Tensor:
     """B0 to B7: compound scaling of width and depth. Images, normalised -> feature map [N, H/32, W/32, C]."""
     stages = [scaled(stage, width, depth) for stage in B0]
-    return network(replace(net, activation="silu"), images, round_channels(32 * width), stages, round_channels(1280 * width))
+    return network(
+        replace(net, activation="silu"),
+        images,
+        round_channels(32 * width),
+        stages,
+        round_channels(1280 * width),
+    )
 
 
 def efficientnet_lite(net: Net, images: Tensor, *, width: float, depth: float) -> Tensor:
@@ -76,7 +85,9 @@ def inverted_residual(net: Net, x: Tensor, stage: Stage, stride: int, name: str)
 
 def fused(net: Net, x: Tensor, stage: Stage, stride: int, name: str) -> Tensor:
     """One full convolution instead of expansion and depthwise."""
-    y = net.conv_norm_act(x, x.shape[-1] * stage.expand, stage.kernel, f"{name}.conv_exp", f"{name}.bn1", stride)
+    y = net.conv_norm_act(
+        x, x.shape[-1] * stage.expand, stage.kernel, f"{name}.conv_exp", f"{name}.bn1", stride
+    )
     return net.conv_norm(y, stage.channels, 1, f"{name}.conv_pwl", f"{name}.bn2")
 
 

@@ -1,7 +1,8 @@
 """Residual networks. He et al., "Deep residual learning for image recognition", arXiv 1512.03385.
 
-The stride of a bottleneck is in its 3x3 convolution, as in every public release since 2016. The D stem and shortcut are He et al.,
-"Bag of tricks", arXiv 1812.01187; wide bottlenecks Zagoruyko and Komodakis, arXiv 1605.07146; pre-activation He et al., arXiv 1603.05027.
+The stride of a bottleneck is in its 3x3 convolution, as in every public release since 2016. The D stem and
+shortcut are He et al., "Bag of tricks", arXiv 1812.01187; wide bottlenecks Zagoruyko and Komodakis, arXiv
+1605.07146; pre-activation He et al., arXiv 1603.05027.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,9 @@ PLANES = (64, 128, 256, 512)
 def resnet(
     net: Net, images: Tensor, *, block: str, depths: Sequence[int], deep_stem: bool = False, width: int = 64
 ) -> Tensor:
-    """Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, C]. `width` is the bottleneck's in the first stage."""
+    """Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, C]. `width` is the bottleneck's in the
+    first stage.
+    """
     residual = {"basic": basic, "bottleneck": bottleneck}[block]
     x = (stem_deep if deep_stem else stem)(net, images)
     x = layers.ZeroPadding2D(1, name="maxpool.pad")(x)
@@ -57,7 +60,9 @@ def bottleneck(net: Net, x: Tensor, planes: int, width: int, stride: int, name: 
 
 
 def join(net: Net, x: Tensor, y: Tensor, stride: int, name: str, average: bool, position: float) -> Tensor:
-    """The skip connection: identity, or a projection where the shape changes (pooled first in the D variant)."""
+    """The skip connection: identity, or a projection where the shape changes (pooled first in the D
+    variant).
+    """
     if stride > 1 or x.shape[-1] != y.shape[-1]:
         if average and stride > 1:
             x, stride = layers.AveragePooling2D(2, 2, "same", name=f"{name}.downsample.0")(x), 1
@@ -69,9 +74,12 @@ def join(net: Net, x: Tensor, y: Tensor, stride: int, name: str, average: bool, 
 
 
 def resnetv2(net: Net, images: Tensor, *, depths: Sequence[int]) -> Tensor:
-    """Pre-activation: images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, 2048], normalised and activated once more."""
+    """Pre-activation: images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, 2048], normalised and
+    activated once more.
+    """
     x = net.conv(images, 64, 7, "stem.conv", stride=2)
-    # The pool sees negative values here, so its border must not be zeros: 3x3 at every place, then every other place.
+    # The pool sees negative values here, so its border must not be zeros: 3x3 at every place, then every
+    # other place.
     x = layers.MaxPooling2D(3, 1, "same", name="stem.pool.max")(x)
     x = layers.MaxPooling2D(1, 2, name="stem.pool")(x)
     done = count()
@@ -83,7 +91,9 @@ def resnetv2(net: Net, images: Tensor, *, depths: Sequence[int]) -> Tensor:
     return net.norm_act(x, "norm")
 
 
-def preactivated_bottleneck(net: Net, x: Tensor, planes: int, stride: int, name: str, position: float) -> Tensor:
+def preactivated_bottleneck(
+    net: Net, x: Tensor, planes: int, stride: int, name: str, position: float
+) -> Tensor:
     y = net.norm_act(x, f"{name}.norm1")
     if stride > 1 or x.shape[-1] != 4 * planes:
         x = net.conv(y, 4 * planes, 1, f"{name}.downsample.conv", stride)

@@ -1,7 +1,8 @@
 """The one converter between a reference's state dict and Keras variables, by layer name.
 
-A layer NAME takes NAME.weight, .bias, .running_mean, .running_var. Torch keeps convolutions as [out, in/groups, kh, kw], Keras as
-[kh, kw, in/groups, out] (depthwise [kh, kw, channels, 1]); linear layers are transposed. Every key must be used and every variable set.
+A layer NAME takes NAME.weight, .bias, .running_mean, .running_var. Torch keeps convolutions as [out,
+in/groups, kh, kw], Keras as [kh, kw, in/groups, out] (depthwise [kh, kw, channels, 1]); linear layers are
+transposed. Every key must be used and every variable set.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ ROLES = {
 
 @dataclass(frozen=True)
 class Slot:
-    """One variable of a model, the reference's key for it, and the permutation from the reference's axes to Keras's."""
+    """One variable of a model, the reference's key for it, and the permutation from the reference's axes to
+    Keras's.
+    """
 
     key: str
     variable: Any
@@ -99,7 +102,8 @@ def renamed(
 ) -> dict[str, np.ndarray]:
     """Keys of another naming -> the reference's. The first pattern that fits a key counts.
 
-    {block} in a replacement stands for STAGE.INDEX of the block whose flat number is the pattern's first group.
+    {block} in a replacement stands for STAGE.INDEX of the block whose flat number is the pattern's first
+    group.
     """
     if not renames:
         return dict(tensors)
