@@ -140,7 +140,7 @@ def list_models(
 
 
 def describe(name: str) -> Card:
-    """The card of an architecture, or of ARCHITECTURE.TAG. Raises UnknownModelError with the nearest names."""
+    """The card of an architecture or of ARCHITECTURE.TAG; UnknownModelError gives the nearest names."""
     architecture, weights = resolve(name)
     return card(architecture, weights)
 

@@ -122,8 +122,8 @@ def fine_tune(name: str, data: Path, out: Path, as_json: bool, **overrides: Any)
         )
     else:
         click.echo(f"held-out accuracy {result.metrics['accuracy']:.4f}")
-        click.echo(f"model   {out / 'model.keras'}
-report  {report}")
+        click.echo(f"model   {out / 'model.keras'}")
+        click.echo(f"report  {report}")
 
 
 @main.command()
