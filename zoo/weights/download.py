@@ -16,7 +16,7 @@ from rich.progress import TextColumn
 from zoo.errors import DownloadError, WeightsError, ZooError
 from zoo.progress import progress
 
-CHUNK = 1 << 20
+CHUNK = 1 << 16  # bytes; what a break can cost beyond itself
 LIMIT = 8 << 30  # bytes; no published set of weights comes near it
 TIMEOUT = (10, 60)  # seconds to connect, seconds without a byte
 PAUSES = (0.0, 0.5, 1.0, 2.0)  # seconds before each further attempt
