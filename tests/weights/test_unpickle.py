@@ -6,6 +6,7 @@ import tracemalloc
 import zipfile
 from importlib.metadata import distribution
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 
 import numpy as np
@@ -351,3 +352,22 @@ def test_the_installed_checkpoint_reads():
     assert arrays["_fc.weight"].shape == (1000, 1280)
     assert all(np.isfinite(values).all() for values in arrays.values())
     assert sum(values.size for name, values in arrays.items() if "running" not in name) == 4_652_008
+
+
+@pytest.mark.parametrize("format_", ["zip", "legacy"])
+def test_no_damage_raises_anything_else(torch_format, tmp_path, format_):
+    random = Random(0)
+    zipped = torch_format.zip_file(*torch_format.state_dict(ARRAYS))
+    whole = zipped if format_ == "zip" else legacy(torch_format, ARRAYS)
+    path = tmp_path / "weights.pth"
+    outcomes = set()
+    for _ in range(600):
+        damaged = bytearray(whole)
+        for _ in range(random.choice((1, 2, 8))):
+            damaged[random.randrange(len(whole))] = random.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            outcomes.update(type(values) for values in read(path).values())
+        except WeightsError as error:
+            outcomes.add(type(error))
+    assert outcomes == {np.ndarray, WeightsError}

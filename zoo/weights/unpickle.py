@@ -80,7 +80,7 @@ def load(path: Path, choose: Callable[[object], dict[str, Tensor]]) -> dict[str,
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _read_zip(file, len(data), choose) if data[:2] == b"PK" else _read_legacy(data, choose)
-    except (*BROKEN, zipfile.BadZipFile, zlib.error, MemoryError, NotImplementedError, RuntimeError) as error:
+    except (*BROKEN, OSError, zipfile.BadZipFile, zlib.error, MemoryError, RuntimeError) as error:
         if isinstance(error, WeightsError):
             raise WeightsError(f"{path}: {error}") from error.__cause__
         raise WeightsError(
