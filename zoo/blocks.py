@@ -12,6 +12,8 @@ from typing import Any
 
 from keras import layers
 
+from zoo.layers import GroupedConv2D
+
 Tensor = Any
 
 
@@ -31,18 +33,38 @@ class Net:
     drop_path: float = 0.0
 
     def conv(
-        self, x: Tensor, filters: int, kernel: int, name: str, stride: int = 1, bias: bool = False
+        self,
+        x: Tensor,
+        filters: int,
+        kernel: int | tuple[int, int],
+        name: str,
+        stride: int = 1,
+        *,
+        bias: bool = False,
+        groups: int = 1,
+        dilation: int = 1,
+        padding: str | None = None,
     ) -> Tensor:
-        x, padding = self._pad(x, kernel, stride, name)
-        conv = layers.Conv2D(
-            filters, kernel, stride, padding, use_bias=bias, kernel_initializer="he_normal", name=name
+        """padding "valid" is for the few networks that shrink their maps; else the convention decides."""
+        x, border = (x, padding) if padding else self._pad(x, kernel, stride, name)
+        make, options = (GroupedConv2D, {"groups": groups}) if groups > 1 else (layers.Conv2D, {})
+        conv = make(
+            filters,
+            kernel,
+            stride,
+            border,
+            dilation_rate=dilation,
+            use_bias=bias,
+            kernel_initializer="he_normal",
+            name=name,
+            **options,
         )
         return conv(x)
 
-    def depthwise(self, x: Tensor, kernel: int, name: str, stride: int = 1) -> Tensor:
+    def depthwise(self, x: Tensor, kernel: int, name: str, stride: int = 1, *, bias: bool = False) -> Tensor:
         x, padding = self._pad(x, kernel, stride, name)
         conv = layers.DepthwiseConv2D(
-            kernel, stride, padding, use_bias=False, depthwise_initializer="he_normal", name=name
+            kernel, stride, padding, use_bias=bias, depthwise_initializer="he_normal", name=name
         )
         return conv(x)
 
@@ -82,10 +104,31 @@ class Net:
         gate = layers.Activation("sigmoid", name=f"{name}.gate")(s)
         return layers.Multiply(name=f"{name}.scale")([x, gate])
 
-    def _pad(self, x: Tensor, kernel: int, stride: int, name: str) -> tuple[Tensor, str]:
-        if stride > 1 and kernel > 1 and self.padding == "torch":
-            return layers.ZeroPadding2D(kernel // 2, name=f"{name}.pad")(x), "valid"
+    def _pad(self, x: Tensor, kernel: int | tuple[int, int], stride: int, name: str) -> tuple[Tensor, str]:
+        if stride > 1 and self.padding == "torch" and kernel not in (1, (1, 1)):
+            sides = kernel // 2 if isinstance(kernel, int) else (kernel[0] // 2, kernel[1] // 2)
+            return layers.ZeroPadding2D(sides, name=f"{name}.pad")(x), "valid"
         return x, "same"
+
+
+def max_pool(x: Tensor, kernel: int, stride: int, name: str, pad: int = 0, ceil: bool = False) -> Tensor:
+    """A max pool of a map that is nowhere negative (after a ReLU), so that its border may be zeros.
+
+    ceil keeps the last, incomplete window, as torch's ceil_mode does.
+    """
+    ends = [_missing(side, kernel, stride, pad) if ceil else 0 for side in x.shape[1:3]]
+    if pad or any(ends):
+        borders = tuple((pad, pad + end) for end in ends)
+        x = layers.ZeroPadding2D(borders, name=f"{name}.pad")(x)
+    return layers.MaxPooling2D(kernel, stride, name=name)(x)
+
+
+def _missing(side: int, kernel: int, stride: int, pad: int) -> int:
+    """How many places the last window lacks, unless it would start beyond the map."""
+    steps = -(-(side + 2 * pad - kernel) // stride)
+    if steps * stride >= side + pad:
+        steps -= 1
+    return max(0, steps * stride + kernel - side - 2 * pad)
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:

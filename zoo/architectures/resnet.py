@@ -10,7 +10,7 @@ from itertools import count
 
 from keras import layers
 
-from zoo.blocks import Net, Tensor
+from zoo.blocks import Net, Tensor, max_pool
 
 PLANES = (64, 128, 256, 512)
 
@@ -23,8 +23,7 @@ def resnet(
     """
     residual = {"basic": basic, "bottleneck": bottleneck}[block]
     x = (stem_deep if deep_stem else stem)(net, images)
-    x = layers.ZeroPadding2D(1, name="maxpool.pad")(x)
-    x = layers.MaxPooling2D(3, 2, name="maxpool")(x)
+    x = max_pool(x, 3, 2, "maxpool", pad=1)
     done = count()
     for stage, (depth, planes) in enumerate(zip(depths, PLANES, strict=True), start=1):
         for i in range(depth):

@@ -83,10 +83,11 @@ def state_dict(model: keras.Model) -> dict[str, np.ndarray]:
 def slots(model: keras.Model) -> Iterator[Slot]:
     """In the order of the layers."""
     for layer in model.layers:
+        names = ROLES | getattr(layer, "reference_names", {})
         for variable in layer.variables:
-            if variable.name in ROLES:
+            if variable.name in names:
                 axes = _axes(layer) if variable.name == "kernel" else None
-                yield Slot(f"{layer.name}.{ROLES[variable.name]}", variable, axes)
+                yield Slot(f"{layer.name}.{names[variable.name]}", variable, axes)
 
 
 def _axes(layer: Any) -> tuple[int, ...]:
