@@ -19,6 +19,7 @@ from zoo.build import build
 from zoo.classifier import Facts, attach, load_file
 from zoo.errors import UnknownModelError, WeightsError, ZooError
 from zoo.registry import Architecture, Weights, card, resolve, weights_of
+from zoo.weights.cache import discard
 from zoo.weights.convert import assign, renamed, state_dict
 from zoo.weights.readers import read
 from zoo.weights.sources import fetch
@@ -73,7 +74,12 @@ def load(
     }
     model = build(architecture, tag, classes=wanted, **options)
     if path is not None:
-        _fill(model, architecture, tag, path, new_head=classes is not None)
+        try:
+            _fill(model, architecture, tag, path, new_head=classes is not None)
+        except WeightsError as error:
+            if discard(path):
+                raise WeightsError(f"{error}. {path} was removed from the cache") from error
+            raise
     labels = _labels(tag, wanted, classes)
     known = Facts(
         name=tag.name if path else architecture.name,

@@ -4,11 +4,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 
 @contextmanager
-def progress(*columns: TextColumn) -> Iterator[Progress]:
+def progress(*columns: ProgressColumn) -> Iterator[Progress]:
     """A rich Progress on standard error; silent when standard error is not a terminal."""
     console = Console(stderr=True)
     shown = columns or (MofNCompleteColumn(), TimeRemainingColumn())

@@ -177,3 +177,26 @@ def test_weights_of_another_network_are_refused(small, tmp_path):
         zoo.WeightsError, match=r"do not fit resnet50: missing: layer1\.0\.downsample\.0\.weight"
     ):
         zoo.load("resnet50", weights=path, classes=6)
+
+
+def test_a_cached_file_of_another_network_is_refused_and_removed(small, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    monkeypatch.setenv("ZOO_OFFLINE", "1")
+    cached = tmp_path / "hub/timm/resnet34.a1_in1k/model.safetensors"
+    cached.parent.mkdir(parents=True)
+    save_file({k: np.ascontiguousarray(v) for k, v in state_dict(small).items()}, cached)
+    with pytest.raises(
+        zoo.WeightsError, match=r"missing: layer1\.2\.conv1\.weight.* was removed from the cache"
+    ):
+        zoo.load("resnet34.a1_in1k")
+    assert not cached.exists()
+
+
+def test_weights_that_cannot_be_downloaded_say_how_to_go_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    monkeypatch.setenv("ZOO_OFFLINE", "1")
+    with pytest.raises(zoo.DownloadError, match=r"ZOO_OFFLINE") as error:
+        zoo.load("resnet18")
+    assert "timm/resnet18.a1_in1k" in str(error.value)
+    assert str(tmp_path) in str(error.value)
+    assert "weights=PATH" in str(error.value)
