@@ -202,7 +202,10 @@ def _pixels(picture: Image) -> np.ndarray:
 
 
 def _array(value: Any) -> np.ndarray:
+    if isinstance(value, np.ndarray):
+        return value
     array = np.asarray(value)
-    return (
-        array.astype(np.float32) if array.dtype == np.float64 and not isinstance(value, np.ndarray) else array
-    )
+    if array.dtype.kind in "US":
+        # NumPy's own text and bytes types drop trailing zero bytes.
+        return np.array(value, object)
+    return array.astype(np.float32) if array.dtype == np.float64 else array

@@ -1,0 +1,199 @@
+"""Model directories made by hand: small, but with real files, so that a server serves them as it would any other."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import sklearn
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+import serving
+
+LABELS = ("red", "green", "blue", "dark", "light", "grey")
+SIZE = (32, 48)
+PHOTOS = Path(sklearn.__file__).parent / "datasets" / "images"
+
+
+def colour_model(scale: float = 1.0) -> onnx.ModelProto:
+    """Scores a picture's mean colour: Conv, GlobalAveragePool, Softmax over [batch, 32, 48, 3] in 0..255.
+
+    `scale` multiplies the logits, so that two versions of the model answer differently.
+    """
+    directions = np.array(
+        [[2, -1, -1], [-1, 2, -1], [-1, -1, 2], [-1, -1, -1], [1, 1, 1], [0, 0, 0]], np.float32
+    )
+    weights = {
+        "kernel": (directions * scale / 64)[..., None, None],
+        "bias": np.array([0, 0, 0, 2, -2, 0.5], np.float32) * np.float32(scale),
+    }
+    nodes = [
+        helper.make_node("Transpose", ["images"], ["nchw"], perm=[0, 3, 1, 2]),
+        helper.make_node("GlobalAveragePool", ["nchw"], ["pooled"]),
+        helper.make_node("Conv", ["pooled", "kernel", "bias"], ["scored"]),
+        helper.make_node("Flatten", ["pooled"], ["features"]),
+        helper.make_node("Flatten", ["scored"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
+    ]
+    sizes = {"probabilities": 6, "features": 3, "logits": 6}
+    graph = helper.make_graph(
+        nodes,
+        "colours",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", *SIZE, 3])],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", s]) for n, s in sizes.items()],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    return _model(graph)
+
+
+def add_model() -> onnx.ModelProto:
+    """total = a + b for any shapes, and the text unchanged: a file without a card."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Add", ["a", "b"], ["total"]),
+            helper.make_node("Identity", ["text"], ["text_bytes"]),
+            helper.make_node("Cast", ["a"], ["rounded"], to=TensorProto.INT64),
+        ],
+        "add",
+        [
+            helper.make_tensor_value_info("a", TensorProto.FLOAT, ["n", 2]),
+            helper.make_tensor_value_info("b", TensorProto.FLOAT, ["n", 2]),
+            helper.make_tensor_value_info("text", TensorProto.STRING, ["n"]),
+        ],
+        [
+            helper.make_tensor_value_info("total", TensorProto.FLOAT, ["n", 2]),
+            helper.make_tensor_value_info("text_bytes", TensorProto.STRING, ["n"]),
+            helper.make_tensor_value_info("rounded", TensorProto.INT64, ["n", 2]),
+        ],
+    )
+    return _model(graph)
+
+
+def _model(graph: onnx.GraphProto) -> onnx.ModelProto:
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model
+
+
+def publish(base: Path, version: int, model: onnx.ModelProto, *, labels: tuple[str, ...] | None = LABELS) -> None:
+    """Writes a version beside the folder and renames it in, as exporters do; without a card when labels is None."""
+    staging = base.parent / f".{base.name}.{version}"
+    staging.mkdir(parents=True)
+    base.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, staging / "model.onnx")
+    if labels is not None:
+        card = {
+            "format": 1,
+            "name": base.name,
+            "version": version,
+            "labels": list(labels),
+            "preprocessing": {
+                "input_size": list(SIZE),
+                "crop": 0.875,
+                "interpolation": "bicubic",
+                "mean": [0.5, 0.5, 0.5],
+                "std": [0.5, 0.5, 0.5],
+            },
+        }
+        (staging / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    staging.rename(base / str(version))
+
+
+def png(colour: tuple[int, int, int], size: tuple[int, int] = (64, 50)) -> bytes:
+    """An encoded picture of one colour, (width, height) in pixels."""
+    buffer = BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def photos() -> list[Path]:
+    return [PHOTOS / "china.jpg", PHOTOS / "flower.jpg"]
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("zoo") / "colours"
+    publish(base, 3, colour_model())
+    return base
+
+
+@pytest.fixture(scope="session")
+def endpoint(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[serving.Endpoint]:
+    """Two models behind one server: the zoo model "colours" (version 3) and the plain ONNX file "add" (version 1)."""
+    add = tmp_path_factory.mktemp("plain") / "add"
+    publish(add, 1, add_model(), labels=None)
+    with serving.deploy([colours, add]) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def client(endpoint: serving.Endpoint) -> Iterator[serving.Client]:
+    with serving.Client(endpoint.grpc_address) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def curl(endpoint: serving.Endpoint) -> Callable[..., tuple[int, Any]]:
+    """curl(path, body=None, *arguments) -> (HTTP status, parsed JSON) from the shared server."""
+    return lambda path, body=None, *arguments: run_curl(f"{endpoint.rest_url}{path}", body, *arguments)
+
+
+def run_curl(url: str, body: Any = None, *arguments: str) -> tuple[int, Any]:
+    """The status and JSON of a URL; `body`, text or JSON-able, is posted."""
+    command = ["curl", "-s", "--max-time", "60", "-w", "\n%{http_code}", *arguments, url]
+    if body is not None:
+        command += ["--data-binary", "@-"]
+    data = body if isinstance(body, str | None) else json.dumps(body)
+    done = subprocess.run(command, input=data.encode() if data is not None else None, capture_output=True, check=True)
+    text, _, status = done.stdout.decode().rpartition("\n")
+    return int(status), json.loads(text) if text.startswith("{") else text
+
+
+def run_python(code: str, *arguments: str) -> str:
+    """The standard output of a fresh interpreter, which must succeed."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# Test modules cannot import this file, so its helpers reach them as fixtures.
+
+
+@pytest.fixture(scope="session", name="publish")
+def _publish() -> Callable[..., None]:
+    return publish
+
+
+@pytest.fixture(scope="session", name="colour_model")
+def _colour_model() -> Callable[..., onnx.ModelProto]:
+    return colour_model
+
+
+@pytest.fixture(scope="session", name="png")
+def _png() -> Callable[..., bytes]:
+    return png
+
+
+@pytest.fixture(scope="session", name="run_curl")
+def _run_curl() -> Callable[..., tuple[int, Any]]:
+    return run_curl
+
+
+@pytest.fixture(scope="session", name="run_python")
+def _run_python() -> Callable[..., str]:
+    return run_python
