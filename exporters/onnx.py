@@ -1,0 +1,92 @@
+"""model.onnx: images float32 [batch, h, w, 3], RGB 0..255 at the input size -> features, logits,
+probabilities.
+
+The graph is frozen before tf2onnx sees it: its other ways turn captured constants into inputs. Opset 17,
+because 18 leaves more Transposes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import tensorflow as tf
+import tf2onnx
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from exporters.errors import ExportError
+from exporters.subject import OUTPUTS, Run, Subject
+
+OPSET = 17
+
+
+def write(model: Subject, file: Path) -> None:
+    proto = convert(model)
+    _name_batch(proto)
+    _check(model, proto)
+    onnx.helper.set_model_props(
+        proto,
+        {
+            "name": model.facts.name,
+            "labels": json.dumps(model.facts.labels, ensure_ascii=False),
+            "preprocessing": json.dumps(model.facts.preprocessing.to_dict()),
+        },
+    )
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.save_model(proto, file)
+
+
+def convert(model: Subject) -> onnx.ModelProto:
+    """The network as ONNX, its tensors named as the module says."""
+
+    @tf.function(input_signature=[tf.TensorSpec((None, *model.image_shape), tf.float32, name="images")])
+    def network(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = model.heads(images, training=False)
+        return {name: tf.cast(outputs[name], tf.float32) for name in OUTPUTS}
+
+    frozen = convert_variables_to_constants_v2(network.get_concrete_function())
+    inputs = [tensor.name for tensor in frozen.inputs]
+    outputs = [tensor.name for tensor in frozen.outputs]
+    # TensorFlow orders a dictionary's tensors by key.
+    renamed = dict(zip(inputs + outputs, ["images", *sorted(OUTPUTS)], strict=True))
+    proto, _ = tf2onnx.convert.from_graph_def(
+        frozen.graph.as_graph_def(),
+        name=model.model.name,
+        input_names=inputs,
+        output_names=outputs,
+        opset=OPSET,
+        tensors_to_rename=renamed,
+    )
+    return proto
+
+
+def reopen(model: Subject, file: Path) -> Run:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(os.fspath(file), options, providers=["CPUExecutionProvider"])
+
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(OUTPUTS, session.run(list(OUTPUTS), {"images": images}), strict=True))
+
+    return run
+
+
+def _name_batch(proto: onnx.ModelProto) -> None:
+    """tf2onnx names the batch dimension by chance."""
+    del proto.graph.value_info[:]
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+
+
+def _check(model: Subject, proto: onnx.ModelProto) -> None:
+    """tf2onnx leaves what it cannot express in the graph, without an error."""
+    unknown = sorted({node.op_type for node in proto.graph.node if node.domain not in ("", "ai.onnx.ml")})
+    inputs = [value.name for value in proto.graph.input]
+    if unknown or inputs != ["images"]:
+        raise ExportError(
+            f"{model.model.name} cannot be expressed in ONNX: unknown operations {unknown}, inputs {inputs}"
+        )

@@ -1,0 +1,225 @@
+"""A TensorFlow 2 SavedModel with the four signatures, the labels as an asset, and every weight stored once.
+
+It is also a reusable SavedModel (https://www.tensorflow.org/hub/reusable_saved_models): __call__(images,
+training), variables, trainable_variables, regularization_losses. Its images are RGB 0..255 at the input
+size.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.saved_model.fingerprinting_utils import write_fingerprint
+
+from exporters.errors import ExportError
+from exporters.pictures import png
+from exporters.subject import OUTPUTS, Subject
+from zoo.preprocessing import MAX_PIXELS, Preprocessing, tf_decode, tf_evaluate
+
+TOP = 5
+CLASSIFY = "tensorflow/serving/classify"
+XLA = "_XlaMustCompile"
+
+Tensors = dict[str, tf.Tensor]
+IMAGES = tf.TensorSpec((None, None, None, 3), tf.float32, name="images")
+
+
+def write(model: Subject, folder: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".labels-") as staging:
+        labels = Path(staging) / "labels.txt"
+        labels.write_text("".join(f"{label}\n" for label in model.facts.labels), "utf-8")
+        root = servable(model, labels)
+        # Keyword by keyword, because the object also has functions that are no signatures.
+        tf.saved_model.save(root, os.fspath(folder), {name: getattr(root, name) for name in SIGNATURES})
+    _finish(folder)
+
+
+SIGNATURES = ("serving_default", "predict_images", "classify", "features")
+
+
+def servable(model: Subject, labels: Path) -> Any:
+    """A trackable object with the signatures as functions; the network is traced once and called by each."""
+    root: Any = tf.train.Checkpoint()
+    # Keras's variables and TensorFlow's inside them would be stored as two objects.
+    root.variables = [variable.value for variable in model.model.variables]
+    root.trainable_variables = [variable.value for variable in model.model.trainable_variables]
+    root.regularization_losses = []
+    root.labels = tf.lookup.StaticHashTable(
+        tf.lookup.TextFileInitializer(
+            os.fspath(labels),
+            tf.int64,
+            tf.lookup.TextFileIndex.LINE_NUMBER,
+            tf.string,
+            tf.lookup.TextFileIndex.WHOLE_LINE,
+        ),
+        default_value="",
+    )
+    root.network = network(model)
+    for name, function in signatures(model, root.network, root.labels).items():
+        setattr(root, name, function)
+    setattr(root, "__call__", reusable(model))  # noqa: B010 (tracked as an attribute of the object, not of its class)
+    return root
+
+
+def network(model: Subject) -> Callable[[tf.Tensor], Tensors]:
+    """images float32 [N, h, w, 3] at the input size, N >= 0 -> the tensors of OUTPUTS."""
+
+    @tf.function(input_signature=[tf.TensorSpec((None, *model.image_shape), tf.float32, name="images")])
+    def run(images: tf.Tensor) -> Tensors:
+        count = tf.shape(images)[0]
+        # oneDNN's convolutions fail on an empty batch.
+        filler = tf.zeros((tf.maximum(1 - count, 0), *model.image_shape))
+        outputs = model.heads(tf.concat([images, filler], 0), training=False)
+        return {name: tf.cast(outputs[name], tf.float32)[:count] for name in OUTPUTS}
+
+    return run
+
+
+def signatures(model: Subject, run: Callable[[tf.Tensor], Tensors], labels: Any) -> dict[str, Any]:
+    preprocessing = model.facts.preprocessing
+
+    def classified(images: tf.Tensor) -> Tensors:
+        probabilities = run(images)["probabilities"]
+        scores, indices = tf.math.top_k(probabilities, min(TOP, len(model.facts.labels)))
+        classes = labels.lookup(tf.cast(indices, tf.int64))
+        return {"probabilities": probabilities, "classes": classes, "scores": scores}
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])
+    def serving_default(image_bytes: tf.Tensor) -> Tensors:
+        return classified(decoded(preprocessing, image_bytes))
+
+    @tf.function(input_signature=[IMAGES])
+    def predict_images(images: tf.Tensor) -> Tensors:
+        return classified(fitted(preprocessing, images))
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="inputs")])
+    def classify(inputs: tf.Tensor) -> Tensors:
+        encoded = tf.io.parse_example(inputs, {"image/encoded": tf.io.FixedLenFeature((), tf.string)})[
+            "image/encoded"
+        ]
+        outputs = classified(decoded(preprocessing, encoded))
+        return {name: outputs[name] for name in ("classes", "scores")}
+
+    @tf.function(input_signature=[IMAGES])
+    def features(images: tf.Tensor) -> Tensors:
+        return {"features": run(fitted(preprocessing, images))["features"]}
+
+    functions = (serving_default, predict_images, classify, features)
+    return dict(zip(SIGNATURES, functions, strict=True))
+
+
+def decoded(preprocessing: Preprocessing, encoded: tf.Tensor) -> tf.Tensor:
+    """Encoded pictures [N] -> float32 [N, h, w, 3] at the input size."""
+
+    def one(data: tf.Tensor) -> tf.Tensor:
+        return resized(preprocessing, tf_decode(data)[None])[0]
+
+    shape = (*preprocessing.input_size, 3)
+    return tf.map_fn(one, encoded, fn_output_signature=tf.TensorSpec(shape, tf.float32))
+
+
+def fitted(preprocessing: Preprocessing, images: tf.Tensor) -> tf.Tensor:
+    """Pictures of another size are resized in whole numbers, as decoded ones; at the input size they pass
+    as is.
+    """
+
+    def whole() -> tf.Tensor:
+        finite = tf.where(tf.math.is_nan(images), tf.zeros_like(images), images)
+        return resized(preprocessing, tf.round(tf.clip_by_value(finite, 0, 255)))
+
+    same = tf.reduce_all(tf.shape(images)[1:3] == preprocessing.input_size)
+    return tf.ensure_shape(tf.cond(same, lambda: images, whole), (None, *preprocessing.input_size, 3))
+
+
+def resized(preprocessing: Preprocessing, images: tf.Tensor) -> tf.Tensor:
+    """`tf_evaluate`, but for a thread-like picture, which would grow without bound as its short side is
+    scaled up.
+    """
+    sides = tf.cast(tf.shape(images)[1:3], tf.int64)
+    grown = tf.reduce_max(sides) * max(preprocessing.scale_size) ** 2 // tf.maximum(tf.reduce_min(sides), 1)
+    tf.debugging.assert_positive(sides, "a picture without pixels")
+    tf.debugging.assert_less_equal(
+        grown, tf.constant(MAX_PIXELS, tf.int64), "a picture too long and thin to resize"
+    )
+    return tf_evaluate(preprocessing, images)
+
+
+def reusable(model: Subject) -> Any:
+    """The model itself, traced for inference and for training on."""
+    spec = tf.TensorSpec((None, *model.image_shape), tf.float32, name="images")
+
+    @tf.function
+    def call(images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        return model.model(images, training=training)
+
+    for training in (False, True):
+        call.get_concrete_function(spec, training=training)
+    return call
+
+
+@dataclass(frozen=True)
+class Reopened:
+    """The files as tf.saved_model.load gives them back."""
+
+    loaded: Any
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        signed = self.loaded.signatures
+        tensors = {
+            "logits": self.loaded.network(tf.constant(images))["logits"],
+            "features": signed["features"](images=tf.constant(images))["features"],
+            "probabilities": signed["predict_images"](images=tf.constant(images))["probabilities"],
+        }
+        return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+    def encoded(self, pictures: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """uint8 [H, W, 3] of any sizes, as PNG -> serving_default's probabilities, classes and scores.
+
+        Raises ExportError where classify gives other classes or scores for the same pictures in tf.Examples.
+        """
+        data = [png(picture) for picture in pictures]
+        outputs = self.loaded.signatures["serving_default"](image_bytes=tf.constant(data))
+        others = self.loaded.signatures["classify"](
+            inputs=tf.constant([example(encoded) for encoded in data])
+        )
+        for name, tensor in others.items():
+            if not np.array_equal(tensor.numpy(), outputs[name].numpy()):
+                raise ExportError(f"the signatures serving_default and classify give different {name}")
+        return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+
+def reopen(model: Subject, folder: Path) -> Reopened:
+    return Reopened(tf.saved_model.load(os.fspath(folder)))
+
+
+def example(encoded: bytes) -> bytes:
+    """A picture as a serialised tf.Example."""
+    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded]))
+    return tf.train.Example(
+        features=tf.train.Features(feature={"image/encoded": feature})
+    ).SerializeToString()
+
+
+def _finish(folder: Path) -> None:
+    """Mark `classify` for TensorFlow Serving's Classify call; TensorFlow itself marks every signature as
+    predict.
+    """
+    file = folder / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    (graph,) = saved.meta_graphs
+    compiled = [f.signature.name for f in graph.graph_def.library.function if XLA in f.attr]
+    if compiled:
+        raise ExportError(
+            f"a stock TensorFlow Serving refuses functions that XLA must compile: {compiled[0]}"
+        )
+    graph.signature_def["classify"].method_name = CLASSIFY
+    file.write_bytes(saved.SerializeToString(deterministic=True))
+    write_fingerprint(os.fspath(folder))
