@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from zoo.registry import Card, Weights
+
+if TYPE_CHECKING:
+    from exporters import Parity
 
 
 def card_text(card: Card) -> str:
@@ -29,13 +33,11 @@ def _weights_line(weights: Weights) -> str:
     return f"{weights.tag:<28} {weights.input_size:>4} px  {top1:<17} {weights.licence:<14} {home}"
 
 
-def parity_text(parity: dict[str, dict[str, Any]]) -> str:
+def parity_text(parity: Mapping[str, Parity]) -> str:
     """A line per format: how far its outputs are from the Keras model's."""
+    width = max(map(len, parity))
     return "\n".join(
-        f"  {name:<12} " + "  ".join(f"{key} {_number(value)}" for key, value in figures.items())
-        for name, figures in parity.items()
+        f"  {name:<{width}}  logits off by {p.max_abs:.1e} ({p.max_rel:.1e} of the largest), "
+        f"same class for {p.top1:.0%} of {p.pictures} pictures"
+        for name, p in parity.items()
     )
-
-
-def _number(value: Any) -> str:
-    return f"{value:.2g}" if isinstance(value, float) else str(value)

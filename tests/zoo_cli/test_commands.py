@@ -1,0 +1,90 @@
+"""The command line as a person meets it: in a process of its own, with its exit codes and messages."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+import serving
+import zoo
+
+ZOO = Path(sys.executable).with_name("zoo")
+
+
+def run(*arguments, code=0):
+    done = subprocess.run([ZOO, *map(str, arguments)], capture_output=True, text=True, timeout=240)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+def test_list_names_the_networks():
+    assert run("list", "resnet??d").split() == ["resnet18d", "resnet34d", "resnet50d"]
+    assert json.loads(run("list", "resnet18.*", "--pretrained", "--json"))[0] == "resnet18.a1_in1k"
+
+
+def test_describe_shows_the_card():
+    text = run("describe", "resnet50.a1_in1k")
+    for fact in ("arXiv 1512.03385, 2015", "25,557,032", "4,089,184,256", "80.382", "apache-2.0"):
+        assert fact in text
+    assert json.loads(run("describe", "resnet50", "--json"))["parameters"] == 25557032
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("describe", "efficentnet"), 1, 'error: unknown model "efficentnet"; did you mean "efficientnet"?'),
+        (("list", "zzz*"), 1, 'no network matches "zzz*"'),
+        (("lisst",), 2, "No such command"),
+        (("fine-tune", "efficientnet", "absent", "--out", "x"), 2, "'absent' does not exist"),
+        (("predict", "127.0.0.1:1", "flowers", __file__), 1, "127.0.0.1:1"),
+    ],
+)
+def test_failures_are_named_and_coded(arguments, code, message):
+    assert message in run(*arguments, code=code)
+
+
+@pytest.mark.parametrize("command", ["list", "describe", "fine-tune", "export", "serve", "predict", "demo"])
+def test_every_command_has_help_with_an_example(command):
+    assert "Example: zoo " + command in run(command, "--help")
+
+
+def test_debug_shows_the_traceback():
+    done = subprocess.run(
+        [ZOO, "--debug", "describe", "efficentnet"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def model_directory(tmp_path_factory):
+    """A network with its real weights, saved, then exported by the command."""
+    folder = tmp_path_factory.mktemp("cli")
+    zoo.save(zoo.load("efficientnet"), folder / "lite0.keras")
+    said = json.loads(
+        run("export", folder / "lite0.keras", folder / "models" / "lite0", "--formats", "onnx", "--json")
+    )
+    assert Path(said["path"]) == folder / "models" / "lite0" / "1"
+    return folder / "models" / "lite0"
+
+
+def test_predict_asks_a_server(model_directory, tmp_path):
+    photo = tmp_path / "flower.png"
+    Image.fromarray(load_sample_images().images[1]).save(photo)
+    with serving.deploy(model_directory) as endpoint:
+        answers = json.loads(run("predict", endpoint.grpc_address, "lite0", photo, "--top", 3, "--json"))
+        assert run("predict", endpoint.grpc_address, "lite0", photo).startswith(f"{photo}: daisy 0.3")
+    ((label, score), *others) = answers[str(photo)]
+    assert (label, len(others)) == ("daisy", 2)
+    assert score == pytest.approx(0.323, abs=0.01)
+
+
+def test_exporting_to_an_unknown_format_names_the_nearest(model_directory):
+    message = run("export", "efficientnet", model_directory, "--formats", "onx", code=1)
+    assert 'did you mean "onnx"?' in message
+    assert [p.name for p in model_directory.iterdir()] == ["1"]
