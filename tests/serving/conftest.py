@@ -1,4 +1,4 @@
-"""Model directories made by hand: small, but with real files, so that a server serves them as it would any other."""
+"""Model directories made by hand: small, but of real files that a server serves as it would any other."""
 
 import json
 import os
@@ -83,8 +83,10 @@ def _model(graph: onnx.GraphProto) -> onnx.ModelProto:
     return model
 
 
-def publish(base: Path, version: int, model: onnx.ModelProto, *, labels: tuple[str, ...] | None = LABELS) -> None:
-    """Writes a version beside the folder and renames it in, as exporters do; without a card when labels is None."""
+def publish(
+    base: Path, version: int, model: onnx.ModelProto, *, labels: tuple[str, ...] | None = LABELS
+) -> None:
+    """Writes a version beside the folder and renames it in; without a card when labels is None."""
     staging = base.parent / f".{base.name}.{version}"
     staging.mkdir(parents=True)
     base.mkdir(parents=True, exist_ok=True)
@@ -128,7 +130,7 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def endpoint(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[serving.Endpoint]:
-    """Two models behind one server: the zoo model "colours" (version 3) and the plain ONNX file "add" (version 1)."""
+    """Behind one server: the zoo model "colours", version 3, and the plain file "add", version 1."""
     add = tmp_path_factory.mktemp("plain") / "add"
     publish(add, 1, add_model(), labels=None)
     with serving.deploy([colours, add]) as endpoint:
@@ -153,7 +155,9 @@ def run_curl(url: str, body: Any = None, *arguments: str) -> tuple[int, Any]:
     if body is not None:
         command += ["--data-binary", "@-"]
     data = body if isinstance(body, str | None) else json.dumps(body)
-    done = subprocess.run(command, input=data.encode() if data is not None else None, capture_output=True, check=True)
+    done = subprocess.run(
+        command, input=data.encode() if data is not None else None, capture_output=True, check=True
+    )
     text, _, status = done.stdout.decode().rpartition("\n")
     return int(status), json.loads(text) if text.startswith("{") else text
 

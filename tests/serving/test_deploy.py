@@ -61,26 +61,31 @@ def test_a_server_process_starts_answers_and_stops(base: Path) -> None:
         (lambda path: path.mkdir(), "holds no version .*: export a model there first"),
         (lambda path: (path / "1").mkdir(parents=True), "Could not find SavedModel .pb or model.onnx"),
         (
-            lambda path: ((path / "1").mkdir(parents=True), (path / "1" / "model.onnx").write_bytes(b"no model")),
+            lambda path: (
+                (path / "1").mkdir(parents=True),
+                (path / "1" / "model.onnx").write_bytes(b"no model"),
+            ),
             "model.onnx cannot be loaded by ONNX Runtime",
         ),
     ],
     ids=["missing", "empty", "empty version", "broken"],
 )
-def test_a_folder_that_cannot_be_served_says_why(tmp_path: Path, make: Callable[[Path], Any], message: str) -> None:
+def test_a_folder_that_cannot_be_served_says_why(
+    tmp_path: Path, make: Callable[[Path], Any], message: str
+) -> None:
     make(tmp_path / "m")
     with pytest.raises(serving.DeployError, match=message):
         serving.deploy(tmp_path / "m")
 
 
 def test_a_version_given_for_its_model_is_recognised(base: Path) -> None:
-    with pytest.raises(serving.DeployError, match="holds no version .*: give the folder above it"):
+    with pytest.raises(serving.DeployError, match=r"holds no version .*: give the folder above it"):
         serving.deploy(base / "1")
 
 
 def test_two_models_of_one_name_are_refused(base: Path, tmp_path: Path) -> None:
     shutil.copytree(base, tmp_path / "other" / "m")
-    with pytest.raises(serving.DeployError, match="Two models are named m: .* rename one folder"):
+    with pytest.raises(serving.DeployError, match=r"Two models are named m: .* rename one folder"):
         serving.deploy([base, tmp_path / "other" / "m"])
 
 
@@ -89,7 +94,9 @@ def test_a_taken_port_is_named(base: Path, endpoint: serving.Endpoint) -> None:
     with pytest.raises(serving.DeployError, match=f"cannot listen for gRPC on 127.0.0.1:{port}"):
         serving.deploy(base, grpc_port=port)
     port = int(endpoint.rest_url.rsplit(":", 1)[1])
-    with pytest.raises(serving.DeployError, match=f"cannot listen for REST on 127.0.0.1:{port}: Address already in use"):
+    with pytest.raises(
+        serving.DeployError, match=f"cannot listen for REST on 127.0.0.1:{port}: Address already in use"
+    ):
         serving.deploy(base, rest_port=port)
 
 
@@ -100,7 +107,10 @@ def test_a_server_that_takes_too_long_is_given_up(base: Path) -> None:
 
 def test_a_broken_model_does_not_hold_up_the_others(base: Path, tmp_path: Path) -> None:
     (tmp_path / "bad" / "1").mkdir(parents=True)
-    with serving.deploy([base, tmp_path / "bad"]) as endpoint, serving.Client(endpoint.grpc_address) as client:
+    with (
+        serving.deploy([base, tmp_path / "bad"]) as endpoint,
+        serving.Client(endpoint.grpc_address) as client,
+    ):
         assert client.classify("m", BLACK)[0][0] == "dark"
         assert client.status("bad")[1].startswith("END: Could not find SavedModel .pb or model.onnx")
 
@@ -111,7 +121,9 @@ def test_a_killed_server_leaves_a_clear_error(base: Path) -> None:
         client.classify("m", BLACK)
         endpoint.process.kill()
         endpoint.process.wait()
-        with pytest.raises(serving.ServingError, match=f"no server answers at {endpoint.grpc_address}") as caught:
+        with pytest.raises(
+            serving.ServingError, match=f"no server answers at {endpoint.grpc_address}"
+        ) as caught:
             client.classify("m", BLACK)
     assert caught.value.code == Code.UNAVAILABLE
     assert endpoint.stop() == -signal.SIGKILL

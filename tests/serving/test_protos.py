@@ -6,7 +6,8 @@ from serving import protos
 
 EQUAL = """
 from serving import generate_descriptors
-assert generate_descriptors.generate() == generate_descriptors.FILE.read_bytes(), "run python -m serving.generate_descriptors"
+same = generate_descriptors.generate() == generate_descriptors.FILE.read_bytes()
+assert same, "run python -m serving.generate_descriptors"
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 from serving.protos import PredictRequest

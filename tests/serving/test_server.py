@@ -31,7 +31,8 @@ import sys
 import grpc
 import tensorflow as tf
 from google.protobuf import json_format
-from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_service_pb2_grpc
+from tensorflow_serving.apis import classification_pb2, get_model_metadata_pb2, get_model_status_pb2
+from tensorflow_serving.apis import model_service_pb2_grpc
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 address, photo = sys.argv[1:]
 channel = grpc.insecure_channel(address)
@@ -54,7 +55,7 @@ request = get_model_status_pb2.GetModelStatusRequest()
 request.model_spec.name = "colours"
 print(model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(request).model_version_status[0].state)
 try:
-    stub.Classify(__import__("tensorflow_serving.apis.classification_pb2", fromlist=["x"]).ClassificationRequest())
+    stub.Classify(classification_pb2.ClassificationRequest())
 except grpc.RpcError as error:
     print(error.code().name)
 """
@@ -135,9 +136,9 @@ def test_an_onnx_file_without_a_card_is_served_by_its_own_names(client: Client) 
     np.testing.assert_allclose(reply["total"], [[4.6, 6]])
     assert reply["rounded"].dtype == np.int64
     assert reply["text_bytes"].tolist() == ["é".encode()]
-    assert sorted(client.predict("add", {"a": [[1, 2.0]], "b": [[3, 4.0]], "text": ["x"]}, outputs=["total"])) == [
-        "total"
-    ]
+    assert sorted(
+        client.predict("add", {"a": [[1, 2.0]], "b": [[3, 4.0]], "text": ["x"]}, outputs=["total"])
+    ) == ["total"]
 
 
 def test_the_unmodified_stub_gets_right_answers(
@@ -182,9 +183,7 @@ def test_metadata_and_status(client: Client, curl: Curl) -> None:
     }
 
 
-def test_rest_predicts_rows_and_columns(
-    curl: Curl, client: Client, photos: list[Path]
-) -> None:
+def test_rest_predicts_rows_and_columns(curl: Curl, client: Client, photos: list[Path]) -> None:
     encoded = {"b64": base64.b64encode(photos[0].read_bytes()).decode()}
     best = client.classify("colours", photos[0])
     for body in ({"instances": [encoded, encoded]}, {"instances": [{"image_bytes": encoded}] * 2}):
@@ -193,7 +192,9 @@ def test_rest_predicts_rows_and_columns(
         assert len(reply["predictions"]) == 2
         assert reply["predictions"][0]["classes"] == [label for label, _ in best]
         assert reply["predictions"][0]["scores"] == pytest.approx([score for _, score in best])
-    status, reply = curl("/v1/models/colours/versions/3:predict?verbose=1", {"inputs": {"image_bytes": [encoded]}})
+    status, reply = curl(
+        "/v1/models/colours/versions/3:predict?verbose=1", {"inputs": {"image_bytes": [encoded]}}
+    )
     assert status == 200
     assert reply["outputs"]["classes"][0][0] == best[0][0]
     pixels = np.zeros((1, 4, 5, 3), int).tolist()
@@ -209,7 +210,9 @@ def test_rest_reads_a_gzipped_body(curl: Curl, endpoint: Endpoint, tmp_path: Pat
     file.write_bytes(gzip.compress(json.dumps({"inputs": [], "signature_name": "nope"}).encode()))
     url = f"{endpoint.rest_url}/v1/models/colours:predict"
     done = subprocess.run(
-        ["curl", "-s", "-H", "Content-Encoding: gzip", "--data-binary", f"@{file}", url], capture_output=True, check=True
+        ["curl", "-s", "-H", "Content-Encoding: gzip", "--data-binary", f"@{file}", url],
+        capture_output=True,
+        check=True,
     )
     assert json.loads(done.stdout)["error"] == 'Serving signature name: "nope" not found in signature def'
 
@@ -257,8 +260,8 @@ BAD = {
     "input name": (
         {"inputs": {"pictures": ONE}},
         Code.INVALID_ARGUMENT,
-        "Signature input alias: images(feed name: images:0) not found in request and no default value provided. "
-        "Inputs expected to be in the request {images}, or default input alias set: {}",
+        "Signature input alias: images(feed name: images:0) not found in request and no default value "
+        "provided. Inputs expected to be in the request {images}, or default input alias set: {}",
     ),
     "dtype": (
         {"inputs": {"images": np.zeros((1, 32, 48, 3), np.int64)}},
@@ -349,7 +352,7 @@ def test_metadata_and_status_of_what_is_not_there(client: Client) -> None:
 
 
 def test_a_picture_file_that_is_not_there(client: Client) -> None:
-    with pytest.raises(DataError, match='"nope.jpg" cannot be read: No such file'):
+    with pytest.raises(DataError, match=r'"nope.jpg" cannot be read: No such file'):
         client.classify("colours", "nope.jpg")
 
 
@@ -381,7 +384,9 @@ def test_requests_that_only_a_raw_client_can_send(endpoint: Endpoint) -> None:
 
 
 def test_a_request_above_grpcs_default_limit_is_taken(client: Client) -> None:
-    reply = client.predict("colours", {"images": np.zeros((40, 200, 200, 3), np.float32)}, signature="predict_images")
+    reply = client.predict(
+        "colours", {"images": np.zeros((40, 200, 200, 3), np.float32)}, signature="predict_images"
+    )
     assert reply["probabilities"].shape == (40, 6)
 
 
@@ -392,7 +397,12 @@ MALFORMED = [
     ("PUT", "/v1/models/colours", 400, "Malformed request: PUT /v1/models/colours"),
     ("GET", "/v1/models/colours/versions/x", 400, "Malformed request: GET /v1/models/colours/versions/x"),
     ("GET", "/v1/models", 400, "Missing model name in request."),
-    ("GET", "/v1/models/colours/versions/" + "9" * 30, 400, f"Failed to convert version: {'9' * 30} to numeric."),
+    (
+        "GET",
+        "/v1/models/colours/versions/" + "9" * 30,
+        400,
+        f"Failed to convert version: {'9' * 30} to numeric.",
+    ),
     ("GET", "/v1/models/colours/versions/9", 404, "Could not find version 9 of model colours"),
     ("GET", "/v1/models/nope", 404, "Could not find any versions of model nope"),
     ("GET", "/v1/models/nope/metadata", 404, "Servable not found for request: Latest(nope)"),
@@ -414,8 +424,16 @@ def test_rest_paths_that_lead_nowhere(curl: Curl, method: str, path: str, status
         ('{"signature_name": "nope"}', 400, 'Serving signature name: "nope" not found in signature def'),
         ('{"instances": ["bm8="]}', 400, "image_bytes[0]: picture cannot be decoded"),
         ('{"instances": [{"b64": "?"}]}', 400, "Unable to base64 decode"),
-        ('{"instances": [[1, 2], [1]], "signature_name": "features"}', 400, "Expecting tensor size: 2 but got: 1"),
-        ('{"instances": [1], "signature_name": "features"}', 400, 'Input "images" must be float [?, ?, ?, 3]'),
+        (
+            '{"instances": [[1, 2], [1]], "signature_name": "features"}',
+            400,
+            "Expecting tensor size: 2 but got: 1",
+        ),
+        (
+            '{"instances": [1], "signature_name": "features"}',
+            400,
+            'Input "images" must be float [?, ?, ?, 3]',
+        ),
     ],
 )
 def test_rest_bodies_that_are_wrong(curl: Curl, body: str, status: int, message: str) -> None:
@@ -437,7 +455,9 @@ def test_rest_model_version_and_label_that_are_not_there(curl: Curl) -> None:
 def test_a_client_that_leaves_in_the_middle_disturbs_nobody(endpoint: Endpoint, curl: Curl) -> None:
     host, port = endpoint.rest_url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as connection:
-        connection.sendall(b"POST /v1/models/colours:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+        connection.sendall(
+            b"POST /v1/models/colours:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
+        )
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     assert curl("/v1/models/colours")[0] == 200
     assert "Traceback" not in endpoint.log.read_text()
@@ -469,5 +489,5 @@ def test_a_card_that_contradicts_the_model_is_refused(
     tmp_path: Path, publish: Callable[..., None], colour_model: Callable[..., onnx.ModelProto]
 ) -> None:
     publish(tmp_path / "m", 1, colour_model(), labels=("one", "two"))
-    with pytest.raises(serving.DeployError, match="card.json names 2 labels, model.onnx has 6 classes"):
+    with pytest.raises(serving.DeployError, match=r"card.json names 2 labels, model.onnx has 6 classes"):
         serving.deploy(tmp_path / "m")
