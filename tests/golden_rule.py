@@ -1,0 +1,102 @@
+"""The rule that golden files rest on: weights from keys and shapes, pictures from sizes.
+
+Every tensor and picture is drawn by NumPy's PCG64, seeded with the CRC-32 of its key: the same numbers on
+every machine; the network's name plays no part.
+"""
+
+import math
+import re
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+CLASSES = 1000
+
+# (keys, factor, addend), the first that fits. Without them deep residual networks explode, and
+# squeeze-and-excitation turns deaf to the picture.
+SCALES = (
+    (r"^layer\d+\.\d+\.bn[23]\.weight$", 0.5, 0),
+    (r"^layer\d+\.\d+\.conv[23]\.bn\.weight$", 0.5, 0),
+    (r"^layer\d+\.\d+\.conv2\.bn0\.weight$", 0.6, 0),
+    (r"^stages\.\d+\.blocks\.\d+\.conv3\.weight$", 0.25, 0),
+    (r"^stages\.\d+\.blocks\.\d+\.conv2\.bn\.weight$", 0.25, 0),
+    (r"^s\d+\.b\d+\.conv3\.bn\.weight$", 0.3, 0),
+    (r"^block\d+\.rep\.\d+\.weight$", 0.5, 0),
+    (r"^blocks\.\d+\.stack\.conv\d\.bn_(dw|pw)\.weight$", 0.7, 0),
+    (r"^blocks\.\d+\.([3-9]|1\d)\.bn3\.weight$", 0.3, 0),
+    (r"^blocks\.\d+\.\d+\.bn3\.weight$", 0.55, 0),
+    (r"^blocks\.\d+\.\d+\.conv_exp\.weight$", 0.5, 0),
+    (r"^blocks\.\d+\.\d+\.se\.conv_expand\.weight$", 0.3, 0),
+    (r"^blocks\.\d+\.\d+\.se\.conv_expand\.bias$", 1, 2),
+    (r"^blocks\.\d+\.\d+\.pw_proj\.bn\.weight$", 0.5, 0),
+    (r"^blocks\.\d+\.\d+\.ghost2\.(primary_conv|cheap_operation)\.1\.weight$", 0.25, 0),
+    (r"^blocks\.\d+\.\d+\.ghost\d\.fusion_bn\.0\.weight$", 0.25, 0),
+    (r"^layers\.\d+\.\d+\.layers\.7\.weight$", 0.5, 0),
+    (r"^stage\d+\.\d+\.branch2\.4\.weight$", 0.5, 0),
+    (r"^stages\.\d+\.\d+\.(conv_kxk\.bn|conv_1x1\.bn|identity)\.weight$", 0.6, 0),
+    (r"^stage\d+\.\d+\.branches\.\d+\.\d+\.bn2\.weight$", 0.3, 0),
+    (r"^stage\d+\.\d+\.fuse_layers\.\d+\.\d+\.(\d+\.)?1\.weight$", 0.2, 0),
+    (r"^level\d+\..*\.bn2\.weight$", 0.5, 0),
+    (r"^features\.conv\d+_\d+\.c1x1_c\.conv\.weight$", 0.5, 0),
+    (r"cell_(stem_)?\d+\.conv_(prev_)?1x1\.bn\.weight$", 0.5, 0),
+    (r"cell_(stem_)?\d+\.comb_iter_\d_(left|right)\.bn_sep_1\.weight$", 0.6, 0),
+    (r"\.sam\.conv_w\.5\.(weight|bias)$", 0.05, 0),
+    (r"\.sam\.conv_w\.2\.weight$", 0.3, 0),
+    (r"^layer\d+\.\d+\.conv\.weight$", 0.3, 0),
+)
+LAST_NORMS = re.compile(r"^blocks\.[12]\.\d+\.bn2\.weight$|\.bn3\.weight$")
+
+
+def tensor(key: str, shape: list[int], damping: float = 1) -> Array:
+    """The float32 tensor of a state-dict key in PyTorch's layout: [out, in / groups, height, width].
+
+    damping: a factor on the last norm of residual branches, for networks that would amplify rounding errors.
+    """
+    draws = _generator(key)
+    last = key.rpartition(".")[2]
+    if last == "running_var":
+        return draws.random(shape, dtype=np.float32) + np.float32(0.5)
+    normal = draws.standard_normal(shape, dtype=np.float32)
+    if last == "gain" or (last == "weight" and len(shape) == 1):
+        values = np.float32(1) + np.float32(0.1) * normal
+    elif last == "weight":
+        gain = 1 if shape[0] == CLASSES else 2
+        values = normal * np.float32(math.sqrt(gain / math.prod(shape[1:])))
+    else:
+        values = np.float32(0.1) * normal
+    return _scaled(np.asarray(values, np.float32), key, damping)
+
+
+def _scaled(values: Array, key: str, damping: float) -> Array:
+    factor, addend = next(((f, a) for pattern, f, a in SCALES if re.search(pattern, key)), (1, 0))
+    if LAST_NORMS.search(key):
+        factor *= damping
+    scaled = np.asarray(values * np.float32(factor))
+    # Adding 0 would turn -0 into 0, another checksum.
+    return scaled + np.float32(addend) if addend else scaled
+
+
+def picture(height: int, width: int) -> Array:
+    """Two noise pictures, RGB in 0..255: float32 [2, height, width, 3]."""
+    draws = _generator(f"input:{height}x{width}")
+    return draws.random((2, height, width, 3), dtype=np.float32) * np.float32(255)
+
+
+def normalise(images: Array, mean: list[float], std: list[float]) -> Array:
+    """What the reference was fed: (images / 255 - mean) / std, channels last."""
+    centred = images / np.float32(255) - np.asarray(mean, np.float32)
+    return (centred / np.asarray(std, np.float32)).astype(np.float32)
+
+
+def checksum(tensors: list[Array]) -> int:
+    """CRC-32 over the little-endian bytes of all tensors, in order."""
+    crc = 0
+    for values in tensors:
+        crc = zlib.crc32(np.ascontiguousarray(values, "<f4").tobytes(), crc)
+    return crc
+
+
+def _generator(key: str) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(zlib.crc32(key.encode())))
