@@ -194,7 +194,7 @@ class Models:
         first.wait()
 
     def stop(self) -> None:
-        """Ends the watching; what is loaded stays usable."""
+        """Ends the watching, once a load under way is done; what is loaded stays usable."""
         self._stopping.set()
         for thread in self._threads:
             thread.join()

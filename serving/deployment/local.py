@@ -84,7 +84,8 @@ def start(arguments: Sequence[str], host: str = "127.0.0.1", timeout: float = 12
     watchdog = threading.Timer(timeout, process.kill)
     watchdog.start()
     try:
-        line = process.stdout.readline() if process.stdout else b""
+        # Whatever a library may print before is not the line of ports.
+        line = next((line for line in process.stdout or () if line.startswith(b'{"grpc_port"')), b"")
     except BaseException:
         process.kill()
         raise

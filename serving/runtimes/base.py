@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from serving.errors import invalid
-from serving.tensors import DType
+from serving.tensors import DType, of_array
 
 PREDICT = "tensorflow/serving/predict"
 CLASSIFY = "tensorflow/serving/classify"
@@ -72,11 +72,4 @@ def check_shape(alias: str, array: np.ndarray, spec: TensorSpec) -> None:
 
 
 def _described(array: np.ndarray) -> str:
-    name = (
-        "string"
-        if array.dtype == object
-        else {"float32": "float", "float64": "double", "float16": "half"}.get(
-            array.dtype.name, array.dtype.name
-        )
-    )
-    return f"{name} {list(array.shape)}"
+    return f"{of_array(array).name} {list(array.shape)}"

@@ -4,6 +4,7 @@ import base64
 import json
 import socket
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -331,6 +332,15 @@ def test_one_bad_picture_of_many_is_named(client: Client, png: Callable[..., byt
     with pytest.raises(ServingError, match=r"image_bytes\[2\]: picture cannot be decoded"):
         client.classify("colours", [good, good, good[:60]])
     assert len(client.classify("colours", [good, good])) == 2
+
+
+def test_a_picture_that_unpacks_to_too_many_pixels_is_refused_unread(
+    client: Client, png: Callable[..., bytes]
+) -> None:
+    head = b"IHDR" + struct.pack(">II", 60_000, 60_000) + png((0, 0, 0))[24:29]
+    bomb = png((0, 0, 0))[:12] + head + struct.pack(">I", zlib.crc32(head)) + png((0, 0, 0))[33:]
+    with pytest.raises(ServingError, match=r"image_bytes\[0\]: picture .*pixels"):
+        client.classify("colours", bomb)
 
 
 def test_shapes_of_a_plain_onnx_file_are_checked_too(client: Client) -> None:
