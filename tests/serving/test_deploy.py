@@ -138,9 +138,14 @@ os.kill(os.getpid(), 9)
 """
 
 
-def test_the_server_ends_with_a_killed_parent(base: Path) -> None:
+def test_the_server_ends_with_a_killed_parent(base: Path, tmp_path: Path) -> None:
     parent = subprocess.run(
-        [sys.executable, "-c", PARENT, str(base)], stdout=subprocess.PIPE, text=True, timeout=60, check=False
+        [sys.executable, "-c", PARENT, str(base)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert parent.returncode == -signal.SIGKILL
     pid = int(parent.stdout)
