@@ -1,0 +1,7 @@
+"""One's own pictures: opened, checked once, split by content."""
+
+from zoo.data.opening import open_data
+from zoo.data.pictures import Pictures, images
+from zoo.data.split import SIDES, Split, split
+
+__all__ = ["SIDES", "Pictures", "Split", "images", "open_data", "split"]

@@ -1,0 +1,89 @@
+"""A checked set of labelled pictures as plain data."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from zoo.preprocessing import Preprocessing, evaluate, read_image
+from zoo.progress import progress
+
+Source = Path | np.ndarray
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """N pictures in a stable order.
+
+    sources: paths, or uint8 arrays [H, W, 3] or [H, W]; names: what a person calls each; labels: int64 [N],
+    indices into classes; hashes: 32 hex digits of each picture's RGB pixels, the same for a file and for an array.
+    """
+
+    sources: tuple[Source, ...]
+    names: tuple[str, ...]
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    hashes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    @property
+    def digest(self) -> str:
+        """Names this set of contents, labels and classes, in whatever order the pictures came."""
+        pairs = sorted(zip(self.hashes, self.labels.tolist(), strict=True))
+        return hashlib.blake2b(repr((self.classes, pairs)).encode(), digest_size=16).hexdigest()
+
+    def facts(self) -> dict[str, Any]:
+        """Counts for people; contradictions are equal pictures in two classes."""
+        counts = np.bincount(self.labels, minlength=len(self.classes))
+        pairs = set(zip(self.hashes, self.labels.tolist(), strict=True))
+        return {
+            "pictures": len(self),
+            "classes": len(self.classes),
+            "per_class": dict(zip(self.classes, counts.tolist(), strict=True)),
+            "duplicates": len(self) - len(set(self.hashes)),
+            "contradictions": len(pairs) - len(set(self.hashes)),
+            "digest": self.digest,
+        }
+
+
+def pixels(source: Source) -> np.ndarray:
+    """RGB uint8 [H, W, 3]. Raises DataError naming a file that is no picture."""
+    if isinstance(source, Path):
+        return read_image(source)
+    return np.repeat(source[..., None], 3, axis=-1) if source.ndim == 2 else source
+
+
+def content_hash(rgb: np.ndarray) -> str:
+    digest = hashlib.blake2b(repr(rgb.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(rgb).data)
+    return digest.hexdigest()
+
+
+def images(pictures: Pictures, preprocessing: Preprocessing, indices: Sequence[int]) -> np.ndarray:
+    """The chosen pictures as the network takes them: uint8 [len(indices), h, w, 3]."""
+    if not len(indices):
+        return np.empty((0, *preprocessing.input_size, 3), np.uint8)
+    chosen = [pictures.sources[i] for i in indices]
+    return np.stack(
+        list(in_threads("pictures", lambda source: evaluate(preprocessing, pixels(source)), chosen))
+    )
+
+
+def in_threads(task: str, work: Callable[[Any], T], items: Iterable[Any]) -> Iterator[T]:
+    """Results in the items' order; Pillow decodes and resizes outside Python's lock."""
+    todo = list(items)
+    with progress() as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+        line = bar.add_task(task, total=len(todo))
+        for result in pool.map(work, todo):
+            bar.advance(line)
+            yield result

@@ -1,0 +1,53 @@
+"""What the numbers of a result mean, in NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def log_loss_and_accuracy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """logits [N, C], labels int [N] -> mean of -ln p(label), without label smoothing; fraction right."""
+    logits = logits.astype(np.float64)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    loss = -log_probabilities[np.arange(len(labels)), labels].mean()
+    return float(loss), float((logits.argmax(axis=1) == labels).mean())
+
+
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """int [C, C]: rows are the true classes, columns the predicted ones."""
+    return np.bincount(classes * labels + predicted, minlength=classes**2).reshape(classes, classes)
+
+
+def per_class(confusion: np.ndarray, names: tuple[str, ...]) -> dict[str, dict[str, float]]:
+    """precision, recall and f1 in 0..1 (0 where nothing was predicted or there), and how many pictures."""
+    right = np.diag(confusion)
+    predicted, there = confusion.sum(axis=0), confusion.sum(axis=1)
+    precision, recall = right / np.maximum(predicted, 1), right / np.maximum(there, 1)
+    f1 = 2 * right / np.maximum(predicted + there, 1)
+    return {
+        name: {"precision": float(p), "recall": float(r), "f1": float(f), "pictures": int(n)}
+        for name, p, r, f, n in zip(names, precision, recall, f1, there, strict=True)
+    }
+
+
+def interval(accuracy: float, pictures: int) -> tuple[float, float]:
+    """95 % confidence interval of an accuracy measured on so many pictures. Wilson, JASA 22 (1927)."""
+    z2 = 1.96**2 / pictures
+    middle, half = accuracy + z2 / 2, np.sqrt(z2 * (accuracy * (1 - accuracy) + z2 / 4))
+    return float((middle - half) / (1 + z2)), float((middle + half) / (1 + z2))
+
+
+def evaluate(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
+    """probabilities [N, C] -> accuracy with its interval, loss, classes, confusion (rows true), all JSON-able."""
+    loss, accuracy = log_loss_and_accuracy(np.log(np.maximum(probabilities, 1e-12)), labels)
+    confusion = confusion_matrix(labels, probabilities.argmax(axis=1), len(classes))
+    return {
+        "accuracy": accuracy,
+        "interval": list(interval(accuracy, len(labels))),
+        "loss": loss,
+        "classes": per_class(confusion, classes),
+        "confusion": confusion.tolist(),
+    }

@@ -1,0 +1,114 @@
+"""A network cut in two for fine-tuning: the bottom, computed once for each picture, and the top, which learns."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from zoo.classifier import classifier_layer, features_of
+
+
+@dataclass(frozen=True)
+class Network:
+    """The same layers seen five ways.
+
+    whole: images [N, H, W, 3] -> probabilities [N, C]; bottom: images -> maps; top: maps -> logits [N, C];
+    embed: maps -> features [N, D]; head: features -> logits.
+    """
+
+    whole: keras.Model
+    bottom: keras.Model
+    top: keras.Model
+    embed: keras.Model
+    head: keras.Model
+
+
+def prepare(model: keras.Model, classes: int, top: float) -> Network:
+    """A copy of the model with a new head, cut so that at least the fraction `top` of its weighted layers is above."""
+    model = _copy(model)
+    old = classifier_layer(model)
+    images, features = model.inputs[0], features_of(old)
+    x = features
+    if old.input is not features:
+        x = layers.Dropout(old.input._keras_history.operation.rate, name="drop")(x)
+    # From zero the first steps follow the features alone; big_transfer (Kolesnikov et al., arXiv 1912.11370) does so.
+    logits = layers.Dense(classes, kernel_initializer="zeros", name=old.name)(x)
+    probabilities = layers.Activation("softmax", dtype="float32", name="predictions")(logits)
+    whole = keras.Model(images, probabilities, name=model.name)
+    maps = cut(keras.Model(images, features), top)
+    network = Network(
+        whole=whole,
+        bottom=keras.Model(images, maps, name="bottom"),
+        top=keras.Model(maps, logits, name="top"),
+        embed=keras.Model(maps, features, name="embed"),
+        head=keras.Model(features, logits, name="head"),
+    )
+    for view in (network.bottom, network.embed):
+        view.compile(jit_compile=jit())
+    return network
+
+
+def _copy(model: keras.Model) -> keras.Model:
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def cut(model: keras.Model, top: float) -> Any:
+    """The highest tensor below the wanted fraction that alone feeds all that is above it."""
+    order = [layer for layer in model.layers if not isinstance(layer, layers.InputLayer)]
+    places = {layer.name: i for i, layer in enumerate(order)}
+    last_use = list(range(len(order)))
+    for i, layer in enumerate(order):
+        for name in _producers(layer) & places.keys():
+            last_use[places[name]] = i
+    weighted = np.cumsum([_is_weighted(layer) for layer in order])
+    allowed = (1 - top) * (weighted[-1] + 1)
+    alone = (i for i in range(len(order)) if all(use <= i for use in last_use[:i]))
+    chosen = [i for i in alone if weighted[i] <= allowed]
+    return order[chosen[-1]].output if chosen else model.inputs[0]
+
+
+def _producers(layer: Any) -> set[str]:
+    return {tensor._keras_history.operation.name for tensor in keras.tree.flatten(layer.input)}
+
+
+def _is_weighted(layer: Any) -> bool:
+    """As papers count depth: a normalisation is part of its convolution."""
+    return bool(layer.weights) and not isinstance(layer, layers.BatchNormalization)
+
+
+@contextmanager
+def frozen_norms(model: keras.Model) -> Iterator[None]:
+    """BatchNorm keeps statistics, scale and shift, and works as at inference."""
+    norms = [
+        layer for layer in model.layers if isinstance(layer, layers.BatchNormalization) and layer.trainable
+    ]
+    for layer in norms:
+        layer.trainable = False
+    try:
+        yield
+    finally:
+        for layer in norms:
+            layer.trainable = True
+
+
+def fingerprint(model: keras.Model) -> str:
+    """32 hex digits that name the network's weights and input size."""
+    digest = hashlib.blake2b(repr((model.name, model.input_shape)).encode(), digest_size=16)
+    for value in model.get_weights():
+        digest.update(np.ascontiguousarray(value).data)
+    return digest.hexdigest()
+
+
+def jit() -> bool | str:
+    """TensorFlow's XLA for CPUs trains convolutions many times slower than its oneDNN kernels; all others gain."""
+    cpu_only = not keras.distribution.list_devices("gpu")
+    return False if keras.backend.backend() == "tensorflow" and cpu_only else "auto"

@@ -1,0 +1,82 @@
+"""What fine-tuning gives back, and the folder it is kept in."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from zoo.classifier import load_file
+from zoo.errors import ZooError
+from zoo.training.checkpoint import write_text
+from zoo.training.recipe import Recipe
+
+MODEL = "model.keras"
+RECIPE = "recipe.json"
+RESULT = "result.json"
+HISTORY = "history.csv"
+REPORT = "report.html"
+COLUMNS = ("stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy")
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """model: a Classifier that gives probabilities; metrics: of the test pictures (accuracy 0..1, interval, loss, classes,
+    confusion, pictures, held_out); history: a dict per epoch, epoch 0 of each stage before it; data: the pictures' facts;
+    mistakes: the surest wrong answers with thumbnails; out: the folder that keeps all this.
+    """
+
+    model: keras.Model
+    metrics: dict[str, Any]
+    history: list[dict[str, Any]]
+    recipe: Recipe
+    data: dict[str, Any]
+    mistakes: list[dict[str, Any]]
+    out: Path | None
+
+    def report(self, folder: str | PathLike[str] | None = None) -> Path:
+        """Write report.html, one file that needs no network, into the folder (by default `out`). Needs the extra `train`.
+
+        Raises ZooError where neither folder is given or the extra is not installed.
+        """
+        from zoo.training.report import render
+
+        home = folder if folder is not None else self.out
+        if home is None:
+            raise ZooError('say where the report goes: result.report("report/")')
+        path = Path(home) / REPORT
+        html = render(self)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, html)
+        return path
+
+
+def is_finished(folder: Path) -> bool:
+    return (folder / RESULT).exists()
+
+
+def write_result(result: Result, folder: Path) -> None:
+    """The JSON comes last: where it is, the folder is finished."""
+    write_text(folder / HISTORY, _as_csv(result.history))
+    known = {name: getattr(result, name) for name in ("metrics", "history", "data", "mistakes")}
+    write_text(folder / RESULT, json.dumps({**known, "recipe": result.recipe.to_dict()}, indent=1))
+
+
+def read_result(folder: Path) -> Result:
+    known = json.loads((folder / RESULT).read_text("utf-8"))
+    recipe = Recipe(**known.pop("recipe"))
+    return Result(model=load_file(folder / MODEL), recipe=recipe, out=folder, **known)
+
+
+def _as_csv(history: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()
