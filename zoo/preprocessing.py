@@ -82,10 +82,16 @@ def read_image(source: str | PathLike[str] | bytes) -> np.ndarray:
 
 
 def evaluate(preprocessing: Preprocessing, image: np.ndarray) -> np.ndarray:
-    """RGB uint8 [H, W, 3] -> uint8 [h, w, 3] at the input size. Torchvision's and timm's evaluation
-    transform, by Pillow.
+    """RGB uint8 [H, W, 3] -> uint8 [h, w, 3] at the input size: torchvision's evaluation transform.
+
+    Raises DataError for a picture so thin that resizing its shorter side makes it enormous.
     """
     height, width = _covering_size(image.shape[0], image.shape[1], preprocessing.scale_size)
+    if height * width > MAX_PIXELS:
+        raise DataError(
+            f"a picture of {image.shape[1]} x {image.shape[0]} pixels is too thin: "
+            f"it would be resized to {width} x {height}"
+        )
     resized = Image.fromarray(image).resize((width, height), _PILLOW_FILTERS[preprocessing.interpolation])
     top, left = (_offset(*pair) for pair in zip((height, width), preprocessing.input_size, strict=True))
     return np.asarray(

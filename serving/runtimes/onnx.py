@@ -15,7 +15,7 @@ from serving.protos import Example
 from serving.runtimes.base import CLASSIFY, Signature, TensorSpec, check_shape, conform
 from serving.tensors import DTYPES, DType
 from zoo.errors import DataError
-from zoo.preprocessing import MAX_PIXELS, Preprocessing, evaluate, read_image
+from zoo.preprocessing import Preprocessing, evaluate, read_image
 
 TOP = 5
 _DTYPES = {dtype.name: dtype for dtype in DTYPES}
@@ -236,9 +236,10 @@ class Pictures:
 
     def _decode_one(self, where: str, data: bytes) -> np.ndarray:
         try:
-            return self._fit(where, read_image(data))
+            image = read_image(data)
         except DataError as error:
             raise invalid(f"{where}: {error}") from error
+        return self._fit(where, image)
 
     def _resized(self, images: np.ndarray) -> np.ndarray:
         """Pictures of another size are resized as uint8, as decoded ones are; at the input size they pass
@@ -253,11 +254,10 @@ class Pictures:
         height, width = image.shape[:2]
         if min(height, width) == 0:
             raise invalid(f"{where}: a picture of {width} x {height} pixels")
-        # A thread-like picture would grow without bound when its short side is scaled up.
-        grown = max(height, width) / min(height, width) * max(self.card.preprocessing.scale_size) ** 2
-        if grown > MAX_PIXELS:
-            raise invalid(f"{where}: {width} x {height} pixels are too long and thin to resize")
-        return evaluate(self.card.preprocessing, image)
+        try:
+            return evaluate(self.card.preprocessing, image)
+        except DataError as error:
+            raise invalid(f"{where}: {error}") from error
 
     def _stack(self, images: Iterable[np.ndarray]) -> np.ndarray:
         height, width = self.card.preprocessing.input_size

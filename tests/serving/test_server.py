@@ -287,7 +287,7 @@ BAD = {
     "a thread": (
         {"inputs": {"images": np.zeros((1, 1, 100000, 3), np.uint8)}},
         Code.INVALID_ARGUMENT,
-        "images[0]: 100000 x 1 pixels are too long and thin to resize",
+        "images[0]: a picture of 100000 x 1 pixels is too thin",
     ),
     "no picture": (
         {"inputs": {"image_bytes": [b"no picture"]}, "signature": ""},

@@ -110,6 +110,11 @@ def test_a_bomb_of_pixels_is_refused():
         preprocessing.read_image(file.getvalue())
 
 
+def test_a_thread_of_pixels_is_refused():
+    with pytest.raises(DataError, match="100000 x 1 pixels is too thin"):
+        preprocessing.evaluate(Preprocessing(), np.zeros((1, 100000, 3), np.uint8))
+
+
 def test_facts_survive_json():
     p = Preprocessing((100, 200), 0.95, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     assert Preprocessing.from_dict(p.to_dict()) == p
