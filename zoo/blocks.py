@@ -7,12 +7,14 @@ table.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from keras import layers
 
-from zoo.layers import GroupedConv2D
+from zoo.layers import GroupedConv2D, Part
 
 Tensor = Any
 
@@ -23,7 +25,7 @@ class Net:
 
     padding: "torch" pads k // 2 on both sides of a strided window, "same" as TensorFlow does. drop_path is
     the rate of stochastic depth at the last block (Huang et al., arXiv 1603.09382); it grows linearly from
-    0 at the first.
+    0 at the first. dropout is the rate after a hidden linear layer, for the networks that have some.
     """
 
     padding: str = "torch"
@@ -31,6 +33,7 @@ class Net:
     momentum: float = 0.9
     activation: str = "relu"
     drop_path: float = 0.0
+    dropout: float = 0.0
 
     def conv(
         self,
@@ -47,8 +50,7 @@ class Net:
     ) -> Tensor:
         """padding "valid" is for the few networks that shrink their maps; else the convention decides."""
         x, border = (x, padding) if padding else self._pad(x, kernel, stride, name)
-        make, options = (GroupedConv2D, {"groups": groups}) if groups > 1 else (layers.Conv2D, {})
-        conv = make(
+        conv = self.conv_layer(groups)(
             filters,
             kernel,
             stride,
@@ -57,9 +59,12 @@ class Net:
             use_bias=bias,
             kernel_initializer="he_normal",
             name=name,
-            **options,
         )
         return conv(x)
+
+    def conv_layer(self, groups: int) -> Callable[..., Any]:
+        """What makes a convolution; networks with another kind of it override this."""
+        return partial(GroupedConv2D, groups=groups) if groups > 1 else layers.Conv2D
 
     def depthwise(self, x: Tensor, kernel: int, name: str, stride: int = 1, *, bias: bool = False) -> Tensor:
         x, padding = self._pad(x, kernel, stride, name)
@@ -87,6 +92,28 @@ class Net:
     ) -> Tensor:
         return self.norm_act(self.conv(x, filters, kernel, conv, stride), norm)
 
+    def unit(
+        self,
+        x: Tensor,
+        filters: int,
+        kernel: int | tuple[int, int],
+        name: str,
+        stride: int = 1,
+        *,
+        padding: str | None = None,
+    ) -> Tensor:
+        """Convolution, norm, activation, named NAME.conv and NAME.bn: the brick of the Inception networks."""
+        return self.norm_act(
+            self.conv(x, filters, kernel, f"{name}.conv", stride, padding=padding), f"{name}.bn"
+        )
+
+    def linear(self, x: Tensor, units: int, name: str) -> Tensor:
+        """A hidden layer of a classifier: vectors [N, D] -> [N, units]."""
+        return layers.Dense(units, kernel_initializer="he_normal", name=name)(x)
+
+    def drop(self, x: Tensor, name: str) -> Tensor:
+        return layers.Dropout(self.dropout, name=name)(x) if self.dropout else x
+
     def add(self, shortcut: Tensor, residual: Tensor, name: str, position: float) -> Tensor:
         """Shortcut + residual; in training the residual of a whole picture is dropped at a rate that grows
         with position 0..1.
@@ -96,13 +123,26 @@ class Net:
             residual = layers.Dropout(rate, noise_shape=(None, 1, 1, 1), name=f"{name}.drop_path")(residual)
         return layers.Add(name=f"{name}.add")([shortcut, residual])
 
-    def squeeze_excite(self, x: Tensor, squeezed: int, name: str) -> Tensor:
+    def squeeze_excite(
+        self,
+        x: Tensor,
+        squeezed: int,
+        name: str,
+        convs: tuple[str, str] = ("conv_reduce", "conv_expand"),
+        *,
+        activation: str | None = None,
+        gate: str = "sigmoid",
+        norm: str | None = None,
+    ) -> Tensor:
         """Channel attention. Hu et al., arXiv 1709.01507."""
+        reduce, expand = convs
         s = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}.pool")(x)
-        s = self.act(self.conv(s, squeezed, 1, f"{name}.conv_reduce", bias=True), f"{name}.act")
-        s = self.conv(s, x.shape[-1], 1, f"{name}.conv_expand", bias=True)
-        gate = layers.Activation("sigmoid", name=f"{name}.gate")(s)
-        return layers.Multiply(name=f"{name}.scale")([x, gate])
+        s = self.conv(s, squeezed, 1, f"{name}.{reduce}", bias=True)
+        s = self.norm(s, f"{name}.{norm}") if norm else s
+        s = layers.Activation(activation or self.activation, name=f"{name}.act")(s)
+        s = self.conv(s, x.shape[-1], 1, f"{name}.{expand}", bias=True)
+        weights = layers.Activation(gate, name=f"{name}.gate")(s)
+        return layers.Multiply(name=f"{name}.scale")([x, weights])
 
     def _pad(self, x: Tensor, kernel: int | tuple[int, int], stride: int, name: str) -> tuple[Tensor, str]:
         if stride > 1 and self.padding == "torch" and kernel not in (1, (1, 1)):
@@ -129,6 +169,36 @@ def _missing(side: int, kernel: int, stride: int, pad: int) -> int:
     if steps * stride >= side + pad:
         steps -= 1
     return max(0, steps * stride + kernel - side - 2 * pad)
+
+
+def flatten(x: Tensor, name: str) -> Tensor:
+    """[N, H, W, C] -> [N, C * H * W]: channels first, as the linear layers of the references were trained."""
+    return layers.Flatten(name=name)(layers.Permute((3, 1, 2), name=f"{name}.channels_first")(x))
+
+
+def adaptive_pool(x: Tensor, size: tuple[int, int], name: str) -> Tensor:
+    """Average a map to size = (height, width), or stretch it, as the nets with flattened maps do."""
+    return x if tuple(x.shape[1:3]) == size else layers.AdaptiveAveragePooling2D(size, name=name)(x)
+
+
+def parts(x: Tensor, count: int, name: str) -> list[Tensor]:
+    """Equal parts of the channels, in their order."""
+    return [Part(i, count, name=f"{name}.{i}")(x) for i in range(count)] if count > 1 else [x]
+
+
+def select(branches: list[Tensor], logits: Tensor, name: str, groups: int = 1) -> Tensor:
+    """Maps [N, H, W, C] -> their sum, where each channel's weights are a softmax over the branches.
+
+    logits: [N, 1, 1, groups * branches * C / groups], in that order.
+    """
+    count, channels = len(branches), branches[0].shape[-1]
+    gates = layers.Reshape((groups, count, channels // groups), name=f"{name}.logits")(logits)
+    gates = layers.Softmax(axis=2, name=f"{name}.softmax")(gates)
+    gates = layers.Permute((2, 1, 3), name=f"{name}.by_branch")(gates)
+    gates = layers.Reshape((1, 1, count * channels), name=f"{name}.gates")(gates)
+    pairs = zip(branches, parts(gates, count, f"{name}.gate"), strict=True)
+    weighted = [layers.Multiply(name=f"{name}.weighted.{i}")([x, gate]) for i, (x, gate) in enumerate(pairs)]
+    return layers.Add(name=f"{name}.sum")(weighted)
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:

@@ -13,7 +13,7 @@ from zoo.errors import ZooError
 from zoo.preprocessing import Preprocessing
 from zoo.registry import Architecture, Weights
 
-SMALLEST = 32
+OUTPUT = "predictions"
 
 
 def build(
@@ -25,26 +25,40 @@ def build(
     classifier_activation: str | None = "softmax",
     dropout: float | None = None,
     drop_path: float | None = None,
+    auxiliary: bool = False,
 ) -> keras.Model:
     """Images float32 [N, H, W, 3], RGB 0..255 -> probabilities [N, classes], or logits with activation None.
 
     The weights' conventions (padding, epsilon, mean, std) are built in; the variables are freshly
-    initialised. dropout and drop_path default to the paper's. Raises ZooError for an input size that the
-    network cannot take.
+    initialised. dropout and drop_path default to the paper's. With auxiliary=True the outputs are a dict:
+    "predictions", and one of the same shape by each auxiliary head ("aux1", ...). Raises ZooError for an
+    input size that the network cannot take, and where it has no auxiliary heads.
     """
-    if min(input_size) < SMALLEST:
+    if auxiliary and not architecture.auxiliary:
+        raise ZooError(f"{architecture.name} has no auxiliary heads")
+    heads = architecture.auxiliary if auxiliary else {}
+    smallest = max(architecture.smallest, *(side.smallest for side in heads.values()), 0)
+    if min(input_size) < smallest:
         raise ZooError(
-            f"{architecture.name} needs pictures of at least {SMALLEST} x {SMALLEST} pixels, not {input_size}"
+            f"{architecture.name} needs pictures of at least {smallest} x {smallest} pixels, not {input_size}"
         )
+    rate = architecture.dropout if dropout is None else dropout
     path = architecture.drop_path if drop_path is None else drop_path
-    net = Net(padding=weights.padding, epsilon=weights.epsilon, drop_path=path)
+    net = Net(padding=weights.padding, epsilon=weights.epsilon, drop_path=path, dropout=rate)
     images = keras.Input((*input_size, 3), name="images")
     family = import_module(f"zoo.architectures.{architecture.family}")
     maps = getattr(family, architecture.builder)(
         net, normalise(images, weights.preprocessing), **architecture.build
     )
-    rate = architecture.dropout if dropout is None else dropout
-    outputs = classify(maps, classes, architecture.classifier, rate, classifier_activation)
+    head = classify_places if architecture.head == "convolution" else classify
+    outputs = activate(head(maps, classes, architecture.classifier, rate), classifier_activation, OUTPUT)
+    if heads:
+        trunk = keras.Model(images, maps)
+        outputs = {OUTPUT: outputs}
+        for name, side in heads.items():
+            x = family.auxiliary(net, trunk.get_layer(side.after).output, name)
+            x = layers.Dense(classes, name=side.classifier)(x)
+            outputs[name] = activate(x, classifier_activation, f"{name}.{OUTPUT}")
     return keras.Model(images, outputs, name=architecture.name)
 
 
@@ -55,15 +69,27 @@ def normalise(images: Any, preprocessing: Preprocessing) -> Any:
     return layers.Rescaling(scale, [-mean / std for mean, std in pairs], name="normalise")(images)
 
 
-def classify(maps: Any, classes: int, name: str, dropout: float, activation: str | None) -> Any:
-    """The head of almost every network since 2013: global average pooling, dropout, one linear layer."""
-    x = layers.GlobalAveragePooling2D(name="global_pool")(maps)
+def classify(maps: Any, classes: int, name: str, dropout: float) -> Any:
+    """The head of almost every network since 2013: global average pooling, dropout, one linear layer.
+
+    A network that flattens its maps gives vectors [N, D], which are not pooled.
+    """
+    x = layers.GlobalAveragePooling2D(name="global_pool")(maps) if len(maps.shape) == 4 else maps
     if dropout:
         x = layers.Dropout(dropout, name="drop")(x)
-    x = layers.Dense(classes, name=name)(x)
-    if activation:
-        x = layers.Activation(activation, dtype="float32", name="predictions")(x)
-    return x
+    return layers.Dense(classes, name=name)(x)
+
+
+def classify_places(maps: Any, classes: int, name: str, dropout: float) -> Any:
+    """Classify every place by a 1x1 convolution, rectify, then average. Lin et al., arXiv 1312.4400."""
+    x = layers.Dropout(dropout, name="drop")(maps) if dropout else maps
+    x = layers.Conv2D(classes, 1, name=name)(x)
+    x = layers.Activation("relu", name=f"{name}.act")(x)
+    return layers.GlobalAveragePooling2D(name="global_pool")(x)
+
+
+def activate(logits: Any, activation: str | None, name: str) -> Any:
+    return layers.Activation(activation, dtype="float32", name=name)(logits) if activation else logits
 
 
 def count_macs(model: keras.Model) -> int:

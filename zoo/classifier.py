@@ -62,33 +62,50 @@ def facts(model: keras.Model) -> Facts:
 def heads(model: keras.Model) -> keras.Model:
     """Images -> {"features": [N, D], "logits": [N, C], "probabilities": [N, C]}, sharing all variables.
 
-    Features are what enters the classifier: the last Dense layer. Raises ZooError where a model has none.
+    Features are what enters the classifier; a map is averaged. Raises ZooError where a model has none.
     """
     import keras
 
     classifier = classifier_layer(model)
-    logits = keras.layers.Activation("linear", dtype="float32", name="logits")(classifier.output)
-    probabilities = keras.layers.Activation("softmax", dtype="float32", name="softmax")(classifier.output)
+    scores = classifier.output
+    if len(scores.shape) == 4:
+        scores = model.get_layer("global_pool").output
+    logits = keras.layers.Activation("linear", dtype="float32", name="logits")(scores)
+    probabilities = keras.layers.Activation("softmax", dtype="float32", name="softmax")(scores)
     outputs = {"features": features_of(classifier), "logits": logits, "probabilities": probabilities}
     return keras.Model(model.inputs[0], outputs, name=model.name)
 
 
 def classifier_layer(model: keras.Model) -> Any:
-    import keras
+    """The Dense layer that the predictions come from, or the 1x1 convolution whose map is averaged to them.
 
-    for layer in reversed(model.layers):
-        if isinstance(layer, keras.layers.Dense):
-            return layer
+    Raises ZooError where a model has none.
+    """
+    from keras import layers
+
+    outputs = model.output
+    layer = _producer(outputs["predictions"] if isinstance(outputs, dict) else model.outputs[0])
+    while isinstance(layer, (layers.Activation, layers.Softmax, layers.ReLU, layers.GlobalAveragePooling2D)):
+        layer = _producer(layer.input)
+    if isinstance(layer, (layers.Dense, layers.Conv2D)):
+        return layer
     raise ZooError(f'model "{model.name}" does not end in a Dense classifier; give a model that does')
 
 
 def features_of(classifier: Any) -> Any:
-    """The tensor before the classifier and its dropout."""
-    import keras
+    """The vectors [N, D] before the classifier and its dropout; a map is averaged."""
+    from keras import layers
 
     tensor = classifier.input
-    producer = tensor._keras_history.operation
-    return producer.input if isinstance(producer, keras.layers.Dropout) else tensor
+    if isinstance(_producer(tensor), layers.Dropout):
+        tensor = _producer(tensor).input
+    if len(tensor.shape) == 4:
+        tensor = layers.GlobalAveragePooling2D(name=f"{classifier.name}.features")(tensor)
+    return tensor
+
+
+def _producer(tensor: Any) -> Any:
+    return tensor._keras_history.operation
 
 
 def save(model: keras.Model, path: str | PathLike[str]) -> Path:

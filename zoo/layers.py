@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import keras
-from keras import layers
+from keras import layers, ops
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -46,3 +47,65 @@ class Scale(layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "initial": self.initial}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class Part(layers.Layer):
+    """The index-th of `count` equal parts of the channels: [..., C] -> [..., C / count]."""
+
+    def __init__(self, index: int, count: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.index, self.count = index, count
+
+    def call(self, x: Any) -> Any:
+        size = x.shape[-1] // self.count
+        return x[..., self.index * size : (self.index + 1) * size]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "index": self.index, "count": self.count}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class StandardizedConv2D(GroupedConv2D):
+    """A convolution whose filters are brought to mean 0 and variance 1 before use. Qiao et al., arXiv
+    1903.10520.
+
+    With `gamma`, the filters are then scaled by gamma / sqrt(fan-in) and a learned gain each, so that the
+    variance of the map stays 1 without norms. Brock et al., arXiv 2101.08692.
+    """
+
+    reference_names: ClassVar[dict[str, str]] = {"gain": "gain"}
+
+    def __init__(self, *args: Any, epsilon: float = 1e-5, gamma: float | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.epsilon, self.gamma = epsilon, gamma
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        if self.gamma is not None:
+            self.gain = self.add_weight(shape=(self.filters, 1, 1, 1), initializer="ones", name="gain")
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        mean, variance = ops.moments(ops.cast(kernel, "float32"), (0, 1, 2), keepdims=True)
+        scale = ops.rsqrt(variance + self.epsilon)
+        if self.gamma is not None:
+            fan_in = math.prod(self.kernel.shape[:3])
+            scale = scale * ops.reshape(self.gain, (1, 1, 1, -1)) * (self.gamma / math.sqrt(fan_in))
+        standardized = (kernel - mean) * scale
+        return super().convolution_op(inputs, ops.cast(standardized, inputs.dtype))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "epsilon": self.epsilon, "gamma": self.gamma}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class SkipGain(layers.Layer):
+    """Multiplies a residual by one learned number, 0 at first. De and Smith, arXiv 2002.10444."""
+
+    reference_names: ClassVar[dict[str, str]] = {"gain": "skipinit_gain"}
+
+    def build(self, input_shape: Any) -> None:
+        self.gain = self.add_weight(shape=(), initializer="zeros", name="gain")
+
+    def call(self, x: Any) -> Any:
+        return x * self.gain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache
@@ -20,7 +21,7 @@ from zoo.classifier import Facts, attach, load_file
 from zoo.errors import UnknownModelError, WeightsError, ZooError
 from zoo.registry import Architecture, Weights, card, resolve, weights_of
 from zoo.weights.cache import discard
-from zoo.weights.convert import assign, renamed, state_dict
+from zoo.weights.convert import assign, renamed, slots, state_dict
 from zoo.weights.readers import read
 from zoo.weights.sources import fetch
 
@@ -41,6 +42,7 @@ def load(
     classifier_activation: str | None = "softmax",
     dropout: float | None = None,
     drop_path: float | None = None,
+    auxiliary: bool = False,
 ) -> keras.Model:
     """A pretrained Classifier by name, or a saved one by path.
 
@@ -51,6 +53,8 @@ def load(
     classes: a number or the labels; another number than the weights' keeps the backbone, with a new head.
     input_size: pixels, one number or (height, width).
     dropout, drop_path: rates before the classifier and of stochastic depth; the paper's by default.
+    auxiliary: with the heads that help in training (describe(name).auxiliary: their names and the weights of
+    their losses); the outputs are then a dict, "predictions" and one for each head.
 
     The model takes RGB pictures [N, height, width, 3] in 0..255 (float or uint8) and gives [N, classes]:
     probabilities, or logits where classifier_activation is None.
@@ -71,6 +75,7 @@ def load(
         "classifier_activation": classifier_activation,
         "dropout": dropout,
         "drop_path": drop_path,
+        "auxiliary": auxiliary,
     }
     model = build(architecture, tag, classes=wanted, **options)
     if path is not None:
@@ -134,20 +139,30 @@ def _size(input_size: int | tuple[int, int] | None, tag: Weights) -> tuple[int, 
 def _fill(
     model: keras.Model, architecture: Architecture, tag: Weights, path: Path, *, new_head: bool
 ) -> None:
-    """Set the variables from the file; the head stays new where the file's has other classes."""
-    tensors = renamed(model, _tensors(architecture, tag, path), tag.renames)
-    head = model.get_layer(architecture.classifier)
-    stored = tensors.get(f"{head.name}.weight")
-    if new_head and stored is not None and stored.shape[0] != head.units:
-        log.warning(
-            'the head "%s" of %s is new (%d classes, the weights have %d): train it before use',
-            head.name,
-            tag.name,
-            head.units,
-            stored.shape[0],
-        )
-        tensors |= {key: value for key, value in state_dict(model).items() if key.startswith(f"{head.name}.")}
-    assign(model, tensors)
+    """Set the variables from the file; heads stay new where the file's have other classes, and auxiliary
+    ones where it has none.
+    """
+    tensors = dict(renamed(model, _tensors(architecture, tag, path), tag.renames))
+    own = {slot.key: slot for slot in slots(model)}
+    sides = tuple(f"{name}." for name in architecture.auxiliary)
+    tensors = {key: t for key, t in tensors.items() if key in own or not key.startswith(sides)}
+    keep = [key for key in own if key.startswith(sides) and key not in tensors]
+    for name in (architecture.classifier, *(side.classifier for side in architecture.auxiliary.values())):
+        key = f"{name}.weight"
+        if not new_head or key not in own or key not in tensors:
+            continue
+        wanted, stored = own[key].reference_shape[0], tensors[key].shape[0]
+        if wanted != stored:
+            log.warning(
+                'the head "%s" of %s is new (%d classes, the weights have %d): train it before use',
+                name,
+                tag.name,
+                wanted,
+                stored,
+            )
+            keep += [key for key in own if key.startswith(f"{name}.")]
+    fresh = {key: own[key].to_reference(np.asarray(own[key].variable)) for key in keep}
+    assign(model, tensors | fresh)
 
 
 def _tensors(architecture: Architecture, tag: Weights, path: Path) -> Mapping[str, np.ndarray]:
@@ -160,7 +175,8 @@ def _tensors(architecture: Architecture, tag: Weights, path: Path) -> Mapping[st
 
 def _from_weights_h5(architecture: Architecture, tag: Weights, path: Path) -> keras.Model:
     """Keras names these files by position: they are read into a network with the file's own classes."""
-    classes = _classes_in(path) or tag.classes
+    layer = "conv2d" if architecture.head == "convolution" else "dense"
+    classes = _classes_in(path, layer) or tag.classes
     model = build(architecture, tag, classes=classes, input_size=tag.preprocessing.input_size)
     try:
         model.load_weights(path)
@@ -169,14 +185,16 @@ def _from_weights_h5(architecture: Architecture, tag: Weights, path: Path) -> ke
     return model
 
 
-def _classes_in(path: Path) -> int | None:
-    """Keras keeps the bias of the only Dense layer there."""
+def _classes_in(path: Path, layer: str) -> int | None:
+    """From the bias of the last layer of the classifier's kind; Keras numbers them dense, dense_1, ..."""
     try:
         with h5py.File(path) as file:
-            bias = file.get("layers/dense/vars/1")
+            found = [name for name in file["layers"] if re.fullmatch(rf"{layer}(_\d+)?", name)]
+            last = max(found, key=lambda name: (len(name), name), default=None)
+            bias = file.get(f"layers/{last}/vars/1")
             return None if bias is None else bias.shape[0]
-    except OSError as error:
-        raise WeightsError(f'"{path}" is not an HDF5 file: {error}') from error
+    except (OSError, KeyError) as error:
+        raise WeightsError(f'"{path}" is not a file of Keras weights: {error}') from error
 
 
 def _labels(tag: Weights, count: int, classes: int | Sequence[str] | None) -> tuple[str, ...]:

@@ -63,8 +63,25 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class Auxiliary:
+    """A second classifier in the middle of a network: behind which layer it stands, the name of its last
+    layer, the weight of its loss where the network's own has 1, and the least side of a picture.
+    """
+
+    after: str
+    classifier: str
+    loss_weight: float
+    smallest: int = 32
+
+
+@dataclass(frozen=True)
 class Architecture:
-    """One network of a family: how to build it and what is known of it."""
+    """One network of a family: how to build it and what is known of it.
+
+    smallest is the least side of a picture, in pixels. head is "linear" (pool, then classify) or
+    "convolution" (classify each place, then pool). auxiliary are heads beside the trunk that help in
+    training.
+    """
 
     name: str
     family: str
@@ -82,6 +99,9 @@ class Architecture:
     depth: int | None = None
     dropout: float = 0.0
     drop_path: float = 0.0
+    smallest: int = 32
+    head: str = "linear"
+    auxiliary: dict[str, Auxiliary] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
     weights: dict[str, Weights] = field(default_factory=dict)
 
@@ -107,6 +127,7 @@ class Card:
     accuracy: dict[str, float]
     licence: str | None
     weights: tuple[Weights, ...]
+    auxiliary: dict[str, Auxiliary] = field(default_factory=dict)
 
 
 def list_models(
@@ -162,6 +183,7 @@ def card(architecture: Architecture, weights: Weights | None) -> Card:
         accuracy=accuracy,
         licence=weights.licence if weights else None,
         weights=tuple(architecture.weights.values()),
+        auxiliary=architecture.auxiliary,
     )
 
 
@@ -249,7 +271,8 @@ def _architecture(name: str, facts: dict[str, Any], catalog: dict[str, Any]) -> 
     own = {k: v for k, v in facts.items() if k != "weights"}
     weights = {tag: _weights(name, tag, w, tables) for tag, w in facts.get("weights", {}).items()}
     merged = {"default": None, **family, **own, "family": catalog["family"]["name"]}
-    return replace(Architecture(name=name, **merged), weights=weights)
+    heads = {k: Auxiliary(**v) for k, v in merged.get("auxiliary", {}).items()}
+    return replace(Architecture(name=name, **merged), weights=weights, auxiliary=heads)
 
 
 def _weights(architecture: str, tag: str, facts: dict[str, Any], tables: dict[str, Any]) -> Weights:

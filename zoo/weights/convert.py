@@ -2,7 +2,8 @@
 
 A layer NAME takes NAME.weight, .bias, .running_mean, .running_var. Torch keeps convolutions as [out,
 in/groups, kh, kw], Keras as [kh, kw, in/groups, out] (depthwise [kh, kw, channels, 1]); linear layers are
-transposed. Every key must be used and every variable set.
+transposed; a linear layer over a flattened map fits a convolution of the map's size, and one of 1x1 a linear
+layer. Every key must be used and every variable set.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Slot:
             return tensor
         if len(self.axes) == 2 and tensor.shape[2:] == (1, 1):
             tensor = tensor[..., 0, 0]
+        if len(self.axes) == 4 and tensor.ndim == 2 and tensor.size == np.prod(self.variable.shape):
+            tensor = tensor.reshape(self.reference_shape)
         return tensor.transpose(self.axes) if tensor.ndim == len(self.axes) else tensor
 
     def to_reference(self, value: np.ndarray) -> np.ndarray:
