@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
-from exporters import card, keras_files, onnx, pictures, publish, saved_model, warmup
+from exporters import card, keras_files, onnx, publish, saved_model, warmup
 from exporters.card import File
 from exporters.errors import ExportError
 from exporters.parity import TOLERANCE, Parity, Reference, measure, measure_encoded, reference, require
-from exporters.pictures import Picture
+from exporters.pictures import Picture, read, samples
 from exporters.subject import Run, Subject, subject
 from zoo.errors import ZooError
 from zoo.progress import progress
@@ -76,9 +75,10 @@ def export(
     for unreadable pictures.
     """
     chosen = _formats(formats)
-    exported = subject(model)
-    known = reference(exported, _pictures(exported, pictures))
     target = _target(base)
+    exported = subject(model)
+    preprocessing = exported.facts.preprocessing
+    known = reference(exported, samples(preprocessing) if pictures is None else read(pictures))
     with _quiet(), publish.partial_folder(target) as folder, _steps(2 * len(chosen) + 1) as step:
         parity: dict[str, Parity] = {}
         for name in chosen:
@@ -93,7 +93,7 @@ def export(
         step("publishing")
         with _failures_of("card.json", target):
             if set(chosen) & set(SERVED):
-                warmup.write(exported.facts.preprocessing, target.name, folder)
+                warmup.write(preprocessing, target.name, folder)
             files = card.files_in(folder)
             facts = card.card(exported.facts, target.name, files, parity, metrics)
             version = publish.publish(folder, target, lambda number: card.write(facts, number, folder))
@@ -122,10 +122,6 @@ def _target(base: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _pictures(exported: Subject, given: Sequence[Picture] | None) -> list[np.ndarray]:
-    return pictures.samples(exported.facts.preprocessing) if given is None else pictures.read(given)
-
-
 def _compare(name: str, known: Reference, folder: Path) -> dict[str, Parity]:
     run = FORMATS[name].reopen(known.model, folder / FORMATS[name].file)
     figures = {name: measure(run, known)}
@@ -136,9 +132,7 @@ def _compare(name: str, known: Reference, folder: Path) -> dict[str, Parity]:
 
 @contextmanager
 def _failures_of(what: str, target: Path) -> Iterator[None]:
-    """Four libraries write and read the files, each with errors of its own for a full disk or a foreign
-    layer.
-    """
+    """Four libraries write and read the files, each with its own errors for a full disk, a foreign layer."""
     try:
         yield
     except ZooError:

@@ -1,6 +1,4 @@
-"""model.keras and model.h5: the whole model for plain Keras 3, without this library if its layers are
-stock.
-"""
+"""model.keras and model.h5: the whole model, for plain Keras 3 where its layers are Keras's own."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""model.onnx: images float32 [batch, h, w, 3], RGB 0..255 at the input size -> features, logits,
-probabilities.
+"""model.onnx: images float32 [batch, h, w, 3], RGB 0..255 -> features, logits, probabilities.
 
 The graph is frozen before tf2onnx sees it: its other ways turn captured constants into inputs. Opset 17,
 because 18 leaves more Transposes.

@@ -24,9 +24,7 @@ TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
 @contextmanager
 def partial_folder(target: Path) -> Iterator[Path]:
-    """An empty folder beside `target`, removed at the end unless published. Raises ExportError naming the
-    path.
-    """
+    """An empty folder beside `target`, removed at the end unless published. ExportError names the path."""
     missing = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
     try:
         folder, lock = _create(target)
@@ -43,10 +41,9 @@ def partial_folder(target: Path) -> Iterator[Path]:
 
 
 def publish(folder: Path, target: Path, finish: Callable[[int], None]) -> int:
-    """Rename the folder to TARGET/VERSION, the highest number there + 1, after finish(VERSION). Returns
-    VERSION.
+    """Rename the folder to TARGET/VERSION, the highest number there + 1, after finish(VERSION).
 
-    Of two at once the slower one gets the next number. Raises ExportError naming the path.
+    Of two at once the slower one gets the next number. Returns VERSION. Raises ExportError naming the path.
     """
     created = not target.exists()
     try:

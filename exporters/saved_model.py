@@ -145,11 +145,13 @@ def resized(preprocessing: Preprocessing, images: tf.Tensor) -> tf.Tensor:
     """
     sides = tf.cast(tf.shape(images)[1:3], tf.int64)
     grown = tf.reduce_max(sides) * max(preprocessing.scale_size) ** 2 // tf.maximum(tf.reduce_min(sides), 1)
-    tf.debugging.assert_positive(sides, "a picture without pixels")
-    tf.debugging.assert_less_equal(
-        grown, tf.constant(MAX_PIXELS, tf.int64), "a picture too long and thin to resize"
-    )
-    return tf_evaluate(preprocessing, images)
+    limit = tf.constant(MAX_PIXELS, tf.int64)
+    checks = [
+        tf.debugging.assert_positive(sides, "a picture without pixels"),
+        tf.debugging.assert_less_equal(grown, limit, "a picture too long and thin to resize"),
+    ]
+    with tf.control_dependencies(checks):
+        return tf_evaluate(preprocessing, tf.identity(images))
 
 
 def reusable(model: Subject) -> Any:
