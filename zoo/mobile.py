@@ -1,0 +1,130 @@
+"""What the networks built of inverted residuals share: MobileNet, MnasNet, EfficientNet.
+
+A network is a list of stages, the rows of its paper's table; block I of stage S is named blocks.S.I.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from keras import layers
+
+from zoo.blocks import Net, Tensor, round_channels
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A row of the papers' tables: operator, kernel, channels, repeats, stride of the first block, expansion,
+    attention after the depthwise convolution, whether blocks that keep the shape add their input, and the
+    activation where it is not the network's.
+    """
+
+    block: Callable[[Net, Tensor, Stage, str], Tensor]
+    kernel: int
+    channels: int
+    depth: int = 1
+    stride: int = 1
+    expand: float = 1
+    attention: Callable[[Net, Tensor, int, str], Tensor] | None = None
+    skip: bool = True
+    activation: str | None = None
+
+
+# A stage that needs several rows is a tuple of them.
+Stages = Sequence[Stage | tuple[Stage, ...]]
+
+
+def network(net: Net, images: Tensor, stem: int, stages: Stages, head: int) -> Tensor:
+    """Images, normalised -> feature map [N, H/32, W/32, head]."""
+    x = net.conv_norm_act(images, stem, 3, "conv_stem", "bn1", stride=2)
+    x = trunk(net, x, stages)
+    return net.conv_norm_act(x, head, 1, "conv_head", "bn2")
+
+
+def trunk(net: Net, x: Tensor, stages: Stages) -> Tensor:
+    blocks = list(named_blocks(stages))
+    for number, (name, block) in enumerate(blocks):
+        y = block.block(replace(net, activation=block.activation or net.activation), x, block, name)
+        same_shape = block.stride == 1 and x.shape[-1] == y.shape[-1]
+        x = net.add(x, y, name, number / len(blocks)) if same_shape and block.skip else y
+    return x
+
+
+def named_blocks(stages: Stages) -> Iterator[tuple[str, Stage]]:
+    """Every block in order, as a stage of one: only the first of a row has the stride."""
+    for index, stage in enumerate(stages):
+        rows = stage if isinstance(stage, tuple) else (stage,)
+        blocks = [
+            replace(row, depth=1, stride=row.stride if i == 0 else 1)
+            for row in rows
+            for i in range(row.depth)
+        ]
+        yield from ((f"blocks.{index}.{i}", block) for i, block in enumerate(blocks))
+
+
+def scaled(stages: Stages, width: float = 1, depth: float = 1, *, ends: bool = True) -> Stages:
+    """Channels times the width, repeats times the depth; the repeats of the first and the last stage only
+    with ends.
+    """
+    last = len(stages) - 1
+    return [
+        tuple(_scaled(row, width, 1) for row in stage)
+        if isinstance(stage, tuple)
+        else _scaled(stage, width, depth if ends or 0 < i < last else 1)
+        for i, stage in enumerate(stages)
+    ]
+
+
+def _scaled(stage: Stage, width: float, depth: float) -> Stage:
+    channels = round_channels(stage.channels * width)
+    return replace(stage, channels=channels, depth=math.ceil(stage.depth * depth))
+
+
+def conv_block(net: Net, x: Tensor, stage: Stage, name: str) -> Tensor:
+    return net.conv_norm_act(x, stage.channels, stage.kernel, f"{name}.conv", f"{name}.bn1", stage.stride)
+
+
+def separable(net: Net, x: Tensor, stage: Stage, name: str) -> Tensor:
+    """Depthwise, attention, linear projection."""
+    y = net.norm_act(net.depthwise(x, stage.kernel, f"{name}.conv_dw", stage.stride), f"{name}.bn1")
+    y = attend(net, y, x, stage, name)
+    return net.conv_norm(y, stage.channels, 1, f"{name}.conv_pw", f"{name}.bn2")
+
+
+def inverted_residual(net: Net, x: Tensor, stage: Stage, name: str) -> Tensor:
+    """Expand, depthwise, attention, linear projection. Sandler et al., arXiv 1801.04381."""
+    y = net.conv_norm_act(x, expanded(x, stage), 1, f"{name}.conv_pw", f"{name}.bn1")
+    y = net.norm_act(net.depthwise(y, stage.kernel, f"{name}.conv_dw", stage.stride), f"{name}.bn2")
+    y = attend(net, y, x, stage, name)
+    return net.conv_norm(y, stage.channels, 1, f"{name}.conv_pwl", f"{name}.bn3")
+
+
+def fused(net: Net, x: Tensor, stage: Stage, name: str) -> Tensor:
+    """One full convolution instead of expansion and depthwise."""
+    y = net.conv_norm_act(
+        x, expanded(x, stage), stage.kernel, f"{name}.conv_exp", f"{name}.bn1", stage.stride
+    )
+    return net.conv_norm(y, stage.channels, 1, f"{name}.conv_pwl", f"{name}.bn2")
+
+
+def expanded(x: Tensor, stage: Stage) -> int:
+    return round_channels(x.shape[-1] * stage.expand)
+
+
+def attend(net: Net, y: Tensor, block_input: Tensor, stage: Stage, name: str) -> Tensor:
+    return stage.attention(net, y, block_input.shape[-1], f"{name}.se") if stage.attention else y
+
+
+def quarter_of_input(net: Net, y: Tensor, entering: int, name: str) -> Tensor:
+    """The squeeze is a quarter of the channels that enter the block, not of the expanded ones."""
+    return net.squeeze_excite(y, entering // 4, name)
+
+
+def late_head(net: Net, x: Tensor, channels: int) -> Tensor:
+    """Pool, then the last convolution, at one place: [N, H, W, C] -> [N, 1, 1, channels]. Howard et al., arXiv
+    1905.02244.
+    """
+    x = layers.GlobalAveragePooling2D(keepdims=True, name="head_pool")(x)
+    return net.act(net.conv(x, channels, 1, "conv_head", bias=True), "act2")
