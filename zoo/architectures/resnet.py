@@ -5,7 +5,8 @@ shortcut are He et al., "Bag of tricks", arXiv 1812.01187; wide bottlenecks Zago
 1605.07146; pre-activation He et al., arXiv 1603.05027.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
 
 from keras import layers
@@ -21,16 +22,29 @@ def resnet(
     """Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, C]. `width` is the bottleneck's in the
     first stage.
     """
-    residual = {"basic": basic, "bottleneck": bottleneck}[block]
+    residual = basic if block == "basic" else partial(bottleneck, width=width)
     x = (stem_deep if deep_stem else stem)(net, images)
     x = max_pool(x, 3, 2, "maxpool", pad=1)
+    return residual_stages(net, x, depths, residual, averaged if deep_stem else projected)
+
+
+def residual_stages(
+    net: Net, x: Tensor, depths: Sequence[int], block: Callable[..., Tensor], shortcut: Callable[..., Tensor]
+) -> Tensor:
+    """Four stages of blocks; every stage but the first halves the map.
+
+    block(net, x, planes, stride, name) gives the residual, shortcut(net, x, channels, stride, name) brings
+    the block's input to the residual's shape where they differ.
+    """
     done = count()
     for stage, (depth, planes) in enumerate(zip(depths, PLANES, strict=True), start=1):
         for i in range(depth):
             stride = 2 if i == 0 and stage > 1 else 1
             name = f"layer{stage}.{i}"
-            y = residual(net, x, planes, width, stride, name)
-            x = join(net, x, y, stride, name, deep_stem, position=next(done) / (sum(depths) - 1))
+            y = block(net, x, planes, stride, name)
+            if stride > 1 or x.shape[-1] != y.shape[-1]:
+                x = shortcut(net, x, y.shape[-1], stride, f"{name}.downsample")
+            x = net.act(net.add(x, y, name, position=next(done) / (sum(depths) - 1)), f"{name}.act")
     return x
 
 
@@ -39,54 +53,65 @@ def stem(net: Net, x: Tensor) -> Tensor:
     return net.act(x, "act1")
 
 
-def stem_deep(net: Net, x: Tensor) -> Tensor:
-    x = net.conv_norm_act(x, 32, 3, "conv1.0", "conv1.1", stride=2)
-    x = net.conv_norm_act(x, 32, 3, "conv1.3", "conv1.4")
-    x = net.conv_norm(x, 64, 3, "conv1.6", "bn1")
+def stem_deep(net: Net, x: Tensor, width: int = 32) -> Tensor:
+    x = net.conv_norm_act(x, width, 3, "conv1.0", "conv1.1", stride=2)
+    x = net.conv_norm_act(x, width, 3, "conv1.3", "conv1.4")
+    x = net.conv_norm(x, 2 * width, 3, "conv1.6", "bn1")
     return net.act(x, "act1")
 
 
-def basic(net: Net, x: Tensor, planes: int, width: int, stride: int, name: str) -> Tensor:
+def basic(net: Net, x: Tensor, planes: int, stride: int, name: str) -> Tensor:
     y = net.conv_norm_act(x, planes, 3, f"{name}.conv1", f"{name}.bn1", stride)
     return net.conv_norm(y, planes, 3, f"{name}.conv2", f"{name}.bn2")
 
 
-def bottleneck(net: Net, x: Tensor, planes: int, width: int, stride: int, name: str) -> Tensor:
-    inner = planes * width // 64
+def bottleneck(
+    net: Net, x: Tensor, planes: int, stride: int, name: str, *, width: int = 64, groups: int = 1
+) -> Tensor:
+    """`width` channels in each group of the first stage's 3x3 convolution."""
+    inner = planes * width // 64 * groups
     y = net.conv_norm_act(x, inner, 1, f"{name}.conv1", f"{name}.bn1")
-    y = net.conv_norm_act(y, inner, 3, f"{name}.conv2", f"{name}.bn2", stride)
+    y = net.norm_act(net.conv(y, inner, 3, f"{name}.conv2", stride, groups=groups), f"{name}.bn2")
     return net.conv_norm(y, 4 * planes, 1, f"{name}.conv3", f"{name}.bn3")
 
 
-def join(net: Net, x: Tensor, y: Tensor, stride: int, name: str, average: bool, position: float) -> Tensor:
-    """The skip connection: identity, or a projection where the shape changes (pooled first in the D
-    variant).
-    """
-    if stride > 1 or x.shape[-1] != y.shape[-1]:
-        if average and stride > 1:
-            x, stride = layers.AveragePooling2D(2, 2, "same", name=f"{name}.downsample.0")(x), 1
-        index = 1 if average else 0
-        x = net.conv_norm(
-            x, y.shape[-1], 1, f"{name}.downsample.{index}", f"{name}.downsample.{index + 1}", stride
-        )
-    return net.act(net.add(x, y, name, position), f"{name}.act")
+def projected(net: Net, x: Tensor, channels: int, stride: int, name: str) -> Tensor:
+    return net.conv_norm(x, channels, 1, f"{name}.0", f"{name}.1", stride)
+
+
+def averaged(net: Net, x: Tensor, channels: int, stride: int, name: str) -> Tensor:
+    """The D shortcut: no pixel is skipped."""
+    if stride > 1:
+        x = layers.AveragePooling2D(stride, stride, "same", name=f"{name}.0")(x)
+    return net.conv_norm(x, channels, 1, f"{name}.1", f"{name}.2")
 
 
 def resnetv2(net: Net, images: Tensor, *, depths: Sequence[int]) -> Tensor:
     """Pre-activation: images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, 2048], normalised and
     activated once more.
     """
-    x = net.conv(images, 64, 7, "stem.conv", stride=2)
+    x = stem_bare(net, images)
+    return preactivated_stages(net, x, depths)
+
+
+def stem_bare(net: Net, x: Tensor, bias: bool = False) -> Tensor:
+    """Neither normalised nor activated."""
+    x = net.conv(x, 64, 7, "stem.conv", stride=2, bias=bias)
     # The pool sees negative values here, so its border must not be zeros: 3x3 at every place, then every
     # other place.
     x = layers.MaxPooling2D(3, 1, "same", name="stem.pool.max")(x)
-    x = layers.MaxPooling2D(1, 2, name="stem.pool")(x)
+    return layers.MaxPooling2D(1, 2, name="stem.pool")(x)
+
+
+def preactivated_stages(net: Net, x: Tensor, depths: Sequence[int], width: int = 1) -> Tensor:
     done = count()
     for stage, (depth, planes) in enumerate(zip(depths, PLANES, strict=True)):
         for i in range(depth):
             stride = 2 if i == 0 and stage > 0 else 1
             position = next(done) / (sum(depths) - 1)
-            x = preactivated_bottleneck(net, x, planes, stride, f"stages.{stage}.blocks.{i}", position)
+            x = preactivated_bottleneck(
+                net, x, planes * width, stride, f"stages.{stage}.blocks.{i}", position
+            )
     return net.norm_act(x, "norm")
 
 
