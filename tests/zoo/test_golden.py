@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from zoo.build import build, count_macs
-from zoo.registry import resolve
-from zoo.weights.convert import assign, state_dict
+from zoo.registry import Weights, resolve
+from zoo.weights.convert import assign, renamed, state_dict
 
 HERE = Path(__file__).parent.parent
 sys.path.insert(0, str(HERE))
@@ -33,10 +33,9 @@ def cases():
 
 @pytest.mark.parametrize("golden", cases())
 def test_network_equals_its_reference(golden):
-    architecture, weights = resolve(golden["name"])
-    assert (weights.padding, weights.epsilon) == (golden["padding"], golden["epsilon"])
-    assert (weights.mean, weights.std) == (tuple(golden["mean"]), tuple(golden["std"]))
-    tensors = {key: golden_rule.tensor(key, shape) for key, shape in golden["keys"]}
+    architecture, weights = conventions(golden)
+    damping = golden.get("damping", 1)
+    tensors = {key: golden_rule.tensor(key, shape, damping) for key, shape in golden["keys"]}
     size = (golden["macs_size"],) * 2
     network = build(architecture, weights, classes=1000, input_size=size, classifier_activation=None)
     assert count_macs(network) == golden["macs"] == architecture.macs
@@ -45,9 +44,21 @@ def test_network_equals_its_reference(golden):
         == golden["params"]
         == architecture.params
     )
-    assert {key: list(value.shape) for key, value in state_dict(network).items()} == dict(golden["keys"])
+    tensors = renamed(network, tensors, weights.renames)
+    assert {k: v.shape for k, v in state_dict(network).items()} == {k: v.shape for k, v in tensors.items()}
     for run in golden["runs"]:
         compare(architecture, weights, tensors, run)
+
+
+def conventions(golden):
+    """Those of the tag; a name without one is of a convention that nobody published weights of."""
+    architecture, weights = resolve(golden["name"])
+    keys = ("padding", "epsilon", "mean", "std")
+    run_with = {key: tuple(v) if isinstance(v := golden[key], list) else v for key in keys}
+    if "." not in golden["name"]:
+        return architecture, Weights(architecture.name, "none", **run_with)
+    assert {key: getattr(weights, key) for key in keys} == run_with
+    return architecture, weights
 
 
 def compare(architecture, weights, tensors, run):

@@ -107,7 +107,7 @@ def renamed(
     """Keys of another naming -> the reference's. The first pattern that fits a key counts.
 
     {block} in a replacement stands for STAGE.INDEX of the block whose flat number is the pattern's first
-    group.
+    group, {1} for that number; {block-1} and {1-7} count from elsewhere.
     """
     if not renames:
         return dict(tensors)
@@ -129,10 +129,15 @@ def _rename(key: str, renames: Sequence[tuple[str, str]], blocks: list[str]) -> 
     for pattern, replacement in renames:
         match = re.search(pattern, key)
         if match:
-            if "{block}" in replacement:
-                number = int(match.group(1))
-                replacement = replacement.replace(
-                    "{block}", blocks[number] if number < len(blocks) else f"?{number}"
-                )
-            return re.sub(pattern, replacement, key)
+            return re.sub(pattern, _counted(replacement, match, blocks), key)
     return key
+
+
+def _counted(replacement: str, match: re.Match[str], blocks: list[str]) -> str:
+    def name(place: re.Match[str]) -> str:
+        number = int(match.group(1)) - int(place["less"] or 0)
+        if place["what"] == "1":
+            return str(number)
+        return blocks[number] if 0 <= number < len(blocks) else f"?{number}"
+
+    return re.sub(r"\{(?P<what>block|1)(-(?P<less>\d+))?\}", name, replacement)
