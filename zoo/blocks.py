@@ -7,13 +7,14 @@ table.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from keras import layers
 
+from zoo.errors import ZooError
 from zoo.layers import GroupedConv2D, Part
 
 Tensor = Any
@@ -107,6 +108,14 @@ class Net:
             self.conv(x, filters, kernel, f"{name}.conv", stride, padding=padding), f"{name}.bn"
         )
 
+    def chain(
+        self, x: Tensor, units: Sequence[tuple[int, int | tuple[int, int]]], prefix: str, first: int = 0
+    ) -> Tensor:
+        """A branch of units, each (filters, kernel), named PREFIX0, PREFIX1, ... from `first`."""
+        for number, (filters, kernel) in enumerate(units, start=first):
+            x = self.unit(x, filters, kernel, f"{prefix}{number}")
+        return x
+
     def linear(self, x: Tensor, units: int, name: str) -> Tensor:
         """A hidden layer of a classifier: vectors [N, D] -> [N, units]."""
         return layers.Dense(units, kernel_initializer="he_normal", name=name)(x)
@@ -176,6 +185,20 @@ def flatten(x: Tensor, name: str) -> Tensor:
     return layers.Flatten(name=name)(layers.Permute((3, 1, 2), name=f"{name}.channels_first")(x))
 
 
+def concatenate(branches: list[Tensor], name: str) -> Tensor:
+    """Their channels beside each other, in this order."""
+    return layers.Concatenate(name=f"{name}.cat")(branches)
+
+
+def average_around(x: Tensor, name: str, *, count_border: bool = False) -> Tensor:
+    """The mean of each place's 3x3 neighbourhood, of the map's size. Beyond the border are zeros, which
+    count or not.
+    """
+    if count_border:
+        x = layers.ZeroPadding2D(1, name=f"{name}.pad")(x)
+    return layers.AveragePooling2D(3, 1, "valid" if count_border else "same", name=name)(x)
+
+
 def adaptive_pool(x: Tensor, size: tuple[int, int], name: str) -> Tensor:
     """Average a map to size = (height, width), or stretch it, as the nets with flattened maps do."""
     return x if tuple(x.shape[1:3]) == size else layers.AdaptiveAveragePooling2D(size, name=name)(x)
@@ -184,6 +207,21 @@ def adaptive_pool(x: Tensor, size: tuple[int, int], name: str) -> Tensor:
 def parts(x: Tensor, count: int, name: str) -> list[Tensor]:
     """Equal parts of the channels, in their order."""
     return [Part(i, count, name=f"{name}.{i}")(x) for i in range(count)] if count > 1 else [x]
+
+
+def channels(x: Tensor, start: int, stop: int, name: str) -> Tensor:
+    """Some of the channels, by a stock layer: cropped as if rows and columns came last."""
+    crop = ((0, 0), (start, x.shape[-1] - stop))
+    return layers.Cropping2D(crop, data_format="channels_first", name=name)(x)
+
+
+def require_multiple(images: Tensor, stride: int) -> None:
+    """ZooError unless the sides are multiples of the stride: for networks that join maps of several sizes."""
+    height, width = images.shape[1:3]
+    if height % stride or width % stride:
+        raise ZooError(
+            f"the network needs pictures whose sides are multiples of {stride} pixels, not {(height, width)}"
+        )
 
 
 def select(branches: list[Tensor], logits: Tensor, name: str, groups: int = 1) -> Tensor:
