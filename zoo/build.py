@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib import import_module
 from typing import Any
 
@@ -84,7 +85,7 @@ def classify_places(maps: Any, classes: int, name: str, dropout: float) -> Any:
     """Classify every place by a 1x1 convolution, rectify, then average. Lin et al., arXiv 1312.4400."""
     x = layers.Dropout(dropout, name="drop")(maps) if dropout else maps
     x = layers.Conv2D(classes, 1, name=name)(x)
-    x = layers.Activation("relu", name=f"{name}.act")(x)
+    x = layers.Activation("relu", name="head.act")(x)
     return layers.GlobalAveragePooling2D(name="global_pool")(x)
 
 
@@ -101,8 +102,4 @@ COUNTED = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
 
 
 def _macs(layer: Any) -> int:
-    places = 1 if isinstance(layer, layers.Dense) else layer.output.shape[1] * layer.output.shape[2]
-    size = 1
-    for side in layer.kernel.shape:
-        size *= side
-    return size * places
+    return math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:-1])

@@ -30,23 +30,48 @@ class GroupedConv2D(layers.Conv2D):
 
 @keras.saving.register_keras_serializable("zoo")
 class Scale(layers.Layer):
-    """Multiplies each channel by a learned factor: layer scale. Touvron et al., arXiv 2103.17239."""
+    """Multiplies each channel by a learned factor: layer scale. Touvron et al., arXiv 2103.17239.
+
+    rank: the factors are kept as [C], or with 3 as [C, 1, 1], as the reference does.
+    """
 
     reference_names: ClassVar[dict[str, str]] = {"scale": "gamma"}
 
-    def __init__(self, initial: float = 1e-6, **options: Any) -> None:
+    def __init__(self, initial: float = 1e-6, rank: int = 1, **options: Any) -> None:
         super().__init__(**options)
-        self.initial = initial
+        self.initial, self.rank = initial, rank
 
     def build(self, input_shape: Any) -> None:
         start = keras.initializers.Constant(self.initial)
-        self.scale = self.add_weight(shape=(input_shape[-1],), initializer=start, name="scale")
+        shape = (input_shape[-1], *(1,) * (self.rank - 1))
+        self.scale = self.add_weight(shape=shape, initializer=start, name="scale")
 
     def call(self, x: Any) -> Any:
-        return x * self.scale
+        return x * ops.reshape(self.scale, (-1,))
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "initial": self.initial}
+        return {**super().get_config(), "initial": self.initial, "rank": self.rank}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class ResponseNormalization(layers.Layer):
+    """Channels compete: each is scaled by its norm over the map [N, H, W, C] against the mean of all
+    channels' norms, and learns how much of that to add. Woo et al., arXiv 2301.00808.
+    """
+
+    reference_names: ClassVar[dict[str, str]] = {"scale": "weight"}
+
+    def build(self, input_shape: Any) -> None:
+        channels = (input_shape[-1],)
+        self.scale = self.add_weight(shape=channels, initializer="zeros", name="scale")
+        self.bias = self.add_weight(shape=channels, initializer="zeros", name="bias")
+
+    def call(self, x: Any) -> Any:
+        energy = ops.sum(ops.square(ops.cast(x, "float32")), (1, 2), keepdims=True)
+        # The gradient of the root is infinite at 0, where a channel is dead.
+        norm = ops.sqrt(ops.maximum(energy, 1e-12))
+        relative = ops.cast(norm / (ops.mean(norm, -1, keepdims=True) + 1e-6), x.dtype)
+        return x + self.bias + self.scale * (x * relative)
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -109,3 +134,39 @@ class SkipGain(layers.Layer):
 
     def call(self, x: Any) -> Any:
         return x * self.gain
+
+
+@keras.saving.register_keras_serializable("zoo")
+class LocalResponseNormalization(layers.Layer):
+    """x / (bias + alpha * sum of squares over the `size` nearest channels) ** beta: AlexNet's, section 3.3."""
+
+    def __init__(
+        self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, bias: float = 2.0, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.size, self.alpha, self.beta, self.bias = size, alpha, beta, bias
+
+    def call(self, x: Any) -> Any:
+        channels, reach = x.shape[-1], self.size // 2
+        squares = ops.pad(ops.square(x), (*[(0, 0)] * (len(x.shape) - 1), (reach, reach)))
+        near = sum(squares[..., i : i + channels] for i in range(self.size))
+        return x / ops.power(self.bias + self.alpha * near, self.beta)
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"size": self.size, "alpha": self.alpha, "beta": self.beta, "bias": self.bias}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class PadChannels(layers.Layer):
+    """Zeros behind the channels, for a shortcut into a wider map: [..., C] -> [..., C + count]."""
+
+    def __init__(self, count: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.count = count
+
+    def call(self, x: Any) -> Any:
+        return ops.pad(x, [(0, 0)] * (len(x.shape) - 1) + [(0, self.count)])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "count": self.count}
