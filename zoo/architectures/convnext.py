@@ -1,0 +1,81 @@
+"""ConvNeXt. Liu et al., "A ConvNet for the 2020s", arXiv 2201.03545; V2: Woo et al., "Co-designing and
+scaling ConvNets with masked autoencoders", arXiv 2301.00808.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import count
+
+from keras import layers
+
+from zoo.blocks import Net, Tensor
+from zoo.layers import ResponseNormalization, Scale
+
+Block = Callable[[Net, Tensor, str], Tensor]
+
+
+def convnext(net: Net, images: Tensor, *, depths: Sequence[int], width: int, mlp: str = "linear") -> Tensor:
+    """Images [N, H, W, 3], normalised -> vectors [N, 8 * width].
+
+    mlp: "linear" or "conv", how the reference keeps the two linear layers of a block.
+    """
+    return network(net, images, depths, width, partial(block, pointwise=POINTWISE[mlp]))
+
+
+def convnextv2(net: Net, images: Tensor, *, depths: Sequence[int], width: int, mlp: str = "linear") -> Tensor:
+    """V2: response normalisation instead of layer scale."""
+    return network(net, images, depths, width, partial(block_v2, pointwise=POINTWISE[mlp]))
+
+
+def network(net: Net, images: Tensor, depths: Sequence[int], width: int, residual: Block) -> Tensor:
+    """Four stages; each but the first halves the map and doubles the channels. The last norm is behind the
+    pool.
+    """
+    x = net.conv(images, width, 4, "stem.0", 4, bias=True, padding="valid")
+    x = norm(net, x, "stem.1")
+    done = count()
+    for stage, depth in enumerate(depths):
+        if stage > 0:
+            x = downsample(net, x, f"stages.{stage}.downsample")
+        for i in range(depth):
+            name = f"stages.{stage}.blocks.{i}"
+            x = net.add(x, residual(net, x, name), name, position=next(done) / (sum(depths) - 1))
+    x = layers.GlobalAveragePooling2D(name="global_pool")(x)
+    return norm(net, x, "head.norm")
+
+
+def downsample(net: Net, x: Tensor, name: str) -> Tensor:
+    x = norm(net, x, f"{name}.0")
+    return net.conv(x, 2 * x.shape[-1], 2, f"{name}.1", 2, bias=True, padding="valid")
+
+
+def block(net: Net, x: Tensor, name: str, pointwise: Callable[..., Tensor]) -> Tensor:
+    """An inverted bottleneck, like a transformer's: mix places, then channels."""
+    channels = x.shape[-1]
+    x = pointwise(net, mix_places(net, x, name), 4 * channels, f"{name}.mlp.fc1")
+    x = layers.Activation("gelu", name=f"{name}.mlp.act")(x)
+    x = pointwise(net, x, channels, f"{name}.mlp.fc2")
+    return Scale(name=name)(x)
+
+
+def block_v2(net: Net, x: Tensor, name: str, pointwise: Callable[..., Tensor]) -> Tensor:
+    channels = x.shape[-1]
+    x = pointwise(net, mix_places(net, x, name), 4 * channels, f"{name}.mlp.fc1")
+    x = layers.Activation("gelu", name=f"{name}.mlp.act")(x)
+    x = ResponseNormalization(name=f"{name}.mlp.grn")(x)
+    return pointwise(net, x, channels, f"{name}.mlp.fc2")
+
+
+def mix_places(net: Net, x: Tensor, name: str) -> Tensor:
+    return norm(net, net.depthwise(x, 7, f"{name}.conv_dw", bias=True), f"{name}.norm")
+
+
+def norm(net: Net, x: Tensor, name: str) -> Tensor:
+    return layers.LayerNormalization(epsilon=net.epsilon, name=name)(x)
+
+
+def pointwise_conv(net: Net, x: Tensor, channels: int, name: str) -> Tensor:
+    return net.conv(x, channels, 1, name, bias=True)
+
+
+POINTWISE: dict[str, Callable[..., Tensor]] = {"linear": Net.linear, "conv": pointwise_conv}
