@@ -106,9 +106,14 @@ def _from_file(path: Path, weights: Any, classes: Any, input_size: Any) -> keras
     return load_file(path / MODEL_IN_FOLDER if path.is_dir() else path)
 
 
+def _fresh(architecture: Architecture) -> Weights:
+    """The conventions of a network that has no public weights: its paper's pictures and classes."""
+    return Weights(architecture.name, "none", input_size=architecture.macs_size, classes=architecture.classes)
+
+
 def _choose(architecture: Architecture, named: Weights | None, weights: Any) -> tuple[Weights, Path | None]:
     """The tag whose conventions count, and the file to read (None: fresh variables)."""
-    tag = named or Weights(architecture.name, "none")
+    tag = named or _fresh(architecture)
     if weights is None:
         return tag, None
     if weights == DEFAULT:

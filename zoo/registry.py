@@ -78,9 +78,9 @@ class Auxiliary:
 class Architecture:
     """One network of a family: how to build it and what is known of it.
 
-    smallest is the least side of a picture, in pixels. head is "linear" (pool, then classify) or
-    "convolution" (classify each place, then pool). auxiliary are heads beside the trunk that help in
-    training.
+    classes are those of a fresh network. smallest is the least side of a picture, in pixels. head is
+    "linear" (pool, then classify) or "convolution" (classify each place, then pool). auxiliary are heads
+    beside the trunk that help in training.
     """
 
     name: str
@@ -99,6 +99,7 @@ class Architecture:
     depth: int | None = None
     dropout: float = 0.0
     drop_path: float = 0.0
+    classes: int = 1000
     smallest: int = 32
     head: str = "linear"
     auxiliary: dict[str, Auxiliary] = field(default_factory=dict)

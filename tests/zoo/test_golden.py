@@ -37,7 +37,8 @@ def test_network_equals_its_reference(golden):
     damping = golden.get("damping", 1)
     tensors = {key: golden_rule.tensor(key, shape, damping) for key, shape in golden["keys"]}
     size = (golden["macs_size"],) * 2
-    network = build(architecture, weights, classes=1000, input_size=size, classifier_activation=None)
+    classes = architecture.classes
+    network = build(architecture, weights, classes=classes, input_size=size, classifier_activation=None)
     assert count_macs(network) == golden["macs"] == architecture.macs
     assert (
         sum(int(np.prod(v.shape)) for v in network.trainable_variables)
@@ -63,7 +64,8 @@ def conventions(golden):
 
 def compare(architecture, weights, tensors, run):
     size = (run["size"], run["size"])
-    network = build(architecture, weights, classes=1000, input_size=size, classifier_activation=None)
+    classes = architecture.classes
+    network = build(architecture, weights, classes=classes, input_size=size, classifier_activation=None)
     assign(network, tensors)
     taps = [output_of(network, stage["module"]) for stage in run["stages"]]
     tapped = keras.Model(network.inputs[0], [*taps, network.outputs[0]])
