@@ -123,7 +123,7 @@ def quarter_of_input(net: Net, y: Tensor, entering: int, name: str) -> Tensor:
 
 
 def late_head(net: Net, x: Tensor, channels: int) -> Tensor:
-    """Pool, then the last convolution, at one place: [N, H, W, C] -> [N, 1, 1, channels]. Howard et al., arXiv
+    """Pool, then the last convolution: [N, H, W, C] -> [N, 1, 1, channels]. Howard et al., arXiv
     1905.02244.
     """
     x = layers.GlobalAveragePooling2D(keepdims=True, name="head_pool")(x)
