@@ -215,6 +215,20 @@ def channels(x: Tensor, start: int, stop: int, name: str) -> Tensor:
     return layers.Cropping2D(crop, data_format="channels_first", name=name)(x)
 
 
+def pad_channels(x: Tensor, count: int, name: str) -> Tensor:
+    """Zeros behind the channels, up to the count, for a shortcut into a wider map."""
+    missing = ((0, 0), (0, count - x.shape[-1]))
+    return layers.ZeroPadding2D(missing, data_format="channels_first", name=name)(x) if missing[1][1] else x
+
+
+def shuffle(x: Tensor, groups: int, name: str) -> Tensor:
+    """Deal the channels of each group to all groups. Zhang et al., arXiv 1707.01083."""
+    height, width, channels = x.shape[1:]
+    x = layers.Reshape((height, width, groups, channels // groups), name=f"{name}.groups")(x)
+    x = layers.Permute((1, 2, 4, 3), name=f"{name}.deal")(x)
+    return layers.Reshape((height, width, channels), name=name)(x)
+
+
 def require_multiple(images: Tensor, stride: int) -> None:
     """ZooError unless the sides are multiples of the stride: for networks that join maps of several sizes."""
     height, width = images.shape[1:3]

@@ -155,18 +155,3 @@ class LocalResponseNormalization(layers.Layer):
     def get_config(self) -> dict[str, Any]:
         own = {"size": self.size, "alpha": self.alpha, "beta": self.beta, "bias": self.bias}
         return {**super().get_config(), **own}
-
-
-@keras.saving.register_keras_serializable("zoo")
-class PadChannels(layers.Layer):
-    """Zeros behind the channels, for a shortcut into a wider map: [..., C] -> [..., C + count]."""
-
-    def __init__(self, count: int, **options: Any) -> None:
-        super().__init__(**options)
-        self.count = count
-
-    def call(self, x: Any) -> Any:
-        return ops.pad(x, [(0, 0)] * (len(x.shape) - 1) + [(0, self.count)])
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "count": self.count}
