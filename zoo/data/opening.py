@@ -1,4 +1,4 @@
-"""What people keep their pictures in -> `Pictures`. All that is wrong is said once, together, before training."""
+"""What people keep pictures in -> `Pictures`. All that is wrong is said once, together, before training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROBLEMS_SHOWN = 100
 
 @dataclass(frozen=True)
 class Listing:
-    """What a reader found before opening pictures: items (source, name, class index), problems as sentences."""
+    """Found before opening any picture: items (source, name, class index), problems as sentences."""
 
     title: str
     items: list[tuple[Source, str, int]]
@@ -32,9 +32,9 @@ class Listing:
 def open_data(data: str | PathLike[str] | tuple[Any, ...]) -> Pictures:
     """Open and check labelled pictures.
 
-    data is a folder with one folder of pictures per class (jpg, jpeg, png, bmp, gif, webp; nested folders belong
-    to their class; hidden and other files are passed over), or (images, labels) or (images, labels, classes):
-    images uint8 [N, H, W, 3] or [N, H, W], labels N integers or strings, classes the names of labels 0, 1, ...
+    data is a folder with one folder of pictures per class (jpg, jpeg, png, bmp, gif, webp; nested folders
+    belong to their class; hidden and other files are passed over), or (images, labels[, classes]): images
+    uint8 [N, H, W, 3] or [N, H, W], labels N integers or strings, classes the names of labels 0, 1, ...
 
     Raises DataError listing all that is wrong: a missing folder, unreadable pictures, fewer than two classes,
     empty classes, classes with too few different pictures to be split, arrays that do not fit each other.
@@ -47,8 +47,8 @@ def open_data(data: str | PathLike[str] | tuple[Any, ...]) -> Pictures:
     if problems:
         raise DataError(_message(listing.title, problems))
     sources, names, labels = zip(*listing.items, strict=True)
-    labels = np.asarray(labels, np.int64)
-    return Pictures(sources, names, labels, listing.classes, tuple(content for content, _ in hashes))
+    contents = tuple(content for content, _ in hashes)
+    return Pictures(sources, names, np.asarray(labels, np.int64), listing.classes, contents)
 
 
 def _list_folder(data: Any) -> Listing:

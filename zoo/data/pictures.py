@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ class Pictures:
     """N pictures in a stable order.
 
     sources: paths, or uint8 arrays [H, W, 3] or [H, W]; names: what a person calls each; labels: int64 [N],
-    indices into classes; hashes: 32 hex digits of each picture's RGB pixels, the same for a file and for an array.
+    indices into classes; hashes: 32 hex digits of each picture's RGB pixels, in a file or in an array.
     """
 
     sources: tuple[Source, ...]
@@ -69,10 +69,8 @@ def content_hash(rgb: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def images(pictures: Pictures, preprocessing: Preprocessing, indices: Sequence[int]) -> np.ndarray:
+def images(pictures: Pictures, preprocessing: Preprocessing, indices: np.ndarray) -> np.ndarray:
     """The chosen pictures as the network takes them: uint8 [len(indices), h, w, 3]."""
-    if not len(indices):
-        return np.empty((0, *preprocessing.input_size, 3), np.uint8)
     chosen = [pictures.sources[i] for i in indices]
     return np.stack(
         list(in_threads("pictures", lambda source: evaluate(preprocessing, pixels(source)), chosen))

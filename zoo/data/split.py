@@ -1,4 +1,4 @@
-"""Which pictures train, which stop the training, which judge it. A picture's content decides: it keeps its side."""
+"""Which pictures train, which stop the training, which judge it. A picture's content decides."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIDES = ("training", "validation", "test")
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Indices of the pictures on each side, int64, ordered by content: the same however the pictures are kept.
+    """Indices of the pictures on each side, int64, ordered by content, in whatever order they came.
 
     Training never sees validation and test, early stopping and the choice of the best weights never see test.
     """
@@ -24,10 +24,10 @@ class Split:
 
 
 def split(pictures: Pictures, validation: float, test: float) -> Split:
-    """About the given fractions of each class. Equal pictures share a side, and adding pictures moves no other.
+    """About the given fractions of each class. Equal pictures share a side; adding some moves no other.
 
-    The one exception: a class too small to have all three sides lends the nearest picture to an empty side, and
-    may get it back when it grows.
+    The one exception: a class too small to have all three sides lends the nearest picture to an empty
+    side, and may get it back when it grows.
     """
     sides: dict[str, int] = {}
     for label in range(len(pictures.classes)):

@@ -24,11 +24,14 @@ class State:
 
 
 def write_state(path: Path, state: State, variables: Sequence[Any]) -> None:
-    arrays = {f"variable{i}": keras.ops.convert_to_numpy(v.value) for i, v in enumerate(variables)}
+    arrays: dict[str, Any] = {
+        f"variable{i}": keras.ops.convert_to_numpy(v.value) for i, v in enumerate(variables)
+    }
     arrays |= {f"best{i}": value for i, value in enumerate(state.best)}
+    arrays[HISTORY] = np.asarray(json.dumps(state.history))
     partial = path.with_name(f".{path.name}")
     with partial.open("wb") as file:
-        np.savez(file, **arrays, **{HISTORY: np.asarray(json.dumps(state.history))})
+        np.savez(file, **arrays)
     os.replace(partial, path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -61,20 +62,19 @@ class Bar(keras.callbacks.Callback):
 
 
 def train(
-    stage: Stage, model: keras.Model, examples: Examples, validation: Examples, recipe: Recipe, folder: Any
+    stage: Stage, model: keras.Model, examples: Examples, validation: Examples, recipe: Recipe, folder: Path
 ) -> list[dict[str, Any]]:
     """Train, leave the weights of the lowest validation loss in the model, and return the stage's history.
 
-    Epoch 0 is the state before training, so a stage never makes a model worse on the validation pictures. A checkpoint of
-    the stage in the folder is gone on from.
+    Epoch 0 is the state before training: no stage makes a model worse on the validation pictures. Where the
+    folder holds a checkpoint of the stage, training goes on from there.
     """
     steps = -(-len(examples.labels) // recipe.batch_size)
     _compile(model, stage, steps, recipe)
     variables = [*model.variables, *model.optimizer.variables]
     path = folder / f"{stage.name}.npz"
-    state = read_state(path, variables) or _next_state(
-        State((), ()), {"stage": stage.name, "epoch": 0}, model, validation
-    )
+    before = {"stage": stage.name, "epoch": 0}
+    state = read_state(path, variables) or _next_state(State((), ()), before, model, validation)
     with progress() as bar:
         while not _finished(state.history, stage.epochs, recipe.patience):
             epoch = len(state.history)

@@ -22,7 +22,7 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) ->
 
 
 def per_class(confusion: np.ndarray, names: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    """precision, recall and f1 in 0..1 (0 where nothing was predicted or there), and how many pictures."""
+    """precision, recall and f1 in 0..1 (0 where there is nothing to count), pictures."""
     right = np.diag(confusion)
     predicted, there = confusion.sum(axis=0), confusion.sum(axis=1)
     precision, recall = right / np.maximum(predicted, 1), right / np.maximum(there, 1)
@@ -41,7 +41,7 @@ def interval(accuracy: float, pictures: int) -> tuple[float, float]:
 
 
 def evaluate(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
-    """probabilities [N, C] -> accuracy with its interval, loss, classes, confusion (rows true), all JSON-able."""
+    """probabilities [N, C] -> accuracy, its interval, loss, classes, confusion (rows true); all JSON-able."""
     loss, accuracy = log_loss_and_accuracy(np.log(np.maximum(probabilities, 1e-12)), labels)
     confusion = confusion_matrix(labels, probabilities.argmax(axis=1), len(classes))
     return {

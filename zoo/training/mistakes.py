@@ -19,7 +19,7 @@ THUMBNAIL = 112
 def worst_mistakes(
     pictures: Pictures, indices: np.ndarray, probabilities: np.ndarray
 ) -> list[dict[str, Any]]:
-    """The wrong answers, surest first: name, label, predicted, probability of both, thumbnail as a data URI."""
+    """The wrong answers, surest first: name, label, predicted, the probability of both, a thumbnail."""
     labels, predicted = pictures.labels[indices], probabilities.argmax(axis=1)
     wrong = np.flatnonzero(labels != predicted)
     surest = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")][:SHOWN]
@@ -37,7 +37,7 @@ def worst_mistakes(
 
 
 def thumbnail(rgb: np.ndarray) -> str:
-    """RGB uint8 [H, W, 3] -> a PNG of at most 112 pixels a side, as a data URI; small pictures keep their pixels."""
+    """RGB uint8 [H, W, 3] -> the data URI of a PNG, at most 112 pixels a side."""
     image = Image.fromarray(rgb)
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""A network cut in two for fine-tuning: the bottom, computed once for each picture, and the top, which learns."""
+"""A network cut in two for fine-tuning: the bottom, computed once, and the top, which learns."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Network:
 
 
 def prepare(model: keras.Model, classes: int, top: float) -> Network:
-    """A copy of the model with a new head, cut so that at least the fraction `top` of its weighted layers is above."""
+    """A copy of the model with a new head, cut so that the fraction `top` of its weighted layers is above."""
     model = _copy(model)
     old = classifier_layer(model)
     images, features = model.inputs[0], features_of(old)
     x = features
     if old.input is not features:
         x = layers.Dropout(old.input._keras_history.operation.rate, name="drop")(x)
-    # From zero the first steps follow the features alone; big_transfer (Kolesnikov et al., arXiv 1912.11370) does so.
+    # From zero, as Big Transfer does (Kolesnikov et al., arXiv 1912.11370): every seed starts alike.
     logits = layers.Dense(classes, kernel_initializer="zeros", name=old.name)(x)
     probabilities = layers.Activation("softmax", dtype="float32", name="predictions")(logits)
     whole = keras.Model(images, probabilities, name=model.name)
@@ -109,6 +109,6 @@ def fingerprint(model: keras.Model) -> str:
 
 
 def jit() -> bool | str:
-    """TensorFlow's XLA for CPUs trains convolutions many times slower than its oneDNN kernels; all others gain."""
+    """TensorFlow's XLA trains convolutions many times slower on CPU than oneDNN does; all others gain."""
     cpu_only = not keras.distribution.list_devices("gpu")
     return False if keras.backend.backend() == "tensorflow" and cpu_only else "auto"

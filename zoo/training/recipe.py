@@ -12,8 +12,8 @@ from zoo.errors import ZooError
 class Recipe:
     """First the head on the frozen network's features, then the top of the network with it.
 
-    Sizes in pixels, rates per step, fractions 0..1. BatchNorm keeps the statistics and the scale of the pretrained
-    weights (small sets spoil them), so what lies below the top is computed once for each view of a picture.
+    Sizes in pixels, fractions 0..1. BatchNorm keeps the pretrained statistics, which small sets
+    spoil. What lies below the top does not learn, so it is computed once for each view of a picture.
     """
 
     seed: int = 0

@@ -27,9 +27,11 @@ COLUMNS = ("stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy")
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """model: a Classifier that gives probabilities; metrics: of the test pictures (accuracy 0..1, interval, loss, classes,
-    confusion, pictures, held_out); history: a dict per epoch, epoch 0 of each stage before it; data: the pictures' facts;
-    mistakes: the surest wrong answers with thumbnails; out: the folder that keeps all this.
+    """What was learnt, and how well.
+
+    model: a Classifier that gives probabilities; metrics: of the test pictures (accuracy 0..1, interval,
+    loss, classes, confusion, pictures, held_out); history: a dict per epoch, epoch 0 is the state before a
+    stage; data: the pictures' facts; mistakes: the surest wrong answers; out: the folder that keeps all this.
     """
 
     model: keras.Model
@@ -41,9 +43,9 @@ class Result:
     out: Path | None
 
     def report(self, folder: str | PathLike[str] | None = None) -> Path:
-        """Write report.html, one file that needs no network, into the folder (by default `out`). Needs the extra `train`.
+        """Write report.html, one file that needs no network, into the folder (by default `out`).
 
-        Raises ZooError where neither folder is given or the extra is not installed.
+        Raises ZooError where neither folder is given, or the extra `train` is not installed.
         """
         from zoo.training.report import render
 

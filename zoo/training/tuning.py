@@ -44,16 +44,16 @@ def fine_tune(
 ) -> Result:
     """Teach a pretrained network the classes of one's own pictures.
 
-    model_or_name: what zoo.load takes, or a Classifier from it (copied; its head is replaced). data: what zoo.data.open_data
-    takes. out: a folder for the model, the result and, until it is finished, checkpoints: the same call after a kill goes on
-    from there and ends with the same weights (on CPU); after the end it returns the result at once. changes: fields of the
-    recipe, for instance epochs, seed, input_size, batch_size.
+    model_or_name: what zoo.load takes, or a Classifier from it (copied; its head is replaced). data: what
+    zoo.data.open_data takes. out: a folder for the model, the result and, until it is finished, checkpoints:
+    the same call after a kill goes on from there and ends with the same weights (on CPU); after the end it
+    returns the result at once. changes: fields of the recipe, such as epochs, seed, input_size, batch_size.
 
-    Pictures are split by content into training, validation (stops the training, chooses the best weights) and test (judges,
-    once, at the end): the metrics are the test's.
+    Pictures are split by content into training, validation (stops the training, chooses the best weights) and
+    test (judges, once, at the end): the metrics are the test's.
 
-    Raises DataError listing all that is wrong with the data, ZooError for a bad recipe or a folder of another job, and what
-    zoo.load raises.
+    Raises DataError listing all that is wrong with the data, ZooError for a bad recipe or a folder of another
+    job, and what zoo.load raises.
     """
     recipe = (recipe or Recipe()).with_changes(**changes)
     pictures = open_data(data)
@@ -63,6 +63,7 @@ def fine_tune(
     if folder:
         _claim(folder, _job(model, pictures, recipe))
         if is_finished(folder):
+            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
             log.warning('"%s" is finished: this is its result; nothing was trained', folder)
             return read_result(folder)
     with _checkpoints(folder) as checkpoints:
@@ -78,13 +79,12 @@ def _load(model_or_name: Any, recipe: Recipe) -> keras.Model:
     if not isinstance(model_or_name, keras.Model):
         from zoo.loading import load
 
-        size = {} if recipe.input_size is None else {"input_size": recipe.input_size}
-        return load(model_or_name, **size)
-    size_of_model = facts(model_or_name).preprocessing.input_size
-    if recipe.input_size not in (None, *size_of_model):
+        return load(model_or_name, input_size=recipe.input_size)
+    size, wanted = facts(model_or_name).preprocessing.input_size, recipe.input_size
+    if wanted is not None and size != (wanted, wanted):
         raise ZooError(
-            f"the model takes {size_of_model[0]} x {size_of_model[1]} pixels, the recipe says {recipe.input_size}: "
-            f"load it with zoo.load(name, input_size={recipe.input_size})"
+            f"the model takes {size[0]} x {size[1]} pixels, the recipe says {wanted}: "
+            f"load it with zoo.load(name, input_size={wanted})"
         )
     return model_or_name
 

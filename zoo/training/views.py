@@ -1,4 +1,4 @@
-"""Several views of each picture, seen once by the frozen bottom: augmentation that costs one pass, not one per epoch."""
+"""Several views of each picture, seen once by the frozen bottom: augmentation at the cost of a few passes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAPS = np.float16
 
 
 def maps_of_views(bottom: keras.Model, images: np.ndarray, recipe: Recipe, path: Path) -> np.ndarray:
-    """uint8 images [N, h, w, 3] -> the bottom's maps, float16 [views, N, ...], kept in the file `path` and mapped from it.
+    """uint8 images [N, h, w, 3] -> the bottom's maps, float16 [views, N, ...], mapped from the file `path`.
 
     View 0 is the pictures themselves. A file that is there is complete, and taken as it is.
     """
@@ -42,9 +42,8 @@ def _write(bottom: keras.Model, images: np.ndarray, recipe: Recipe, path: Path) 
             change = augmentation(recipe, view)
             for start in range(0, len(images), recipe.batch_size):
                 batch = images[start : start + recipe.batch_size]
-                stored[view, start : start + len(batch)] = _numpy(
-                    bottom.predict_on_batch(change(batch) if view else batch)
-                )
+                changed = change(batch, training=True) if view else batch
+                stored[view, start : start + len(batch)] = bottom.predict_on_batch(changed)
                 bar.advance(line, len(batch))
     stored.flush()
 
@@ -61,7 +60,3 @@ def augmentation(recipe: Recipe, view: int) -> keras.Sequential:
     ]
     used = [change for change in changes if change]
     return keras.Sequential([*used, layers.Activation("linear")])
-
-
-def _numpy(tensor: Any) -> np.ndarray:
-    return keras.ops.convert_to_numpy(tensor)

@@ -1,0 +1,138 @@
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zoo.data import images, open_data
+from zoo.data.opening import PROBLEMS_SHOWN
+from zoo.errors import DataError
+from zoo.preprocessing import Preprocessing
+
+
+def test_a_folder_per_class(folder):
+    pictures = open_data(folder)
+    assert pictures.classes == tuple("0123456789")
+    assert len(pictures) == 360
+    assert pictures.names[0].startswith("0/")
+    assert [pictures.classes[label] for label in pictures.labels] == [name[0] for name in pictures.names]
+    assert pictures.facts()["per_class"]["3"] == np.sum(pictures.labels == 3)
+
+
+def test_arrays_and_the_folder_of_them_are_the_same_set(arrays, folder):
+    from_arrays, from_folder = open_data(arrays), open_data(str(folder))
+    assert from_arrays.digest == from_folder.digest
+    assert sorted(from_arrays.hashes) == sorted(from_folder.hashes)
+
+
+def test_colour_arrays_and_names(arrays):
+    grey, labels = arrays
+    colour = np.repeat(grey[..., None], 3, axis=-1)
+    words = ("nought", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    pictures = open_data((colour, labels, words))
+    assert pictures.classes == words
+    assert pictures.hashes == open_data(arrays).hashes
+    by_word = open_data((colour, np.asarray(words)[labels]))
+    assert by_word.classes == tuple(sorted(words))
+    assert pictures.digest != by_word.digest
+
+
+def test_kinds_of_files_nested_folders_and_what_is_passed_over(folder):
+    one = folder / "1"
+    picture = sorted(one.iterdir())[0]
+    for suffix in ("jpg", "JPEG", "bmp", "gif", "webp"):
+        with Image.open(picture) as image:
+            (one / "more" / "deep").mkdir(parents=True, exist_ok=True)
+            image.save(one / "more" / "deep" / f"x.{suffix}")
+    (one / "notes.txt").write_text("not a picture")
+    (one / ".hidden.png").write_text("not a picture")
+    (folder / ".cache").mkdir()
+    before = 360
+    assert len(open_data(folder)) == before + 5
+
+
+def test_pictures_as_the_network_takes_them(folder):
+    pictures = open_data(folder)
+    batch = images(pictures, Preprocessing(input_size=(32, 24)), np.asarray([5, 2]))
+    assert batch.shape == (2, 32, 24, 3)
+    assert batch.dtype == np.uint8
+
+
+def test_all_that_is_wrong_is_listed_once(folder):
+    (folder / "0" / "text.png").write_text("this is no picture")
+    whole = sorted((folder / "1").iterdir())[0]
+    (folder / "1" / "cut.png").write_bytes(whole.read_bytes()[:60])
+    (folder / "empty").mkdir()
+    (folder / "lonely").mkdir()
+    shutil.copy(whole, folder / "lonely" / "only.png")
+    shutil.copy(whole, folder / "loose.png")
+    with pytest.raises(DataError) as caught:
+        open_data(folder)
+    message = str(caught.value)
+    assert message.startswith(f'"{folder}" cannot be used for training:\n')
+    assert "text.png" in message
+    assert "cut.png" in message
+    assert 'the class "empty" is empty' in message
+    assert 'the class "lonely" has only 1 different and readable pictures; at least 3 are needed' in message
+    assert "1 pictures belong to no class folder, loose.png first" in message
+    assert message.count("\n  - ") == 5
+
+
+def test_a_long_list_is_cut(folder):
+    for i in range(PROBLEMS_SHOWN + 20):
+        (folder / "0" / f"bad{i}.png").write_text("no")
+    with pytest.raises(DataError, match=r"\.\.\. and 20 more"):
+        open_data(folder)
+
+
+def test_copies_do_not_make_a_class_large_enough(folder):
+    (folder / "copies").mkdir()
+    for i in range(5):
+        shutil.copy(
+            folder / "1" / sorted(p.name for p in (folder / "1").iterdir())[0], folder / "copies" / f"{i}.png"
+        )
+    with pytest.raises(DataError, match='"copies" has only 1 different'):
+        open_data(folder)
+
+
+def test_one_class(arrays):
+    grey, labels = arrays
+    with pytest.raises(DataError, match='"4" is the only class; at least two are needed'):
+        open_data((grey[labels == 4], labels[labels == 4]))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            "nowhere/at/all",
+            '"nowhere/at/all" does not exist; give a folder with one folder of pictures',
+        ),
+        (__file__, "is not a folder"),
+        (17, "data must be a folder or a tuple"),
+    ],
+)
+def test_no_data_at_all(data, message):
+    with pytest.raises(DataError, match=re.escape(message)):
+        open_data(data)
+
+
+def test_a_folder_without_pictures(tmp_path):
+    with pytest.raises(DataError, match="it holds no pictures in class folders"):
+        open_data(tmp_path)
+
+
+def test_arrays_that_do_not_fit(arrays):
+    grey, labels = arrays
+    with pytest.raises(DataError, match=r"360 images and labels of the shape \(359,\)"):
+        open_data((grey, labels[1:]))
+    with pytest.raises(DataError, match=r"images are float32: give uint8, 0\.\.255") as caught:
+        open_data((grey.astype("float32")[..., None], labels))
+    assert "images have the shape (360, 16, 16, 1)" in str(caught.value)
+    with pytest.raises(DataError, match="labels are float64: give integers or strings"):
+        open_data((grey, labels / 2))
+    with pytest.raises(DataError, match="the label 9 is none of the 9 classes"):
+        open_data((grey, labels, list("012345678")))
+    with pytest.raises(DataError, match='the class "ten" is empty'):
+        open_data((grey, labels, [*"0123456789", "ten"]))

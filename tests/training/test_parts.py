@@ -1,0 +1,133 @@
+import contextlib
+
+import keras
+import numpy as np
+import pytest
+from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
+
+import zoo
+from zoo.training.checkpoint import State, read_state, write_state
+from zoo.training.loop import Batches, Examples
+from zoo.training.metrics import evaluate
+from zoo.training.network import frozen_norms, prepare
+from zoo.training.recipe import Recipe
+from zoo.training.views import augmentation, maps_of_views
+
+
+@pytest.fixture(scope="module")
+def random():
+    return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "top"), [("efficientnet_lite0", 0.1), ("resnet18", 1.0), ("resnetv2_50", 1 / 3)]
+)
+def test_bottom_and_top_together_are_the_whole(name, top, random):
+    model = zoo.load(name, weights=None, input_size=64)
+    network = prepare(model, 7, top)
+    network.head.set_weights([random.normal(size=w.shape) for w in network.head.get_weights()])
+    images = random.integers(0, 256, (3, 64, 64, 3)).astype(np.float32)
+    maps = network.bottom.predict(images, verbose=0)
+    logits = network.top.predict(maps, verbose=0)
+    whole = network.whole.predict(images, verbose=0)
+    np.testing.assert_allclose(keras.ops.softmax(logits), whole, atol=1e-5)
+    np.testing.assert_allclose(
+        network.head.predict(network.embed.predict(maps, verbose=0), verbose=0), logits, atol=1e-3
+    )
+    assert len(network.bottom.layers) + len(network.top.layers) >= len(network.whole.layers) - 1
+
+
+def weighted(model):
+    return sum(
+        bool(layer.weights)
+        for layer in model.layers
+        if not isinstance(layer, keras.layers.BatchNormalization)
+    )
+
+
+def test_the_cut_leaves_the_wanted_share_above():
+    network = prepare(zoo.load("efficientnet_lite0", weights=None, input_size=64), 10, 1 / 3)
+    assert network.bottom.output.name.startswith("keras_tensor")
+    assert weighted(network.whole) == 50
+    assert weighted(network.top) >= 50 / 3
+    assert weighted(network.top) <= 50 / 3 + 3
+
+
+def test_frozen_norms_are_free_again_after_an_error():
+    network = prepare(zoo.load("resnet18", weights=None, input_size=32), 2, 0.3)
+    trainable = len(network.top.trainable_variables)
+    with contextlib.suppress(KeyboardInterrupt), frozen_norms(network.top):
+        assert len(network.top.trainable_variables) < trainable
+        raise KeyboardInterrupt
+    assert len(network.top.trainable_variables) == trainable
+
+
+def test_metrics_agree_with_scikit_learn(random):
+    labels = np.arange(200) % 4
+    probabilities = random.dirichlet(np.ones(4), 200)
+    probabilities[np.arange(200), labels] += 0.5
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    metrics = evaluate(probabilities, labels, tuple("abcd"))
+    predicted = probabilities.argmax(axis=1)
+    assert metrics["loss"] == pytest.approx(log_loss(labels, probabilities))
+    assert metrics["confusion"] == confusion_matrix(labels, predicted).tolist()
+    expected = precision_recall_fscore_support(labels, predicted)
+    for i, figures in enumerate(metrics["classes"].values()):
+        assert list(figures.values()) == pytest.approx([part[i] for part in expected])
+
+
+def test_a_class_that_is_never_predicted_counts_as_nought():
+    metrics = evaluate(np.asarray([[0.9, 0.1], [0.8, 0.2]]), np.asarray([0, 1]), ("a", "b"))
+    assert metrics["classes"]["b"] == {"precision": 0, "recall": 0, "f1": 0, "pictures": 1}
+
+
+def test_an_epoch_sees_every_picture_once_and_depends_on_seed_and_epoch_alone():
+    examples = Examples(np.arange(20, dtype=np.float32).reshape(2, 10, 1), np.arange(10) % 3)
+    recipe = Recipe(batch_size=4)
+
+    def epoch(number):
+        batches = Batches(examples, 3, recipe, number)
+        return np.concatenate([batches[i][0] for i in range(len(batches))])[:, 0]
+
+    assert sorted(epoch(1) % 10) == list(range(10))
+    np.testing.assert_array_equal(epoch(1), epoch(1))
+    assert not np.array_equal(epoch(1), epoch(2))
+
+
+def test_views_are_the_picture_itself_and_changed_ones_kept_in_a_file(tmp_path, random):
+    images = random.integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    same = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Rescaling(1.0)])
+    recipe = Recipe(views=3, batch_size=2)
+    views = maps_of_views(same, images, recipe, tmp_path / "maps.npy")
+    assert views.shape == (3, 5, 32, 32, 3)
+    assert views.dtype == np.float16
+    np.testing.assert_array_equal(views[0], images)
+    assert all(np.abs(views[1][i] - views[0][i]).mean() > 1 for i in range(5))
+    assert not np.array_equal(views[1], views[2])
+    again = maps_of_views(same, images, recipe, tmp_path / "again.npy")
+    np.testing.assert_array_equal(views, again)
+
+
+def test_mirrors_only_when_asked():
+    picture = np.zeros((64, 8, 8, 3), np.float32)
+    picture[:, :, :4] = 255
+    still = {"rotation": 0, "shift": 0, "zoom": 0}
+    np.testing.assert_array_equal(augmentation(Recipe(**still), 1)(picture, training=True), picture)
+    mirrored = np.asarray(augmentation(Recipe(**still, flip=True), 1)(picture, training=True))
+    assert 10 < sum(np.array_equal(image, picture[0, :, ::-1]) for image in mirrored) < 54
+
+
+def test_a_checkpoint_restores_variables_history_and_best(tmp_path):
+    variables = [keras.Variable(np.arange(3.0)), keras.Variable(7, dtype="int32", trainable=False)]
+    state = State(({"epoch": 0, "val_loss": 0.1 + 0.2},), (np.ones((2, 2)), np.zeros(11)))
+    assert read_state(tmp_path / "top.npz", variables) is None
+    write_state(tmp_path / "top.npz", state, variables)
+    for variable in variables:
+        variable.assign(np.zeros(variable.shape))
+    restored = read_state(tmp_path / "top.npz", variables)
+    assert restored.history == state.history
+    for old, new in zip(state.best, restored.best, strict=True):
+        np.testing.assert_array_equal(old, new)
+    np.testing.assert_array_equal(np.asarray(variables[0]), [0, 1, 2])
+    assert int(np.asarray(variables[1])) == 7
+    assert [path.name for path in tmp_path.iterdir()] == ["top.npz"]

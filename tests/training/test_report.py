@@ -1,0 +1,73 @@
+import re
+import sys
+from dataclasses import replace
+
+import pytest
+
+import zoo
+from zoo.training.report import confusion, curves
+
+
+def test_the_page_is_whole_and_needs_no_network(done, tmp_path):
+    path = done.report(tmp_path / "report")
+    assert path == tmp_path / "report" / "report.html"
+    html = path.read_text("utf-8")
+    assert "efficientnet_lite0.ml_illustrated_in1k" in html
+    assert f"{100 * done.metrics['accuracy']:.1f} %" in html
+    assert done.metrics["held_out"] in html
+    assert html.count("<svg") == 2
+    for heading in (
+        "Learning",
+        "Confusion matrix",
+        "Classes",
+        "Worst mistakes",
+        "Network",
+        "Pictures",
+        "Recipe",
+    ):
+        assert f">{heading}</h2>" in html
+    assert "label smoothing" in html
+    outside = [
+        address
+        for address in re.findall(r'(?:src|href)="([^"]+)"', html)
+        if not address.startswith(("data:", "#"))
+    ]
+    assert outside == []
+    assert not re.search(r"url\((?!#)|<script|@import", html)
+
+
+def test_mistakes_are_shown_with_their_pictures_and_names_are_escaped(done, tmp_path):
+    pixel = "data:image/png;base64,iVBORw0KGgo="
+    mistake = {
+        "name": "1/<b>.png",
+        "label": "1",
+        "predicted": "7",
+        "probability": 0.91,
+        "probability_of_label": 0.05,
+        "thumbnail": pixel,
+    }
+    html = replace(done, mistakes=[mistake]).report(tmp_path).read_text("utf-8")
+    assert f'<img src="{pixel}"' in html
+    assert "1/&lt;b&gt;.png" in html
+    assert "91 %" in html
+    none = replace(done, mistakes=[]).report(tmp_path).read_text("utf-8")
+    assert "None: every test picture was right." in none
+
+
+def test_figures_hold_what_they_show():
+    history = [
+        {"stage": "head", "epoch": i, "val_loss": 1 / (i + 1), "val_accuracy": i / 3} for i in range(3)
+    ]
+    svg = curves(history)
+    assert svg.startswith("<svg")
+    assert "validation" in svg
+    table = confusion([[41, 2], [3, 57]], ["cat", "dog"])
+    for text in ("41", "57", "cat", "dog", "predicted"):
+        assert f">{text}</text>" in table
+    assert confusion([[41, 2], [3, 57]], ["cat", "dog"]) == table
+
+
+def test_without_the_extra_the_error_says_what_to_install(done, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(zoo.ZooError, match=r"pip install 'cnn-zoo\[train\]'"):
+        done.report(tmp_path)
