@@ -118,10 +118,10 @@ def test_real_weights_on_real_photos(photos, tmp_path):
     np.testing.assert_allclose(probabilities, outputs["probabilities"], atol=0.01)
 
 
-def test_logits_out_are_exported_with_probabilities(tmp_path):
-    model = zoo.load("resnet18", weights=None, classes=2, input_size=32, classifier_activation=None)
-    export = exporters.export(model, tmp_path / "logits", "onnx")
-    images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
+def test_logits_out_are_exported_with_probabilities(tiny, tmp_path):
+    model = keras.Model(tiny.input, tiny.get_layer("fc").output)
+    export = exporters.export(zoo.attach(model, tiny.zoo), tmp_path / "logits", "onnx")
+    images = np.random.default_rng(0).uniform(0, 255, (2, 32, 40, 3)).astype(np.float32)
     session = onnxruntime.InferenceSession(export.path / "model.onnx")
     logits, probabilities = session.run(["logits", "probabilities"], {"images": images})
     np.testing.assert_allclose(logits, model(images), rtol=1e-4, atol=1e-4)
@@ -247,7 +247,7 @@ def test_a_full_disk_leaves_nothing(tiny, tmp_path):
     assert os.listdir(tmp_path) == ["tiny.keras"]
 
 
-KILLED = """
+EXPORT_ALL = """
 import sys
 import exporters, zoo
 exporters.export(zoo.load(sys.argv[1]), sys.argv[2], ("keras", "h5", "saved_model", "onnx"))
@@ -258,7 +258,7 @@ exporters.export(zoo.load(sys.argv[1]), sys.argv[2], ("keras", "h5", "saved_mode
 def test_a_killed_export_leaves_nothing_that_a_server_sees(tiny, tmp_path, reached):
     zoo.save(tiny, tmp_path / "tiny.keras")
     models = tmp_path / "models"
-    command = [sys.executable, "-c", KILLED, tmp_path / "tiny.keras", models / "flowers"]
+    command = [sys.executable, "-c", EXPORT_ALL, tmp_path / "tiny.keras", models / "flowers"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: list(models.glob(f".flowers.partial-*/{reached}")), process)
     process.send_signal(signal.SIGKILL)
@@ -303,7 +303,7 @@ def test_differences_are_relative_to_the_largest_logit():
 def test_another_class_is_told_unless_the_first_two_are_too_close():
     assert compare(outputs([[1.0, 0.0], [0.0, 1.0]]), outputs([[0.0, 1.0], [0.0, 1.0]])).top1 == 1.0
     assert compare(outputs([[0.5, 0.51], [0.0, 9.0]]), outputs([[0.6, 0.5], [0.0, 9.0]])).top1 == 1.0
-    off = compare(outputs([[5.0, 6.0], [0.0, 99.0]]), outputs([[6.0, 5.0], [0.0, 99.0]]))
+    off = compare(outputs([[5.0, 6.0], [0.0, 50.0]]), outputs([[6.0, 5.0], [0.0, 50.0]]))
     assert off.top1 == 0.5
 
 
@@ -317,16 +317,14 @@ def test_the_probabilities_count_where_there_are_no_logits():
     want = outputs([[3.0, 1.0]])
     figures = compare({"probabilities": want["probabilities"] + np.float32(0.01)}, want)
     assert figures.max_abs == pytest.approx(0.01, rel=1e-3)
-    with pytest.raises(ExportError, match="max_rel 0.01, allowed is 0.0001"):
+    with pytest.raises(ExportError, match=r"max_rel 0\.01, allowed is 0\.0001"):
         require(figures, "x", 1e-4)
 
 
 def test_nothing_is_said_where_nobody_watches(tiny, tmp_path):
     zoo.save(tiny, tmp_path / "tiny.keras")
-    code = f"import zoo, exporters; exporters.export(zoo.load({str(tmp_path / 'tiny.keras')!r}), {str(tmp_path / 'x')!r})"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=200
-    )
+    command = [sys.executable, "-c", EXPORT_ALL, tmp_path / "tiny.keras", tmp_path / "x"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200)
     # TensorFlow's own C++ log lines (I0000 ...) cannot be silenced from Python once it is loaded.
     said = [
         line for line in done.stderr.splitlines() if "0000 00:00:" not in line and "InitializeLog" not in line

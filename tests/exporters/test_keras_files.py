@@ -13,19 +13,21 @@ import zoo
 PLAIN = """
 import sys
 import keras, numpy as np
-model = keras.saving.load_model(sys.argv[1])
-np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), verbose=0))
+images, *files = sys.argv[1:]
+for file in files:
+    np.save(file.replace("/", "_"), keras.saving.load_model(file).predict(np.load(images), verbose=0))
 assert not {"zoo", "exporters"} & set(sys.modules)
 """
 
 
-@pytest.mark.parametrize("file", ["model.keras", "model.h5"])
-def test_plain_keras_opens_it(exported, tmp_path, file):
+def test_plain_keras_opens_both(exported, tmp_path):
     images = np.random.default_rng(6).integers(0, 256, (3, 64, 64, 3)).astype(np.float32)
     np.save(tmp_path / "images.npy", images)
-    paths = [exported.path / file, tmp_path / "images.npy", tmp_path / "out.npy"]
-    subprocess.run([sys.executable, "-c", PLAIN, *paths], check=True)
-    np.testing.assert_allclose(np.load(paths[2]), exported.model(images), atol=1e-6)
+    files = [str(exported.path / "model.keras"), str(exported.path / "model.h5")]
+    subprocess.run([sys.executable, "-c", PLAIN, "images.npy", *files], check=True, cwd=tmp_path)
+    for file in files:
+        found = np.load(tmp_path / (file.replace("/", "_") + ".npy"))
+        np.testing.assert_allclose(found, exported.model(images), atol=1e-6)
 
 
 @pytest.mark.parametrize("file", ["model.keras", "model.h5"])
@@ -40,4 +42,4 @@ def test_a_compiled_model_travels_without_its_optimizer(tiny, tmp_path):
     assert tiny.optimizer is not None
     for file in ("model.h5", "model.keras"):
         assert export.files[file].bytes < 4 * tiny.count_params() + 50_000
-        assert keras.saving.load_model(export.path / file).optimizer is None
+        assert not keras.saving.load_model(export.path / file).compiled

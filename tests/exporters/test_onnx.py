@@ -89,7 +89,7 @@ def test_what_onnx_cannot_say_is_refused(tmp_path):
     x = keras.layers.Conv2D(8, 3, groups=4)(x)
     model = keras.Model(images, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x)))
     zoo.attach(model, zoo.Facts("grouped", ("a", "b"), zoo.Preprocessing((32, 32))))
-    with pytest.raises(exporters.ExportError, match="onnx for .* failed, nothing was published"):
+    with pytest.raises(exporters.ExportError, match=r"onnx for .* failed, nothing was published"):
         exporters.export(model, tmp_path / "grouped", "onnx")
     with pytest.raises(exporters.ExportError, match="refuses functions that XLA must compile"):
         exporters.export(model, tmp_path / "grouped", "saved_model")

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -56,18 +57,22 @@ def test_no_version_beyond_what_servers_can_count(tmp_path):
 def test_exports_at_once_get_different_versions(tmp_path):
     target = tmp_path / "models" / "flowers"
     with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
-        versions = sum(pool.map(publish_some, [target] * 4, [10] * 4), [])
+        versions = list(chain.from_iterable(pool.map(publish_some, [target] * 4, [10] * 4)))
     assert sorted(versions) == list(range(1, 41))
     assert sorted(int(path.name) for path in target.iterdir()) == list(range(1, 41))
     assert all((target / str(v) / "version").read_text() == str(v) for v in versions)
     assert os.listdir(tmp_path / "models") == ["flowers"]
 
 
+def interrupted(folder: Path) -> None:
+    (folder / "model").write_text("half")
+    raise KeyboardInterrupt
+
+
 def test_a_failure_removes_what_was_made(tmp_path):
     target = tmp_path / "new" / "models" / "flowers"
     with pytest.raises(KeyboardInterrupt), partial_folder(target) as folder:
-        (folder / "model").write_text("half")
-        raise KeyboardInterrupt
+        interrupted(folder)
     assert os.listdir(tmp_path) == []
 
 

@@ -1,4 +1,4 @@
-"""The SavedModel, opened by TensorFlow, tf.keras's hub layer and the command line that read it without this library."""
+"""The SavedModel, opened by TensorFlow, Keras, TensorFlow Hub and saved_model_cli without this library."""
 
 import json
 import os
