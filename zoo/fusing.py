@@ -1,0 +1,259 @@
+"""`fuse`: a trained network -> the one to deploy: convolutions have absorbed what is linear around them.
+
+A convolution followed by a batch norm is a convolution; so is a sum of convolutions, norms and identities of
+one map (Ding et al., arXiv 2101.03697). The graph is walked once: a value that is linear in a map stays a
+formula until a layer that is not linear needs it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+from numpy.typing import NDArray
+
+from zoo.build import count_macs
+from zoo.classifier import Facts, attach
+from zoo.errors import ZooError
+from zoo.layers import GroupedConv2D, Scale
+
+Array = NDArray[np.float64]
+Pads = tuple[tuple[int, int], tuple[int, int]]
+CONVOLUTIONS = (layers.Conv2D, GroupedConv2D, layers.DepthwiseConv2D)
+NO_PADS: Pads = ((0, 0), (0, 0))
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A map not yet computed: `source` by a kernel [height, width, in / groups, out], plus a bias [out].
+
+    parts: the layers that it stands for. conv: the one of them whose kernel is the largest, with its stride,
+    type and pads; None for a mere factor per channel, a kernel [1, 1, 1, C].
+    """
+
+    source: Any
+    kernel: Array
+    bias: Array
+    parts: tuple[Any, ...] = ()
+    conv: Any = None
+    groups: int = 1
+    pads: Pads = NO_PADS
+
+
+@dataclass(frozen=True)
+class Padded:
+    """A map with a border of zeros, not yet computed."""
+
+    source: Any
+    layer: Any
+
+
+def fuse(model: keras.Model) -> keras.Model:
+    """A new model for inference: the same outputs up to rounding, the same facts, fewer parameters.
+
+    Every batch norm behind a convolution is folded into it, and every block of parallel convolutions, norms
+    and identities becomes one convolution, named BLOCK.reparam_conv. The model given is not changed. A card
+    gets the new numbers of parameters and multiply-adds. Raises ZooError for a layer that is used twice.
+    """
+    nodes = _nodes(model)
+    taken = [t for node in nodes.values() for t in node.input_tensors]
+    uses = Counter(map(id, [*taken, *keras.tree.flatten(model.output)]))
+    values: dict[int, Any] = {}
+    for layer in model.layers:
+        node = nodes[layer.name]
+        value = _value(layer, node, values)
+        if isinstance(value, (Linear, Padded)) and uses[id(node.output_tensors[0])] > 1:
+            value = compute(value)
+        values.update(zip(map(id, node.output_tensors), keras.tree.flatten(value), strict=True))
+    inputs = keras.tree.map_structure(lambda t: values[id(t)], model.input)
+    outputs = keras.tree.map_structure(lambda t: compute(values[id(t)]), model.output)
+    fused = keras.Model(inputs, outputs, name=model.name)
+    known = getattr(model, "zoo", None)
+    return attach(fused, _recounted(known, fused)) if known else fused
+
+
+def _nodes(model: keras.Model) -> dict[str, Any]:
+    """Layer name -> its call in this model."""
+    found: dict[str, Any] = {}
+    tensors = list(keras.tree.flatten(model.output))
+    while tensors:
+        layer, index, _ = tensors.pop()._keras_history
+        node = layer._inbound_nodes[index]
+        if found.setdefault(layer.name, node) is not node:
+            raise ZooError(f'{model.name} cannot be fused: it uses the layer "{layer.name}" twice')
+        tensors += [t for t in node.input_tensors if t._keras_history.operation.name not in found]
+    return found
+
+
+def _recounted(known: Facts, model: keras.Model) -> Facts:
+    numbers = {
+        "parameters": sum(int(np.prod(v.shape)) for v in model.trainable_variables),
+        "macs": count_macs(model),
+        "macs_size": known.preprocessing.input_size[0],
+    }
+    return replace(known, card=known.card | {k: v for k, v in numbers.items() if k in known.card})
+
+
+def _value(layer: Any, node: Any, values: dict[int, Any]) -> Any:
+    """What the layer gives: a Linear or a Padded where possible, else the output of the same layer again."""
+    if isinstance(layer, layers.InputLayer):
+        return keras.Input(batch_shape=layer.batch_shape, dtype=layer.dtype, name=layer.name)
+    linear = _linear(layer, [values[id(t)] for t in node.input_tensors])
+    if linear is not None:
+        return linear
+    args, kwargs = keras.tree.map_structure(
+        lambda t: compute(values[id(t)]) if isinstance(t, keras.KerasTensor) else t,
+        (node.arguments.args, node.arguments.kwargs),
+    )
+    return _again(layer, *args, **kwargs)
+
+
+def _again(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    copy = type(layer).from_config(layer.get_config())
+    output = copy(*args, **kwargs)
+    copy.set_weights(layer.get_weights())
+    return output
+
+
+def _linear(layer: Any, inputs: list[Any]) -> Linear | Padded | None:
+    kind = type(layer)
+    if kind is layers.ZeroPadding2D:
+        return Padded(compute(inputs[0]), layer)
+    if kind in CONVOLUTIONS:
+        return _convolution(layer, inputs[0])
+    if kind is layers.BatchNormalization:
+        return _scaled(_of(inputs[0]), *_factors(layer), layer)
+    if kind is Scale:
+        return _scaled(_of(inputs[0]), _array(layer.scale).reshape(-1), np.zeros(1), layer)
+    if kind is layers.Add:
+        return _sum([_of(value) for value in inputs], layer)
+    if kind is layers.Subtract:
+        first, second = map(_of, inputs)
+        return _sum([first, replace(second, kernel=-second.kernel, bias=-second.bias)], layer)
+    return None
+
+
+def _of(value: Any) -> Linear:
+    if isinstance(value, Linear):
+        return value
+    source = compute(value)
+    channels = source.shape[-1]
+    return Linear(source, np.ones((1, 1, 1, channels)), np.zeros(channels))
+
+
+def _scaled(value: Linear, factor: Array, shift: Array, layer: Any) -> Linear:
+    parts = (*value.parts, layer)
+    return replace(value, kernel=value.kernel * factor, bias=value.bias * factor + shift, parts=parts)
+
+
+def _factors(norm: Any) -> tuple[Array, Array]:
+    factor = 1 / np.sqrt(_array(norm.moving_variance) + norm.epsilon)
+    factor = factor * _array(norm.gamma) if norm.scale else factor
+    shift = -_array(norm.moving_mean) * factor
+    return factor, shift + _array(norm.beta) if norm.center else shift
+
+
+def _convolution(layer: Any, value: Any) -> Linear | None:
+    """None where it is not linear, or where its pads depend on a size that is not known."""
+    if layer.activation is not keras.activations.linear:
+        return None
+    inside = isinstance(value, Padded) and layer.padding == "valid"
+    source = value.source if inside else compute(value)
+    pads = value.layer.padding if inside else _pads(layer, source.shape)
+    kernel, groups = _array(layer.kernel), getattr(layer, "groups", 1)
+    if isinstance(layer, layers.DepthwiseConv2D):
+        kernel, groups = kernel.transpose(0, 1, 3, 2), kernel.shape[2]
+    if pads is None or len(kernel.shape) != 4 or kernel.shape[3] != layer.output.shape[-1]:
+        return None
+    bias = _array(layer.bias) if layer.use_bias else np.zeros(kernel.shape[3])
+    return Linear(source, kernel, bias, (layer,), layer, groups, pads)
+
+
+def _pads(layer: Any, shape: tuple[int | None, ...]) -> Pads | None:
+    if layer.padding == "valid":
+        return NO_PADS
+    pads = []
+    for size, kernel, stride, dilation in zip(
+        shape[1:3], layer.kernel_size, layer.strides, layer.dilation_rate, strict=True
+    ):
+        reach = dilation * (kernel - 1)
+        if stride > 1 and size is None:
+            return None
+        total = max(reach - (size - 1) % stride, 0) if stride > 1 and size else reach
+        pads.append((total // 2, total - total // 2))
+    return pads[0], pads[1]
+
+
+def _sum(terms: list[Linear], layer: Any) -> Linear | None:
+    """One convolution, where all are of the same map and fit into the largest."""
+    convolutions = [term for term in terms if term.conv is not None]
+    if not convolutions or len({id(term.source) for term in terms}) > 1:
+        return None
+    largest = max(convolutions, key=lambda term: term.kernel.shape[0] * term.kernel.shape[1])
+    kernels = [kernel for term in terms if (kernel := _fitted(term, largest)) is not None]
+    if len(kernels) < len(terms):
+        return None
+    parts = (*(part for term in terms for part in term.parts), layer)
+    bias = np.sum([term.bias for term in terms], 0)
+    return replace(largest, kernel=np.sum(kernels, 0), bias=bias, parts=parts)
+
+
+def _fitted(term: Linear, largest: Linear) -> Array | None:
+    """The term's kernel in the largest one's frame, so that both look at the same places."""
+    frame = np.zeros_like(largest.kernel)
+    if term.conv is None:
+        channels = np.arange(frame.shape[3])
+        if _steps(largest.conv) != ((1, 1), (1, 1)) or largest.source.shape[-1] != len(channels):
+            return None
+        frame[largest.pads[0][0], largest.pads[1][0], channels % frame.shape[2], channels] = term.kernel
+        return frame
+    top, left = (ours[0] - own[0] for ours, own in zip(largest.pads, term.pads, strict=True))
+    bottom, right = top + term.kernel.shape[0], left + term.kernel.shape[1]
+    same = _steps(term.conv) == _steps(largest.conv) and term.groups == largest.groups
+    if not same or min(top, left) < 0 or bottom > frame.shape[0] or right > frame.shape[1]:
+        return None
+    frame[top:bottom, left:right] = term.kernel
+    return frame
+
+
+def _steps(conv: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+    return tuple(conv.strides), tuple(conv.dilation_rate)
+
+
+def compute(value: Any) -> Any:
+    """A Linear or Padded as a tensor of the new model; a tensor as it is."""
+    if isinstance(value, Padded):
+        return _again(value.layer, value.source)
+    if not isinstance(value, Linear):
+        return value
+    x = value.source
+    if value.conv is None:
+        for layer in value.parts:
+            x = _again(layer, x)
+        return x
+    name = _name(value)
+    if value.conv.padding == "valid" and value.pads != NO_PADS:
+        x = layers.ZeroPadding2D(value.pads, name=f"{name}.pad")(x)
+    conv = type(value.conv).from_config(value.conv.get_config() | {"name": name, "use_bias": True})
+    x = conv(x)
+    depthwise = isinstance(conv, layers.DepthwiseConv2D)
+    conv.set_weights([value.kernel.transpose(0, 1, 3, 2) if depthwise else value.kernel, value.bias])
+    return x
+
+
+def _name(value: Linear) -> str:
+    """The convolution's own name, or the reference's for a fused block."""
+    if not any(isinstance(part, (layers.Add, layers.Subtract)) for part in value.parts):
+        return value.conv.name
+    steps = zip(*(part.name.split(".") for part in value.parts), strict=False)
+    block = [step[0] for step in takewhile(lambda step: len(set(step)) == 1, steps)]
+    return ".".join([*block, "reparam_conv"])
+
+
+def _array(variable: Any) -> Array:
+    return keras.ops.convert_to_numpy(variable).astype(np.float64)
