@@ -1,0 +1,114 @@
+"""GoogLeNet and BN-Inception. Szegedy et al., "Going deeper with convolutions", arXiv 1409.4842, table 1;
+Ioffe and Szegedy, "Batch normalization", arXiv 1502.03167, figure 5.
+
+inception_v1 is torchvision's and the authors' released form: with batch normalisation, and 3x3 windows in
+the branch that the paper gives 5x5. inception_v2 is named as Caffe's BN-Inception, whose convolutions have
+biases; its widths are the columns of figure 5.
+"""
+
+from keras import layers
+
+from zoo.blocks import Net, Tensor, adaptive_pool, average_around, concatenate, flatten, max_pool
+
+V1 = {
+    "3a": (64, 96, 128, 16, 32, 32),
+    "3b": (128, 128, 192, 32, 96, 64),
+    "4a": (192, 96, 208, 16, 48, 64),
+    "4b": (160, 112, 224, 24, 64, 64),
+    "4c": (128, 128, 256, 24, 64, 64),
+    "4d": (112, 144, 288, 32, 64, 64),
+    "4e": (256, 160, 320, 32, 128, 128),
+    "5a": (256, 160, 320, 32, 128, 128),
+    "5b": (384, 192, 384, 48, 128, 128),
+}
+# 1x1; 3x3 reduced and own; double 3x3 reduced and own; pooled. 0: a block of stride 2 without that branch.
+V2 = {
+    "3a": (64, 64, 64, 64, 96, 32),
+    "3b": (64, 64, 96, 64, 96, 64),
+    "3c": (0, 128, 160, 64, 96, 0),
+    "4a": (224, 64, 96, 96, 128, 128),
+    "4b": (192, 96, 128, 96, 128, 128),
+    "4c": (160, 128, 160, 128, 160, 128),
+    "4d": (96, 128, 192, 160, 192, 128),
+    "4e": (0, 128, 192, 192, 256, 0),
+    "5a": (352, 192, 320, 160, 224, 128),
+    "5b": (352, 192, 320, 192, 224, 128),
+}
+
+
+def inception_v1(net: Net, images: Tensor) -> Tensor:
+    """Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, 1024]."""
+    x = net.unit(images, 64, 7, "conv1", 2)
+    x = max_pool(x, 3, 2, "maxpool1", ceil=True)
+    x = net.unit(net.unit(x, 64, 1, "conv2"), 192, 3, "conv3")
+    x = max_pool(x, 3, 2, "maxpool2", ceil=True)
+    for block, widths in V1.items():
+        if block == "4a":
+            x = max_pool(x, 3, 2, "maxpool3", ceil=True)
+        if block == "5a":
+            x = max_pool(x, 2, 2, "maxpool4", ceil=True)
+        x = inception(net, x, widths, f"inception{block}")
+    return x
+
+
+def inception(net: Net, x: Tensor, widths: tuple[int, ...], name: str) -> Tensor:
+    """Figure 2b."""
+    one, reduced_3, three, reduced_5, five, pooled = widths
+    around = layers.MaxPooling2D(3, 1, "same", name=f"{name}.branch4.0")(x)
+    branches = [
+        net.unit(x, one, 1, f"{name}.branch1"),
+        net.chain(x, [(reduced_3, 1), (three, 3)], f"{name}.branch2."),
+        net.chain(x, [(reduced_5, 1), (five, 3)], f"{name}.branch3."),
+        net.unit(around, pooled, 1, f"{name}.branch4.1"),
+    ]
+    return concatenate(branches, name)
+
+
+def auxiliary(net: Net, x: Tensor, name: str) -> Tensor:
+    """Section 5's second classifier: a map [N, H, W, C] -> vectors [N, 1024]."""
+    x = net.unit(adaptive_pool(x, (4, 4), f"{name}.average"), 128, 1, f"{name}.conv")
+    x = net.act(net.linear(flatten(x, f"{name}.flatten"), 1024, f"{name}.fc1"), f"{name}.fc1.act")
+    return layers.Dropout(0.7, name=f"{name}.dropout")(x)
+
+
+def inception_v2(net: Net, images: Tensor) -> Tensor:
+    """Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, 1024]."""
+    x = biased(net, images, 64, 7, "conv1_7x7_s2", 2)
+    x = max_pool(x, 3, 2, "pool1_3x3_s2", ceil=True)
+    x = biased(net, x, 64, 1, "conv2_3x3_reduce")
+    x = biased(net, x, 192, 3, "conv2_3x3")
+    x = max_pool(x, 3, 2, "pool2_3x3_s2", ceil=True)
+    for block, widths in V2.items():
+        x = inception_double(net, x, widths, f"inception_{block}")
+    return x
+
+
+def inception_double(net: Net, x: Tensor, widths: tuple[int, ...], name: str) -> Tensor:
+    """Two 3x3 windows for the 5x5 one."""
+    one, reduced_3, three, reduced_5, five, pooled = widths
+    stride = 1 if one else 2
+    y = biased(net, x, reduced_3, 1, f"{name}_3x3_reduce")
+    z = biased(net, x, reduced_5, 1, f"{name}_double_3x3_reduce")
+    z = biased(net, z, five, 3, f"{name}_double_3x3_1")
+    branches = [
+        *([biased(net, x, one, 1, f"{name}_1x1")] if one else []),
+        biased(net, y, three, 3, f"{name}_3x3", stride),
+        biased(net, z, five, 3, f"{name}_double_3x3_2", stride),
+        pool_branch(net, x, pooled, name),
+    ]
+    return concatenate(branches, f"{name}_output")
+
+
+def pool_branch(net: Net, x: Tensor, filters: int, name: str) -> Tensor:
+    """Maxima where the map halves and in the last block, means elsewhere."""
+    if not filters:
+        return max_pool(x, 3, 2, f"{name}_pool", ceil=True)
+    if name.endswith("5b"):
+        x = layers.MaxPooling2D(3, 1, "same", name=f"{name}_pool")(x)
+    else:
+        x = average_around(x, f"{name}_pool", count_border=True)
+    return biased(net, x, filters, 1, f"{name}_pool_proj")
+
+
+def biased(net: Net, x: Tensor, filters: int, kernel: int, name: str, stride: int = 1) -> Tensor:
+    return net.norm_act(net.conv(x, filters, kernel, name, stride, bias=True), f"{name}_bn")
