@@ -15,7 +15,7 @@ from typing import Any
 from keras import layers
 
 from zoo.errors import ZooError
-from zoo.layers import GroupedConv2D, Part
+from zoo.layers import GroupedConv2D
 
 Tensor = Any
 
@@ -204,15 +204,17 @@ def adaptive_pool(x: Tensor, size: tuple[int, int], name: str) -> Tensor:
     return x if tuple(x.shape[1:3]) == size else layers.AdaptiveAveragePooling2D(size, name=name)(x)
 
 
-def parts(x: Tensor, count: int, name: str) -> list[Tensor]:
-    """Equal parts of the channels, in their order."""
-    return [Part(i, count, name=f"{name}.{i}")(x) for i in range(count)] if count > 1 else [x]
-
-
 def channels(x: Tensor, start: int, stop: int, name: str) -> Tensor:
     """Some of the channels, by a stock layer: cropped as if rows and columns came last."""
     crop = ((0, 0), (start, x.shape[-1] - stop))
     return layers.Cropping2D(crop, data_format="channels_first", name=name)(x)
+
+
+def parts(x: Tensor, count: int, name: str) -> list[Tensor]:
+    """Equal parts of the channels, in their order."""
+    size = x.shape[-1] // count
+    starts = range(0, count * size, size)
+    return [channels(x, i, i + size, f"{name}.{i // size}") for i in starts] if count > 1 else [x]
 
 
 def pad_channels(x: Tensor, count: int, name: str) -> Tensor:

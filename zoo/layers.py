@@ -75,22 +75,6 @@ class ResponseNormalization(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
-class Part(layers.Layer):
-    """The index-th of `count` equal parts of the channels: [..., C] -> [..., C / count]."""
-
-    def __init__(self, index: int, count: int, **options: Any) -> None:
-        super().__init__(**options)
-        self.index, self.count = index, count
-
-    def call(self, x: Any) -> Any:
-        size = x.shape[-1] // self.count
-        return x[..., self.index * size : (self.index + 1) * size]
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "index": self.index, "count": self.count}
-
-
-@keras.saving.register_keras_serializable("zoo")
 class StandardizedConv2D(GroupedConv2D):
     """A convolution whose filters are brought to mean 0 and variance 1 before use. Qiao et al., arXiv
     1903.10520.
@@ -137,8 +121,31 @@ class SkipGain(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class Attention(layers.Layer):
+    """Self-attention: queries, keys and values of the tokens, [N, T, 3 * C] -> [N, T, C]. Vaswani et al.,
+    arXiv 1706.03762.
+    """
+
+    def __init__(self, heads: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.heads = heads
+
+    def call(self, x: Any) -> Any:
+        tokens, channels = x.shape[1], x.shape[2] // 3
+        size = channels // self.heads
+        parts = ops.transpose(ops.reshape(x, (-1, tokens, 3, self.heads, size)), (2, 0, 3, 1, 4))
+        queries, keys, values = parts[0], parts[1], parts[2]
+        scores = ops.matmul(queries, ops.swapaxes(keys, 2, 3)) * size**-0.5
+        y = ops.matmul(ops.softmax(scores), values)
+        return ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (-1, tokens, channels))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "heads": self.heads}
+
+
+@keras.saving.register_keras_serializable("zoo")
 class LocalResponseNormalization(layers.Layer):
-    """x / (bias + alpha * sum of squares over the `size` nearest channels) ** beta: AlexNet's, section 3.3."""
+    """x / (bias + alpha * sum of squares over the `size` nearest channels) ** beta. AlexNet, section 3.3."""
 
     def __init__(
         self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, bias: float = 2.0, **options: Any
