@@ -1,0 +1,30 @@
+"""MobileNet. Howard et al., "Efficient convolutional neural networks for mobile vision applications", arXiv
+1704.04861.
+"""
+
+from dataclasses import replace
+
+from zoo.blocks import Net, Tensor, round_channels
+from zoo.mobile import Stage, scaled, separable, trunk
+
+
+def mobilenetv1(net: Net, images: Tensor, *, width: float, head: int | None = None) -> Tensor:
+    """Images, normalised -> feature map [N, H/32, W/32, C]. timm's "h" has one more convolution, the head."""
+    net = replace(net, activation="relu6")
+    x = net.conv_norm_act(images, round_channels(32 * width), 3, "conv_stem", "bn1", stride=2)
+    x = trunk(net, x, scaled(STAGES, width))
+    return net.conv_norm_act(x, head, 1, "conv_head", "bn2") if head else x
+
+
+def separable_act(net: Net, x: Tensor, stage: Stage, name: str) -> Tensor:
+    """Depthwise, then pointwise, each with norm and activation; no shortcut yet in 2017."""
+    return net.act(separable(net, x, stage, name), f"{name}.bn2.act")
+
+
+STAGES = [
+    Stage(separable_act, 3, 64, 1, 1, skip=False),
+    Stage(separable_act, 3, 128, 2, 2, skip=False),
+    Stage(separable_act, 3, 256, 2, 2, skip=False),
+    Stage(separable_act, 3, 512, 6, 2, skip=False),
+    Stage(separable_act, 3, 1024, 2, 2, skip=False),
+]
