@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -51,7 +52,7 @@ def build(
     maps = getattr(family, architecture.builder)(
         net, normalise(images, weights.preprocessing), **architecture.build
     )
-    head = classify_places if architecture.head == "convolution" else classify
+    head = HEADS[architecture.head]
     outputs = activate(head(maps, classes, architecture.classifier, rate), classifier_activation, OUTPUT)
     if heads:
         trunk = keras.Model(images, maps)
@@ -70,7 +71,7 @@ def normalise(images: Any, preprocessing: Preprocessing) -> Any:
     return layers.Rescaling(scale, [-mean / std for mean, std in pairs], name="normalise")(images)
 
 
-def classify(maps: Any, classes: int, name: str, dropout: float) -> Any:
+def classify(maps: Any, classes: int, name: str, dropout: float, bias: bool = True) -> Any:
     """The head of almost every network since 2013: global average pooling, dropout, one linear layer.
 
     A network that flattens its maps gives vectors [N, D], which are not pooled.
@@ -78,7 +79,7 @@ def classify(maps: Any, classes: int, name: str, dropout: float) -> Any:
     x = layers.GlobalAveragePooling2D(name="global_pool")(maps) if len(maps.shape) == 4 else maps
     if dropout:
         x = layers.Dropout(dropout, name="drop")(x)
-    return layers.Dense(classes, name=name)(x)
+    return layers.Dense(classes, use_bias=bias, name=name)(x)
 
 
 def classify_places(maps: Any, classes: int, name: str, dropout: float) -> Any:
@@ -87,6 +88,9 @@ def classify_places(maps: Any, classes: int, name: str, dropout: float) -> Any:
     x = layers.Conv2D(classes, 1, name=name)(x)
     x = layers.Activation("relu", name="head.act")(x)
     return layers.GlobalAveragePooling2D(name="global_pool")(x)
+
+
+HEADS = {"linear": classify, "unbiased": partial(classify, bias=False), "convolution": classify_places}
 
 
 def activate(logits: Any, activation: str | None, name: str) -> Any:

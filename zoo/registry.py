@@ -79,8 +79,8 @@ class Architecture:
     """One network of a family: how to build it and what is known of it.
 
     classes are those of a fresh network. smallest is the least side of a picture, in pixels. head is
-    "linear" (pool, then classify) or "convolution" (classify each place, then pool). auxiliary are heads
-    beside the trunk that help in training.
+    "linear" (pool, then classify), "unbiased" (the same without a bias) or "convolution" (classify each
+    place, then pool). auxiliary are heads beside the trunk that help in training.
     """
 
     name: str
