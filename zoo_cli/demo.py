@@ -25,7 +25,7 @@ INPUT_SIZE = 64
 PICTURES_PER_CLASS = 200
 MIN_ACCURACY = 0.93
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 def run(out: Path) -> None:

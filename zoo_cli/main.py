@@ -38,8 +38,6 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print the data a
 @click.version_option(package_name="cnn-zoo")
 def main(debug: bool) -> None:
     """From a network's name to a served endpoint."""
-    if not debug:
-        _quiet_tensorflow()
 
 
 @main.command("list")
@@ -114,6 +112,7 @@ def fine_tune(name: str, data: Path, out: Path, as_json: bool, **overrides: Any)
     """
     import zoo
 
+    _load_tensorflow()
     result = zoo.fine_tune(name, data, out=out, **{k: v for k, v in overrides.items() if v is not None})
     report = result.report()
     if as_json:
@@ -139,6 +138,7 @@ def export(model: str, base: Path, formats: str, as_json: bool) -> None:
     import exporters
     import zoo
 
+    _load_tensorflow()
     done = exporters.export(zoo.load(model), base, formats=tuple(formats.split(",")))
     if as_json:
         click.echo(json.dumps(asdict(done), default=str))
@@ -205,14 +205,16 @@ def demo(out: Path) -> None:
     """
     from zoo_cli.demo import run
 
+    _load_tensorflow()
     run(out)
 
 
-def _quiet_tensorflow() -> None:
-    """TensorFlow's start-up notices hide what the command has to say."""
-    import os
+def _load_tensorflow() -> None:
+    """Without its start-up notices, unless --debug asks for all there is."""
+    if not click.get_current_context().find_root().params["debug"]:
+        from zoo_cli.quiet import import_tensorflow
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        import_tensorflow()
 
 
 if __name__ == "__main__":
