@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -90,7 +91,11 @@ def classify_places(maps: Any, classes: int, name: str, dropout: float) -> Any:
     return layers.GlobalAveragePooling2D(name="global_pool")(x)
 
 
-HEADS = {"linear": classify, "unbiased": partial(classify, bias=False), "convolution": classify_places}
+HEADS: dict[str, Callable[..., Any]] = {
+    "linear": classify,
+    "unbiased": partial(classify, bias=False),
+    "convolution": classify_places,
+}
 
 
 def activate(logits: Any, activation: str | None, name: str) -> Any:

@@ -64,22 +64,29 @@ def named_blocks(stages: Stages) -> Iterator[tuple[str, Stage]]:
         yield from ((f"blocks.{index}.{i}", block) for i, block in enumerate(blocks))
 
 
-def scaled(stages: Stages, width: float = 1, depth: float = 1, *, ends: bool = True) -> Stages:
+def scaled(
+    stages: Stages,
+    width: float = 1,
+    depth: float = 1,
+    *,
+    ends: bool = True,
+    rounded: Callable[[float], int] = round_channels,
+) -> Stages:
     """Channels times the width, repeats times the depth; the repeats of the first and the last stage only
     with ends.
     """
     last = len(stages) - 1
+
+    def scale(stage: Stage, factor: float) -> Stage:
+        depth = math.ceil(stage.depth * factor)
+        return replace(stage, channels=rounded(stage.channels * width), depth=depth)
+
     return [
-        tuple(_scaled(row, width, 1) for row in stage)
+        tuple(scale(row, 1) for row in stage)
         if isinstance(stage, tuple)
-        else _scaled(stage, width, depth if ends or 0 < i < last else 1)
+        else scale(stage, depth if ends or 0 < i < last else 1)
         for i, stage in enumerate(stages)
     ]
-
-
-def _scaled(stage: Stage, width: float, depth: float) -> Stage:
-    channels = round_channels(stage.channels * width)
-    return replace(stage, channels=channels, depth=math.ceil(stage.depth * depth))
 
 
 def conv_block(net: Net, x: Tensor, stage: Stage, name: str) -> Tensor:

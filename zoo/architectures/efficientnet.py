@@ -45,13 +45,9 @@ def efficientnetv2(net: Net, images: Tensor, *, variant: str) -> Tensor:
 
 def efficientnetv2_base(net: Net, images: Tensor, *, width: float, depth: float) -> Tensor:
     """V2 B0 to B3: channels are rounded to the nearest multiple of 8, however far down."""
-    stages = [
-        replace(scale, channels=nearest(stage.channels * width))
-        for stage, scale in zip(V2_BASE, scaled(V2_BASE, width, depth), strict=True)
-    ]
-    return network(
-        replace(net, activation="silu"), images, nearest(32 * width), stages, nearest(1280 * width)
-    )
+    stages = scaled(V2_BASE, width, depth, rounded=nearest)
+    stem, head = nearest(32 * width), nearest(1280 * width)
+    return network(replace(net, activation="silu"), images, stem, stages, head)
 
 
 def nearest(channels: float) -> int:
