@@ -102,7 +102,8 @@ def inception_double(net: Net, x: Tensor, widths: tuple[int, ...], name: str) ->
 def pool_branch(net: Net, x: Tensor, filters: int, name: str) -> Tensor:
     """Maxima where the map halves and in the last block, means elsewhere."""
     if not filters:
-        return max_pool(x, 3, 2, f"{name}_pool", ceil=True)
+        # Caffe keeps the incomplete window; "same" is that for even sides, and fits the convolutions for odd.
+        return layers.MaxPooling2D(3, 2, "same", name=f"{name}_pool")(x)
     if name.endswith("5b"):
         x = layers.MaxPooling2D(3, 1, "same", name=f"{name}_pool")(x)
     else:
