@@ -4,10 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: test lint demo lock clean
+.PHONY: test golden lint demo lock clean
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadgroup
+
+golden: $(STAMP)
+	$(BIN)/python -m pytest -n auto tests/zoo/test_golden.py --every-size
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -20,8 +23,8 @@ demo: $(STAMP)
 
 lock: $(STAMP)
 	$(BIN)/python -m pip install uv
-	$(BIN)/uv pip compile pyproject.toml --all-extras --no-extra gpu --group dev --universal --python-version 3.11 \
-	    --generate-hashes --no-header --no-annotate --no-emit-index-url -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra demo --extra lite --extra serve --extra train --group dev \
+	    --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url -o requirements.lock
 
 $(STAMP): pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -1,5 +1,6 @@
 """From a photo to the pixels a network was trained on: resize the shorter side, crop the centre.
-Normalisation is inside the network.
+
+Normalisation is inside the network. Libraries are imported where they are used: listing needs facts only.
 
 The one definition that training, export, server and client share. `evaluate` does it with Pillow,
 `tf_evaluate` with TensorFlow's own resampling in the same two rounded passes, so that both give the same
@@ -15,19 +16,16 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image
-
 from zoo.errors import DataError
 
 if TYPE_CHECKING:
+    import numpy as np
     import tensorflow as tf
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MAX_PIXELS = 64_000_000
 
-_PILLOW_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _TF_KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
 
 
@@ -64,6 +62,9 @@ def read_image(source: str | PathLike[str] | bytes) -> np.ndarray:
     """A picture file's path, or its bytes -> RGB uint8 [H, W, 3]. Raises DataError naming the file when it
     is no picture.
     """
+    import numpy as np
+    from PIL import Image
+
     name = "picture" if isinstance(source, bytes) else f'"{source}"'
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else Path(source)) as image:
@@ -86,13 +87,18 @@ def evaluate(preprocessing: Preprocessing, image: np.ndarray) -> np.ndarray:
 
     Raises DataError for a picture so thin that resizing its shorter side makes it enormous.
     """
+    import numpy as np
+    from PIL import Image
+
     height, width = _covering_size(image.shape[0], image.shape[1], preprocessing.scale_size)
     if height * width > MAX_PIXELS:
         raise DataError(
             f"a picture of {image.shape[1]} x {image.shape[0]} pixels is too thin: "
             f"it would be resized to {width} x {height}"
         )
-    resized = Image.fromarray(image).resize((width, height), _PILLOW_FILTERS[preprocessing.interpolation])
+    resized = Image.fromarray(image).resize(
+        (width, height), Image.Resampling[preprocessing.interpolation.upper()]
+    )
     top, left = (_offset(*pair) for pair in zip((height, width), preprocessing.input_size, strict=True))
     return np.asarray(
         resized.crop((left, top, left + preprocessing.input_size[1], top + preprocessing.input_size[0]))
@@ -101,6 +107,8 @@ def evaluate(preprocessing: Preprocessing, image: np.ndarray) -> np.ndarray:
 
 def load_images(preprocessing: Preprocessing, sources: list[str | PathLike[str] | bytes]) -> np.ndarray:
     """Paths or bytes of N pictures -> uint8 [N, h, w, 3], ready for a model."""
+    import numpy as np
+
     return np.stack([evaluate(preprocessing, read_image(source)) for source in sources])
 
 

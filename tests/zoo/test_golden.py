@@ -19,36 +19,52 @@ sys.path.insert(0, str(HERE))
 import golden_rule  # noqa: E402
 
 TOLERANCE = 1e-4
-LARGE_PARAMS = 35_000_000
+LARGE_PARAMS = 60_000_000
 
-FILES = sorted((HERE / "golden").glob("*.json"))
+GOLDEN = [
+    json.loads(path.read_text()) | {"id": path.stem} for path in sorted((HERE / "golden").glob("*.json"))
+]
+
+
+def kind(golden):
+    """What shares all its code: a family's builder under one convention of padding."""
+    architecture, _ = resolve(golden["name"])
+    return architecture.family, architecture.builder, golden["padding"]
+
+
+def smallest_of_each_kind():
+    by_size = sorted(GOLDEN, key=lambda golden: -golden["macs"])
+    return {golden["id"] for golden in {kind(golden): golden for golden in by_size}.values()}
 
 
 def cases():
-    for path in FILES:
-        golden = json.loads(path.read_text())
+    for golden in GOLDEN:
         marks = [pytest.mark.large] if golden["params"] > LARGE_PARAMS else []
-        yield pytest.param(golden, id=path.stem, marks=marks)
+        yield pytest.param(golden, id=golden["id"], marks=marks)
 
 
 @pytest.mark.parametrize("golden", cases())
-def test_network_equals_its_reference(golden):
+def test_network_equals_its_reference(golden, request):
+    """At every size for the smallest network of each kind (for all with --every-size), else at one."""
     architecture, weights = conventions(golden)
     damping = golden.get("damping", 1)
     tensors = {key: golden_rule.tensor(key, shape, damping) for key, shape in golden["keys"]}
-    size = (golden["macs_size"],) * 2
-    classes = architecture.classes
-    network = build(architecture, weights, classes=classes, input_size=size, classifier_activation=None)
+    network = build_at(architecture, weights, golden["macs_size"])
     assert count_macs(network) == golden["macs"] == architecture.macs
-    assert (
-        sum(int(np.prod(v.shape)) for v in network.trainable_variables)
-        == golden["params"]
-        == architecture.params
-    )
+    parameters = sum(int(np.prod(v.shape)) for v in network.trainable_variables)
+    assert parameters == golden["params"] == architecture.params
     tensors = renamed(network, tensors, weights.renames)
     assert shapes(state_dict(network)) == shapes(tensors)
-    for run in golden["runs"]:
-        compare(architecture, weights, tensors, run)
+    every_size = request.config.getoption("--every-size") or golden["id"] in smallest_of_each_kind()
+    for run in golden["runs"] if every_size else golden["runs"][:1]:
+        same = run["size"] == golden["macs_size"]
+        compare(network if same else build_at(architecture, weights, run["size"]), tensors, run)
+
+
+def build_at(architecture, weights, size):
+    """With logits, and as many classes as the reference has."""
+    classes = architecture.classes
+    return build(architecture, weights, classes=classes, input_size=(size, size), classifier_activation=None)
 
 
 def shapes(tensors):
@@ -67,14 +83,12 @@ def conventions(golden):
     return architecture, weights
 
 
-def compare(architecture, weights, tensors, run):
-    size = (run["size"], run["size"])
-    classes = architecture.classes
-    network = build(architecture, weights, classes=classes, input_size=size, classifier_activation=None)
+def compare(network, tensors, run):
+    size = run["size"]
     assign(network, tensors)
     taps = [output_of(network, stage["module"]) for stage in run["stages"]]
     tapped = keras.Model(network.inputs[0], [*taps, network.outputs[0]])
-    *stages, logits = tapped.predict_on_batch(golden_rule.picture(*size))
+    *stages, logits = tapped.predict_on_batch(golden_rule.picture(size, size))
     for stage, values in zip(run["stages"], stages, strict=True):
         compare_stage(stage, values, f"{network.name} at {size}, {stage['module']}")
     error = np.abs(logits[:, :16] - np.array(run["logits"])) / np.reshape(run["std"], (-1, 1))
