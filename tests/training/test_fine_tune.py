@@ -141,8 +141,8 @@ def test_a_loaded_model_on_arrays_without_a_folder(arrays):
 def test_bad_data_and_bad_names_stop_before_anything_is_written(tmp_path, folder):
     with pytest.raises(zoo.DataError, match="does not exist"):
         zoo.fine_tune("efficientnet_lite0", tmp_path / "nothing", tmp_path / "out")
-    with pytest.raises(zoo.UnknownModelError, match="efficientnet_lite0"):
-        zoo.fine_tune("efficientnet_lite", folder, tmp_path / "out")
+    with pytest.raises(zoo.UnknownModelError, match="did you mean"):
+        zoo.fine_tune("efficientnet_lte0", folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -63,6 +63,7 @@ def curves(history: list[dict[str, Any]]) -> str:
         for ax in column:
             ax.axvline(best["epoch"], color=INK, linewidth=0.8, linestyle=":")
         column[1].set_xlabel("epoch", color=INK)
+        column[1].xaxis.get_major_locator().set_params(integer=True)
     axes[0][0].set_ylabel("loss", color=INK)
     axes[1][0].set_ylabel("accuracy", color=INK)
     axes[0][-1].legend(frameon=False, fontsize=9)

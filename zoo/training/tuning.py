@@ -79,7 +79,7 @@ def _load(model_or_name: Any, recipe: Recipe) -> keras.Model:
     if not isinstance(model_or_name, keras.Model):
         from zoo.loading import load
 
-        return load(model_or_name, input_size=recipe.input_size)
+        return load(model_or_name, input_size=recipe.input_size, drop_path=recipe.drop_path)
     size, wanted = facts(model_or_name).preprocessing.input_size, recipe.input_size
     if wanted is not None and size != (wanted, wanted):
         raise ZooError(
