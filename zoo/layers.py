@@ -106,6 +106,13 @@ class StandardizedConv2D(GroupedConv2D):
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "epsilon": self.epsilon, "gamma": self.gamma}
 
+    # Keras's convolution stores its kernel and bias alone.
+    def save_own_variables(self, store: Any) -> None:
+        layers.Layer.save_own_variables(self, store)
+
+    def load_own_variables(self, store: Any) -> None:
+        layers.Layer.load_own_variables(self, store)
+
 
 @keras.saving.register_keras_serializable("zoo")
 class SkipGain(layers.Layer):
