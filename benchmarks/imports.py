@@ -1,6 +1,6 @@
-"""How long each dependency takes to import: median of five fresh processes, the interpreter's own start taken off.
+"""How long each dependency takes to import: median of five fresh processes, less a bare interpreter.
 
-    python benchmarks/imports.py tensorflow keras numpy
+python benchmarks/imports.py tensorflow keras numpy
 """
 
 import statistics

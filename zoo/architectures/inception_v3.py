@@ -55,7 +55,13 @@ def reduction_6(net: Net, x: Tensor, name: str) -> Tensor:
 
 def mixed_6(net: Net, x: Tensor, inner: int, name: str) -> Tensor:
     """Figure 6: 7x7 windows as rows and columns."""
-    twice = [(inner, 1), (inner, COLUMN), (inner, ROW), (inner, COLUMN), (192, ROW)]
+    twice: list[tuple[int, int | tuple[int, int]]] = [
+        (inner, 1),
+        (inner, COLUMN),
+        (inner, ROW),
+        (inner, COLUMN),
+        (192, ROW),
+    ]
     branches = [
         net.unit(x, 192, 1, f"{name}.branch1x1"),
         net.chain(x, [(inner, 1), (inner, ROW), (192, COLUMN)], f"{name}.branch7x7_", first=1),
