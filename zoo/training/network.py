@@ -36,8 +36,9 @@ def prepare(model: keras.Model, classes: int, top: float) -> Network:
     old = classifier_layer(model)
     images, features = model.inputs[0], features_of(old)
     x = features
-    if old.input is not features:
-        x = layers.Dropout(old.input._keras_history.operation.rate, name="drop")(x)
+    before = old.input._keras_history.operation
+    if isinstance(before, layers.Dropout):
+        x = layers.Dropout(before.rate, name="drop")(x)
     # From zero, as Big Transfer does (Kolesnikov et al., arXiv 1912.11370): every seed starts alike.
     logits = layers.Dense(classes, kernel_initializer="zeros", name=old.name)(x)
     probabilities = layers.Activation("softmax", dtype="float32", name="predictions")(logits)

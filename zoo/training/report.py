@@ -76,6 +76,7 @@ def confusion(matrix: list[list[int]], names: list[str]) -> str:
     side = float(np.clip(0.5 * len(names) + 1.5, 4, 12))
     figure = _figure(side, side)
     ax = figure.subplots()
+    names = [name.replace("$", r"\$") for name in names]  # else matplotlib reads mathematics
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     ax.set_xticks(range(len(names)), names, rotation=0 if max(map(len, names)) < 3 else 90)
