@@ -21,7 +21,7 @@ class Recipe:
     crop: float | None = None  # what the centre crop keeps; the network's own by default
     validation: float = 0.15  # the pictures that stop the training and choose its best weights
     test: float = 0.15  # the pictures that judge, seen once at the end
-    views: int = 6  # versions of each training picture: itself and augmented ones
+    views: int = 4  # versions of each training picture: itself and augmented ones
     shift: float = 0.06  # of height and width, at most
     zoom: float = 0.08
     rotation: float = 0.02  # of a full turn
