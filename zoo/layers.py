@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any, ClassVar
 
 import keras
 from keras import layers, ops
+from keras.distribution import list_devices
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -17,15 +19,26 @@ class GroupedConv2D(layers.Conv2D):
     """A convolution in groups, as one plain operation of TensorFlow.
 
     Keras compiles every grouped Conv2D by XLA: the SavedModel then carries `_XlaMustCompile`, which a stock
-    model server refuses, and training on a CPU is 50 times slower than dense.
+    model server refuses, and training on a CPU is 50 times slower than dense. Where TensorFlow cannot
+    differentiate the operation, nor fuse a bias into it (on a CPU without oneDNN, or in float16), it is a
+    few dense convolutions, each over some of the groups.
     """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # On a CPU, `compile` would choose XLA unasked.
+        self.supports_jit = keras.backend.backend() != "tensorflow" or bool(list_devices("gpu"))
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         if keras.backend.backend() != "tensorflow":
             return super().convolution_op(inputs, kernel)
         import tensorflow as tf
 
-        return tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate)
+        kernel = ops.convert_to_tensor(kernel)
+        options = {"strides": self.strides, "padding": self.padding.upper(), "dilations": self.dilation_rate}
+        if has_grouped_gradient(inputs.dtype):
+            return tf.nn.conv2d(inputs, kernel, **options)
+        return in_super_groups(inputs, kernel, self.groups, **options)
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -95,11 +108,12 @@ class StandardizedConv2D(GroupedConv2D):
             self.gain = self.add_weight(shape=(self.filters, 1, 1, 1), initializer="ones", name="gain")
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
-        mean, variance = ops.moments(ops.cast(kernel, "float32"), (0, 1, 2), keepdims=True)
+        kernel = ops.cast(kernel, "float32")
+        mean, variance = ops.moments(kernel, (0, 1, 2), keepdims=True)
         scale = ops.rsqrt(variance + self.epsilon)
         if self.gamma is not None:
-            fan_in = math.prod(self.kernel.shape[:3])
-            scale = scale * ops.reshape(self.gain, (1, 1, 1, -1)) * (self.gamma / math.sqrt(fan_in))
+            gain = ops.reshape(ops.cast(self.gain, "float32"), (1, 1, 1, -1))
+            scale = scale * gain * (self.gamma / math.sqrt(math.prod(self.kernel.shape[:3])))
         standardized = (kernel - mean) * scale
         return super().convolution_op(inputs, ops.cast(standardized, inputs.dtype))
 
@@ -234,3 +248,38 @@ def shifted(x: Any, size: int) -> list[Any]:
     wide = ops.pad(x, [(0, 0), (reach, reach), (reach, reach), (0, 0)], mode="reflect")
     offsets = [(i, j) for i in range(size) for j in range(size)]
     return [wide[:, i : i + height, j : j + width] for i, j in offsets]
+
+
+@cache
+def has_grouped_gradient(dtype: str) -> bool:
+    """Whether this TensorFlow differentiates a convolution in groups, found out by doing so once."""
+    import tensorflow as tf
+
+    with tf.init_scope():
+        x, kernel = tf.ones((1, 4, 4, 4), dtype), tf.ones((3, 3, 2, 4), dtype)
+        with tf.GradientTape() as tape:
+            tape.watch((x, kernel))
+            y = tf.nn.conv2d(x, kernel, 1, "SAME")
+        try:
+            tape.gradient(y, (x, kernel))
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+            return False
+    return True
+
+
+def in_super_groups(x: Any, kernel: Any, groups: int, **options: Any) -> Any:
+    """A convolution in groups as 8 dense ones, or as few more as divide the groups: each takes
+    neighbouring groups, with zeros in its kernel between them. More are slower to start than to run.
+    """
+    import tensorflow as tf
+
+    count = next(n for n in range(min(8, groups), groups + 1) if groups % n == 0)
+    size = groups // count
+    height, width, inputs, _ = kernel.shape
+    diagonal = tf.reshape(tf.eye(size, dtype=kernel.dtype), (size, 1, size, 1))
+    maps = []
+    for part, own in zip(tf.split(x, count, -1), tf.split(kernel, count, -1), strict=True):
+        blocks = tf.reshape(own, (height, width, 1, inputs, size, -1)) * diagonal
+        dense = tf.reshape(blocks, (height, width, size * inputs, -1))
+        maps.append(tf.nn.convolution(part, dense, **options))
+    return tf.concat(maps, -1)

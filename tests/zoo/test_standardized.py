@@ -28,3 +28,15 @@ def test_every_filter_has_mean_0_and_variance_1():
     kernel = keras.ops.convert_to_numpy(conv.kernel)
     filters = (kernel - kernel.mean((0, 1, 2))) / kernel.std((0, 1, 2))
     np.testing.assert_allclose(got, np.einsum("hwc,hwco->o", x[0], filters), rtol=1e-4)
+
+
+@pytest.mark.parametrize("gamma", [None, 1.7])
+def test_halved_precision_changes_little(gamma):
+    x = np.random.default_rng(0).normal(size=(1, 8, 8, 4)).astype(np.float32)
+    conv = StandardizedConv2D(5, 3, gamma=gamma)
+    expected = keras.ops.convert_to_numpy(conv(x))
+    halved = StandardizedConv2D(5, 3, gamma=gamma, dtype="mixed_bfloat16")
+    halved.build(x.shape)
+    halved.set_weights(conv.get_weights())
+    got = keras.ops.convert_to_numpy(keras.ops.cast(halved(x), "float32"))
+    np.testing.assert_allclose(got, expected, atol=0.03 * expected.std())
