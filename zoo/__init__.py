@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zoo.backbone import embedder, features
     from zoo.classifier import Facts, attach, facts, heads, save
     from zoo.errors import DataError, DownloadError, UnknownModelError, WeightsError, ZooError
     from zoo.loading import load
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from zoo.training import Result, fine_tune
 
 _HOMES = {
+    "zoo.backbone": ("embedder", "features"),
     "zoo.classifier": ("Facts", "attach", "facts", "heads", "save"),
     "zoo.errors": ("DataError", "DownloadError", "UnknownModelError", "WeightsError", "ZooError"),
     "zoo.loading": ("load",),
@@ -36,7 +38,9 @@ __all__ = [
     "ZooError",
     "attach",
     "describe",
+    "embedder",
     "facts",
+    "features",
     "fine_tune",
     "heads",
     "list_models",

@@ -1,0 +1,152 @@
+"""Networks without their classifier: the feature maps at each stride, and the pooled vector."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from os import PathLike
+from typing import Any
+
+import keras
+
+from zoo.classifier import attach, classifier_layer, facts, features_of
+from zoo.errors import ZooError
+from zoo.loading import DEFAULT, load
+
+# The numbered part of the network that a layer stands in: "blocks.2.0" of "blocks.2.0.conv_dw.pad".
+BLOCK = re.compile(r"(?:[^.\d]+\.)*[^.]*\d[^.]*(?:\.\d+(?=\.|$))*")
+# What stands between the last map and the classifier, and serves it alone.
+HEADS = ("conv_head", "final_conv", "final_layer", "pre_logits", "flatten", "drop")
+NORMALISE = "normalise"
+NO_MAP = (
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.AdaptiveAveragePooling2D,
+    keras.layers.Flatten,
+    keras.layers.Dense,
+)
+
+
+def features(
+    name: str | PathLike[str],
+    levels: Sequence[int] = (2, 3, 4, 5),
+    weights: str | PathLike[str] | None = DEFAULT,
+    *,
+    input_size: int | tuple[int, int] | None = None,
+) -> keras.Model:
+    """The backbone for detection and segmentation: pictures [N, H, W, 3] in 0..255 -> a list of maps, that of
+    level n about [N, H / 2**n, W / 2**n, channels] (an odd side is rounded as the network does).
+
+    A level's map is the one that enters the block which halves it; the deepest is the network's last, before
+    the layers that serve its classifier alone. name, weights, input_size: as in `load`. What came out:
+    model.zoo.card["features"], a dict for each level: level, reduction (2**level), channels, layer.
+
+    Raises ZooError naming the levels that exist where one of them does not, and what `load` raises.
+    """
+    model = load(name, weights, input_size=input_size)
+    maps = maps_of(model)
+    missing = [level for level in levels if level not in maps]
+    existing = ", ".join(f"{level} (stride {2**level})" for level in maps)
+    if not levels:
+        raise ZooError(f"name at least one level; {model.name} has: {existing}")
+    if missing:
+        raise ZooError(f"{model.name} has no maps of levels {missing}; it has: {existing}")
+    chosen = [(level, maps[level]) for level in levels]
+    found = [
+        {"level": level, "reduction": 2**level, "channels": x.shape[-1], "layer": _producer(x).name}
+        for level, x in chosen
+    ]
+    backbone = keras.Model(model.inputs[0], [x for _, x in chosen], name=model.name)
+    known = facts(model)
+    return attach(backbone, replace(known, labels=(), card={**known.card, "features": found}))
+
+
+def embedder(
+    name: str | PathLike[str],
+    weights: str | PathLike[str] | None = DEFAULT,
+    *,
+    input_size: int | tuple[int, int] | None = None,
+) -> keras.Model:
+    """Pictures [N, H, W, 3] in 0..255 -> vectors [N, D], float32: what the classifier sees, without dropout.
+
+    name, weights, input_size: as in `load`, which says what is raised.
+    """
+    model = load(name, weights, input_size=input_size)
+    vectors = keras.layers.Activation("linear", dtype="float32", name="features")(
+        features_of(classifier_layer(model))
+    )
+    return attach(keras.Model(model.inputs[0], vectors, name=model.name), replace(facts(model), labels=()))
+
+
+def maps_of(model: keras.Model) -> dict[int, Any]:
+    """A classifier's maps by level, for every power of two among their strides."""
+    strides = _strides(model)
+    found = {}
+    for layer, stride in strides.items():
+        for source in _sources(layer):
+            if strides.get(source, stride) < stride:
+                found[strides[source]] = _entering(layer, strides[source], strides) or _unpadded(source)
+    head = next((layer for layer in strides if layer.name.partition(".")[0] in HEADS), None)
+    last = _unpadded(_sources(head)[0]) if head else next(reversed(strides))
+    found[strides[last]] = last
+    return {
+        stride.bit_length() - 1: layer.output
+        for stride, layer in sorted(found.items(), key=lambda pair: pair[0])
+        if stride.bit_count() == 1 and layer.name != NORMALISE
+    }
+
+
+def _strides(model: keras.Model) -> dict[Any, int]:
+    """Every layer before the classifier that gives a map or its tokens -> input pixels per place, in the
+    order of the network.
+    """
+    end = classifier_layer(model)
+    strides: dict[Any, int] = {}
+    for layer in model.layers:
+        if layer is end:
+            break
+        known = [strides[source] for source in _sources(layer) if source in strides]
+        if isinstance(layer, keras.layers.InputLayer):
+            strides[layer] = 1
+        elif known and not isinstance(layer, NO_MAP):
+            strides[layer] = round(max(known) * _step(layer))
+    return strides
+
+
+def _step(layer: Any) -> float:
+    if isinstance(layer, keras.layers.UpSampling2D):
+        return 1 / layer.size[0]
+    return getattr(layer, "strides", (1,))[0]
+
+
+def _entering(layer: Any, stride: int, strides: dict[Any, int]) -> Any:
+    """The last map of that stride that enters the layer's block from outside; None where none does."""
+    block = _block(layer)
+    entering = [
+        source
+        for inner in strides
+        if _block(inner) == block
+        for source in _sources(inner)
+        if strides.get(source) == stride and _block(source) != block
+    ]
+    order = {source: position for position, source in enumerate(strides)}
+    return max(entering, key=order.__getitem__, default=None)
+
+
+def _block(layer: Any) -> str:
+    found = BLOCK.match(layer.name)
+    return found.group() if found else layer.name.removesuffix(".pad")
+
+
+def _sources(layer: Any) -> list[Any]:
+    return [_producer(tensor) for tensor in keras.tree.flatten(layer.input)]
+
+
+def _unpadded(layer: Any) -> Any:
+    while isinstance(layer, keras.layers.ZeroPadding2D):
+        (layer,) = _sources(layer)
+    return layer
+
+
+def _producer(tensor: Any) -> Any:
+    return tensor._keras_history.operation
