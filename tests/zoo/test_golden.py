@@ -68,8 +68,8 @@ def build_at(architecture, weights, size):
 
 
 def shapes(tensors):
-    """Some references keep their classifier as a 1x1 convolution; here it is a matrix."""
-    return {k: v.shape[:2] if v.shape[0] == 1000 else v.shape for k, v in tensors.items()}
+    """Some references keep a linear layer as a 1x1 convolution; here it is a matrix."""
+    return {k: v.shape[:2] if v.shape[2:] == (1, 1) else v.shape for k, v in tensors.items()}
 
 
 def conventions(golden):
