@@ -1,0 +1,100 @@
+"""A training step of one 3x3 convolution in groups (forward, and the gradients by map and kernel) against a
+dense one of the same width and Keras's own in groups. It takes minutes, most of them Keras's; nothing else
+should run on the machine.
+
+    python benchmarks/grouped_convolution.py
+"""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import tensorflow as tf
+
+from zoo.layers import GroupedConv2D
+
+BATCH, GROUPS = 16, 32
+MAPS = ((56, 128), (28, 256), (14, 512))  # pixels, channels of ResNeXt's 32 x 4d stages
+ROUNDS = 20
+SECONDS = 20.0  # for each layer and map, after which it is measured no more
+
+
+def step(layer: Any, x: tf.Tensor) -> Callable[[], Any]:
+    """Compiled by TensorFlow, not by XLA."""
+
+    @tf.function
+    def run() -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_mean(layer(x))
+        return tape.gradient(loss, [x, layer.kernel.value])
+
+    return run
+
+
+def medians(steps: list[Callable[[], Any]]) -> list[float]:
+    """Seconds of each, in turns, so that a change in the machine's load falls on all."""
+    times: list[list[float]] = [[] for _ in steps]
+    for run in steps:
+        finish(run())
+    for _ in range(ROUNDS):
+        for run, taken in zip(steps, times, strict=True):
+            if sum(taken) < SECONDS:
+                start = time.perf_counter()
+                finish(run())
+                taken.append(time.perf_counter() - start)
+    return [statistics.median(taken) for taken in times]
+
+
+def finish(gradients: list[tf.Tensor]) -> None:
+    """A GPU has computed a value when it is read."""
+    for gradient in gradients:
+        tf.reduce_sum(gradient).numpy()
+
+
+def machine() -> str:
+    gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+    names = [str(details.get("device_name", "GPU")) for details in gpus]
+    where = ", ".join([f"{os.cpu_count()} x {processor()}", *names])
+    onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default")
+    return f"{where}; TensorFlow {tf.__version__}, Keras {keras.__version__}; TF_ENABLE_ONEDNN_OPTS {onednn}"
+
+
+def processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.partition(": ")[2].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def main() -> None:
+    # It warns of every new function in a loop.
+    tf.get_logger().setLevel("ERROR")
+    print(machine())
+    print(f"batch {BATCH}, {GROUPS} groups, float32; medians of at most {ROUNDS} steps in milliseconds")
+    print(f"{'map':>12} {'grouped':>9} {'dense':>9} {'Keras':>9} {'grouped/dense':>14} {'Keras/grouped':>14}")
+    for size, channels in MAPS:
+        x = tf.random.normal((BATCH, size, size, channels))
+        layers = [
+            GroupedConv2D(channels, 3, padding="same", use_bias=False, groups=GROUPS),
+            keras.layers.Conv2D(channels, 3, padding="same", use_bias=False),
+            keras.layers.Conv2D(channels, 3, padding="same", use_bias=False, groups=GROUPS),
+        ]
+        for layer in layers:
+            layer.build(x.shape)
+        grouped, dense, stock = (1000 * seconds for seconds in medians([step(v, x) for v in layers]))
+        print(
+            f"{size:>5} x {channels:>4} {grouped:9.2f} {dense:9.2f} {stock:9.2f} "
+            f"{grouped / dense:14.2f} {stock / grouped:14.1f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
