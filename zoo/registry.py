@@ -57,6 +57,17 @@ class Weights:
         return self.hub.partition("/")[2] if self.hub else None
 
     @property
+    def licence_id(self) -> str:
+        """The licence without what is remarked on it: "mit" of "mit (its authors; ...)"."""
+        return self.licence.partition(" (")[0]
+
+    @property
+    def accuracy(self) -> float | None:
+        """Top-1 on ImageNet-1k in percent, the better of input_size and test_input_size; None: not stated."""
+        stated = [v for v in (self.top1, self.top1_test) if v is not None and self.classes == 1000]
+        return max(stated, default=None)
+
+    @property
     def preprocessing(self) -> Preprocessing:
         size = (self.input_size, self.input_size)
         return Preprocessing(size, self.crop, self.interpolation, self.mean, self.std)
@@ -106,6 +117,12 @@ class Architecture:
     aliases: dict[str, str] = field(default_factory=dict)
     weights: dict[str, Weights] = field(default_factory=dict)
 
+    @property
+    def best(self) -> Weights | None:
+        """The weights of the highest stated accuracy; None where no accuracy is stated."""
+        stated = [weights for weights in self.weights.values() if weights.accuracy is not None]
+        return max(stated, key=lambda weights: weights.accuracy or 0, default=None)
+
 
 @dataclass(frozen=True)
 class Card:
@@ -139,11 +156,23 @@ def list_models(
     year: int | None = None,
     max_params: int | None = None,
     max_macs: int | None = None,
+    min_accuracy: float | None = None,
+    licence: str | None = None,
 ) -> list[str]:
     """Names of the architectures that match the wildcard and the facts.
 
-    With pretrained=True the names of their weights, ARCHITECTURE.TAG; with False those without any.
+    max_macs counts multiply-adds of one image at the architecture's macs_size. min_accuracy is the top-1 in
+    percent that one of its weights at least has; licence the identifier of one of its weights' licence
+    ("apache-2.0", "cc-by-nc-4.0"), in any case of letters, remarks in brackets left out; with both, the same
+    weights have both. With pretrained=True the names of the weights themselves, ARCHITECTURE.TAG, that do;
+    with False the architectures without any.
     """
+
+    def fits(weights: Weights) -> bool:
+        return (min_accuracy is None or (weights.accuracy or -1) >= min_accuracy) and (
+            licence is None or weights.licence_id.lower() == licence.lower()
+        )
+
     found = [
         architecture
         for architecture in _architectures().values()
@@ -152,8 +181,12 @@ def list_models(
         and (max_params is None or architecture.params <= max_params)
         and (max_macs is None or architecture.macs <= max_macs)
         and (pretrained is None or bool(architecture.weights) == pretrained)
+        and ((min_accuracy is None and licence is None) or any(map(fits, architecture.weights.values())))
     ]
-    names = [w.name for a in found for w in a.weights.values()] if pretrained else [a.name for a in found]
+    if pretrained:
+        names = [weights.name for a in found for weights in a.weights.values() if fits(weights)]
+    else:
+        names = [architecture.name for architecture in found]
     return [
         name
         for name in names

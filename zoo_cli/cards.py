@@ -2,13 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from zoo.registry import Card, Weights
+from zoo.registry import Card, Weights, resolve
 
 if TYPE_CHECKING:
     from exporters import Parity
+
+
+NOT_STATED = "not stated"
+
+
+def listed(names: Sequence[str]) -> list[dict[str, Any]]:
+    """What `zoo list` says of each architecture or ARCHITECTURE.TAG: of an architecture the top-1 of its best
+    weights (percent; None: not stated) and the input size of its default ones, in pixels.
+    """
+    return [_facts(name) for name in names]
+
+
+def _facts(name: str) -> dict[str, Any]:
+    architecture, weights = resolve(name)
+    best = weights if "." in name else architecture.best
+    return {
+        "name": name,
+        "family": architecture.family,
+        "year": architecture.year,
+        "parameters": architecture.params,
+        "macs": architecture.macs,
+        "macs_size": architecture.macs_size,
+        "input_size": weights.input_size if weights else architecture.macs_size,
+        "top1": best.accuracy if best else None,
+        "best": best.name if best else None,
+        "weights": len(architecture.weights),
+    }
+
+
+def table_text(rows: Sequence[dict[str, Any]]) -> str:
+    """A line for each network under a line of titles. Laid out by hand: rich takes longer than the rest."""
+    titles = ("year", "params M", "MACs G", "at px", "input px", "best top-1", "weights")
+    width = max(len(row["name"]) for row in rows)
+    lines = [
+        f"{row['name']:<{width}}  {row['year']:>4}  {row['parameters'] / 1e6:>8.1f}  "
+        f"{row['macs'] / 1e9:>6.2f}  {row['macs_size']:>5}  {row['input_size']:>8}  "
+        f"{_percent(row['top1']):>10}  {row['weights']:>7}"
+        for row in rows
+    ]
+    return "\n".join([f"{'name':<{width}}  {'  '.join(titles)}", *lines])
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
 
 
 def card_text(card: Card) -> str:
@@ -20,11 +64,13 @@ def card_text(card: Card) -> str:
         "parameters": f"{card.parameters:,}",
         "multiply-adds": f"{card.macs:,} at {card.macs_size} x {card.macs_size}",
         "input": size,
-        "accuracy": ", ".join(f"{name} {value}" for name, value in card.accuracy.items()) or "not stated",
-        "licence": card.licence or "-",
+        "accuracy": ", ".join(f"{name} {value}" for name, value in card.accuracy.items()) or NOT_STATED,
+        "licence": card.licence or "no public weights",
     }
-    lines = [card.name, *(f"  {name:<14} {value}" for name, value in rows.items()), "  weights"]
-    return "\n".join(lines + [f"    {_weights_line(weights)}" for weights in card.weights])
+    lines = [card.name, *(f"  {name:<14} {value}" for name, value in rows.items())]
+    if not card.weights:
+        return "\n".join([*lines, "  weights        none"])
+    return "\n".join([*lines, "  weights", *(f"    {_weights_line(weights)}" for weights in card.weights)])
 
 
 def _weights_line(weights: Weights) -> str:

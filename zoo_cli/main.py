@@ -47,33 +47,26 @@ def main(debug: bool) -> None:
 @click.option("--year", type=int, help="Only architectures published in this year.")
 @click.option("--max-params", type=int, help="At most so many parameters.")
 @click.option("--max-macs", type=int, help="At most so many multiply-adds for one picture.")
+@click.option("--min-accuracy", type=float, help="At least this top-1 on ImageNet-1k, in percent.")
+@click.option("--licence", help="With weights under this licence, for instance apache-2.0.")
 @as_json
-def list_(
-    pattern: str,
-    pretrained: bool,
-    family: str | None,
-    year: int | None,
-    max_params: int | None,
-    max_macs: int | None,
-    as_json: bool,
-) -> None:
-    """Name the networks that match PATTERN.
+def list_(pattern: str, pretrained: bool, as_json: bool, **filters: Any) -> None:
+    """List the networks that match PATTERN: a table in a terminal, else their names, one on each line.
 
     Example: zoo list "*net*" --max-params 10000000
     """
     from zoo.registry import list_models
+    from zoo_cli.cards import listed, table_text
 
-    names = list_models(
-        pattern,
-        pretrained=pretrained or None,
-        family=family,
-        year=year,
-        max_params=max_params,
-        max_macs=max_macs,
-    )
+    names = list_models(pattern, pretrained=pretrained or None, **filters)
     if not names:
-        raise ZooError(f'no network matches "{pattern}"; "zoo list" names all')
-    click.echo(json.dumps(names) if as_json else "\n".join(names))
+        raise ZooError(f'no network matches "{pattern}" and the filters; "zoo list" names all')
+    if as_json:
+        click.echo(json.dumps(listed(names), indent=2))
+    elif sys.stdout.isatty():
+        click.echo(table_text(listed(names)))
+    else:
+        click.echo("\n".join(names))
 
 
 @main.command()

@@ -69,6 +69,26 @@ def test_filters_narrow_the_list():
     assert "resnet50.a1_in1k" in zoo.list_models("resnet50.*", pretrained=True)
 
 
+def test_accuracy_and_licence_hold_for_the_same_weights():
+    accurate = zoo.list_models("resnet50", min_accuracy=81.1)
+    assert accurate == ["resnet50"]
+    assert zoo.list_models("resnet50", min_accuracy=81.1, licence="cc-by-nc-4.0") == ["resnet50"]
+    both = zoo.list_models("resnet50", min_accuracy=81.1, licence="CC-BY-NC-4.0", pretrained=True)
+    assert both == ["resnet50.fb_swsl_ig1b_ft_in1k"]
+    assert zoo.list_models("resnet18", min_accuracy=90) == []
+    assert zoo.list_models("zfnet", min_accuracy=0) == []
+    assert zoo.list_models("zfnet", licence="mit", pretrained=False) == []
+
+
+def test_a_licence_is_named_by_its_identifier():
+    """The remark "timm's copy says apache-2.0" makes no weights Apache's."""
+    remarked = [w for n in zoo.list_models() for w in zoo.describe(n).weights if "(" in w.licence]
+    named = set(zoo.list_models(licence="apache-2.0", pretrained=True))
+    assert remarked
+    assert not named & {w.name for w in remarked}
+    assert "vgg16.tv_in1k" in zoo.list_models(licence="bsd-3-clause", pretrained=True)
+
+
 def test_the_card_has_what_a_person_asks_for():
     card = zoo.describe("resnet50.a1_in1k")
     assert (card.paper, card.year, card.depth, card.parameters) == ("arXiv 1512.03385", 2015, 50, 25557032)

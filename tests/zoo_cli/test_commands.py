@@ -1,6 +1,8 @@
 """The command line as a person meets it: in a process of its own, with its exit codes and messages."""
 
 import json
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +26,36 @@ def run(*arguments, code=0):
 
 def test_list_names_the_networks():
     assert run("list", "resnet??d").split() == ["resnet18d", "resnet34d", "resnet50d"]
-    assert json.loads(run("list", "resnet18.*", "--pretrained", "--json"))[0] == "resnet18.a1_in1k"
+    assert json.loads(run("list", "resnet18.*", "--pretrained", "--json"))[0]["name"] == "resnet18.a1_in1k"
+
+
+def test_list_filters_and_gives_its_data():
+    filters = ("--min-accuracy", 81, "--licence", "apache-2.0", "--max-params", 26_000_000)
+    assert {"resnet50", "resnet50d"} <= set(run("list", "resnet*", *filters).split())
+    assert "error: no network matches" in run("list", "vgg*", *filters, code=1)
+    (row,) = json.loads(run("list", "vgg16", "--min-accuracy", 71, "--json"))
+    assert (row["year"], row["parameters"], row["input_size"]) == (2014, 138357544, 224)
+    assert row["top1"] == pytest.approx(71.594, abs=0.01)
+
+
+def test_in_a_terminal_list_is_a_table():
+    ours, its = pty.openpty()
+    done = subprocess.run(
+        [ZOO, "list", "resnet??d"], stdout=its, timeout=60, env=os.environ | {"COLUMNS": "90"}
+    )
+    os.close(its)
+    with os.fdopen(ours, "rb") as screen:
+        lines = screen.read1(10_000).decode().splitlines()
+    assert done.returncode == 0
+    assert [len(lines), "best top-1" in lines[0]] == [4, True]
+    assert "resnet50d" in lines[3]
+    assert "25.6" in lines[3]
+
+
+def test_describe_says_that_a_network_has_no_public_weights():
+    text = run("describe", "zfnet")
+    assert "licence        no public weights" in text
+    assert "weights        none" in text
 
 
 def test_describe_shows_the_card():
