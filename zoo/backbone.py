@@ -12,6 +12,7 @@ import keras
 
 from zoo.classifier import attach, classifier_layer, facts, features_of
 from zoo.errors import ZooError
+from zoo.layers import GeneralizedMeanPooling2D
 from zoo.loading import DEFAULT, load
 
 # The numbered part of the network that a layer stands in: "blocks.2.0" of "blocks.2.0.conv_dw.pad".
@@ -20,7 +21,9 @@ BLOCK = re.compile(r"(?:[^.\d]+\.)*[^.]*\d[^.]*(?:\.\d+(?=\.|$))*")
 HEADS = ("conv_head", "final_conv", "final_layer", "pre_logits", "flatten", "drop")
 NORMALISE = "normalise"
 NO_MAP = (
+    GeneralizedMeanPooling2D,
     keras.layers.GlobalAveragePooling2D,
+    keras.layers.GlobalMaxPooling2D,
     keras.layers.AdaptiveAveragePooling2D,
     keras.layers.Flatten,
     keras.layers.Dense,

@@ -15,7 +15,7 @@ from typing import Any
 from keras import layers
 
 from zoo.errors import ZooError
-from zoo.layers import GroupedConv2D
+from zoo.layers import GeneralizedMeanPooling2D, GroupedConv2D
 
 Tensor = Any
 
@@ -27,6 +27,7 @@ class Net:
     padding: "torch" pads k // 2 on both sides of a strided window, "same" as TensorFlow does. drop_path is
     the rate of stochastic depth at the last block (Huang et al., arXiv 1603.09382); it grows linearly from
     0 at the first. dropout is the rate after a hidden linear layer, for the networks that have some.
+    pooling is how the last map becomes a vector, one of POOLINGS.
     """
 
     padding: str = "torch"
@@ -35,6 +36,7 @@ class Net:
     activation: str = "relu"
     drop_path: float = 0.0
     dropout: float = 0.0
+    pooling: str = "avg"
 
     def conv(
         self,
@@ -132,6 +134,11 @@ class Net:
             residual = layers.Dropout(rate, noise_shape=(None, 1, 1, 1), name=f"{name}.drop_path")(residual)
         return layers.Add(name=f"{name}.add")([shortcut, residual])
 
+    def global_pool(self, x: Tensor, name: str = "global_pool", keepdims: bool = False) -> Tensor:
+        """Maps [N, H, W, C] -> [N, C], or [N, 1, 1, C] with keepdims; one place is left as it is."""
+        one_place = tuple(x.shape[1:3]) == (1, 1)
+        return POOLINGS["avg" if one_place else self.pooling](x, name, keepdims)
+
     def squeeze_excite(
         self,
         x: Tensor,
@@ -158,6 +165,23 @@ class Net:
             sides = kernel // 2 if isinstance(kernel, int) else (kernel[0] // 2, kernel[1] // 2)
             return layers.ZeroPadding2D(sides, name=f"{name}.pad")(x), "valid"
         return x, "same"
+
+
+def average_and_max(x: Tensor, name: str, keepdims: bool) -> Tensor:
+    pools = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
+    both = [
+        pool(keepdims=keepdims, name=f"{name}.{part}")(x)
+        for pool, part in zip(pools, ("avg", "max"), strict=True)
+    ]
+    return layers.Average(name=name)(both)
+
+
+POOLINGS: dict[str, Callable[[Tensor, str, bool], Tensor]] = {
+    "avg": lambda x, name, keepdims: layers.GlobalAveragePooling2D(keepdims=keepdims, name=name)(x),
+    "max": lambda x, name, keepdims: layers.GlobalMaxPooling2D(keepdims=keepdims, name=name)(x),
+    "avgmax": average_and_max,
+    "gem": lambda x, name, keepdims: GeneralizedMeanPooling2D(keepdims=keepdims, name=name)(x),
+}
 
 
 def max_pool(x: Tensor, kernel: int, stride: int, name: str, pad: int = 0, ceil: bool = False) -> Tensor:

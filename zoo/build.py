@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from zoo.blocks import Net
+from zoo.blocks import POOLINGS, Net
 from zoo.errors import ZooError
 from zoo.preprocessing import Preprocessing
 from zoo.registry import Architecture, Weights
@@ -28,14 +28,16 @@ def build(
     classifier_activation: str | None = "softmax",
     dropout: float | None = None,
     drop_path: float | None = None,
+    pooling: str | None = None,
     auxiliary: bool = False,
 ) -> keras.Model:
     """Images float32 [N, H, W, 3], RGB 0..255 -> probabilities [N, classes], or logits with activation None.
 
     The weights' conventions (padding, epsilon, mean, std) are built in; the variables are freshly
-    initialised. dropout and drop_path default to the paper's. With auxiliary=True the outputs are a dict:
+    initialised. dropout, drop_path and pooling (one of zoo.blocks.POOLINGS) default to the paper's. With
+    auxiliary=True the outputs are a dict:
     "predictions", and one of the same shape by each auxiliary head ("aux1", ...). Raises ZooError for an
-    input size that the network cannot take, and where it has no auxiliary heads.
+    input size or pooling that the network cannot take, and where it has no auxiliary heads.
     """
     if auxiliary and not architecture.auxiliary:
         raise ZooError(f"{architecture.name} has no auxiliary heads")
@@ -47,14 +49,16 @@ def build(
         )
     rate = architecture.dropout if dropout is None else dropout
     path = architecture.drop_path if drop_path is None else drop_path
-    net = Net(padding=weights.padding, epsilon=weights.epsilon, drop_path=path, dropout=rate)
+    if pooling and pooling not in POOLINGS:
+        raise ZooError(f'unknown pooling "{pooling}"; there are: {", ".join(POOLINGS)}')
+    net = Net(weights.padding, weights.epsilon, drop_path=path, dropout=rate, pooling=pooling or "avg")
     images = keras.Input((*input_size, 3), name="images")
     family = import_module(f"zoo.architectures.{architecture.family}")
     maps = getattr(family, architecture.builder)(
         net, normalise(images, weights.preprocessing), **architecture.build
     )
     head = HEADS[architecture.head]
-    outputs = activate(head(maps, classes, architecture.classifier, rate), classifier_activation, OUTPUT)
+    outputs = activate(head(net, maps, classes, architecture.classifier), classifier_activation, OUTPUT)
     if heads:
         trunk = keras.Model(images, maps)
         outputs = {OUTPUT: outputs}
@@ -62,7 +66,10 @@ def build(
             x = family.auxiliary(net, trunk.get_layer(side.after).output, name)
             x = layers.Dense(classes, name=side.classifier)(x)
             outputs[name] = activate(x, classifier_activation, f"{name}.{OUTPUT}")
-    return keras.Model(images, outputs, name=architecture.name)
+    model = keras.Model(images, outputs, name=architecture.name)
+    if pooling and not {"global_pool", "head_pool"} & {layer.name for layer in model.layers}:
+        raise ZooError(f"{architecture.name} flattens its last map: it has no pooling to choose")
+    return model
 
 
 def normalise(images: Any, preprocessing: Preprocessing) -> Any:
@@ -72,23 +79,20 @@ def normalise(images: Any, preprocessing: Preprocessing) -> Any:
     return layers.Rescaling(scale, [-mean / std for mean, std in pairs], name="normalise")(images)
 
 
-def classify(maps: Any, classes: int, name: str, dropout: float, bias: bool = True) -> Any:
-    """The head of almost every network since 2013: global average pooling, dropout, one linear layer.
+def classify(net: Net, maps: Any, classes: int, name: str, bias: bool = True) -> Any:
+    """The head of almost every network since 2013: global pooling, dropout, one linear layer.
 
     A network that flattens its maps gives vectors [N, D], which are not pooled.
     """
-    x = layers.GlobalAveragePooling2D(name="global_pool")(maps) if len(maps.shape) == 4 else maps
-    if dropout:
-        x = layers.Dropout(dropout, name="drop")(x)
-    return layers.Dense(classes, use_bias=bias, name=name)(x)
+    x = net.global_pool(maps) if len(maps.shape) == 4 else maps
+    return layers.Dense(classes, use_bias=bias, name=name)(net.drop(x, "drop"))
 
 
-def classify_places(maps: Any, classes: int, name: str, dropout: float) -> Any:
-    """Classify every place by a 1x1 convolution, rectify, then average. Lin et al., arXiv 1312.4400."""
-    x = layers.Dropout(dropout, name="drop")(maps) if dropout else maps
-    x = layers.Conv2D(classes, 1, name=name)(x)
+def classify_places(net: Net, maps: Any, classes: int, name: str) -> Any:
+    """Classify every place by a 1x1 convolution, rectify, then pool. Lin et al., arXiv 1312.4400."""
+    x = layers.Conv2D(classes, 1, name=name)(net.drop(maps, "drop"))
     x = layers.Activation("relu", name="head.act")(x)
-    return layers.GlobalAveragePooling2D(name="global_pool")(x)
+    return net.global_pool(x)
 
 
 HEADS: dict[str, Callable[..., Any]] = {

@@ -77,16 +77,17 @@ def heads(model: keras.Model) -> keras.Model:
 
 
 def classifier_layer(model: keras.Model) -> Any:
-    """The Dense layer that the predictions come from, or the 1x1 convolution whose map is averaged to them.
+    """The Dense layer that the predictions come from, or the 1x1 convolution whose map is pooled to them.
 
     Raises ZooError where a model has none.
     """
-    from keras import layers
+    from keras import layers, tree
 
+    passed = (layers.Activation, layers.Softmax, layers.ReLU, layers.GlobalAveragePooling2D)
     outputs = model.output
     layer = _producer(outputs["predictions"] if isinstance(outputs, dict) else model.outputs[0])
-    while isinstance(layer, (layers.Activation, layers.Softmax, layers.ReLU, layers.GlobalAveragePooling2D)):
-        layer = _producer(layer.input)
+    while isinstance(layer, passed) or layer.name == "global_pool":
+        layer = _producer(tree.flatten(layer.input)[0])
     if isinstance(layer, (layers.Dense, layers.Conv2D)):
         return layer
     raise ZooError(f'model "{model.name}" does not end in a Dense classifier; give a model that does')

@@ -165,6 +165,36 @@ class Attention(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class GeneralizedMeanPooling2D(layers.Layer):
+    """The mean over all places of x ** p, to the power 1 / p, with p learned: [N, H, W, C] -> [N, C]. At
+    p = 1 it is the average, towards infinity the maximum. Values below `epsilon` count as it. Radenovic et
+    al., arXiv 1711.02512.
+    """
+
+    reference_names: ClassVar[dict[str, str]] = {"power": "p"}
+
+    def __init__(
+        self, power: float = 3.0, epsilon: float = 1e-6, keepdims: bool = False, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.initial, self.epsilon, self.keepdims = power, epsilon, keepdims
+
+    def build(self, input_shape: Any) -> None:
+        start = keras.initializers.Constant(self.initial)
+        self.power = self.add_weight(shape=(1,), initializer=start, name="power")
+
+    def call(self, x: Any) -> Any:
+        power = ops.cast(self.power, "float32")
+        raised = ops.power(ops.maximum(ops.cast(x, "float32"), self.epsilon), power)
+        mean = ops.mean(raised, (1, 2), keepdims=self.keepdims)
+        return ops.cast(ops.power(mean, 1 / power), self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"power": self.initial, "epsilon": self.epsilon, "keepdims": self.keepdims}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable("zoo")
 class LocalResponseNormalization(layers.Layer):
     """x / (bias + alpha * sum of squares over the `size` nearest channels) ** beta. AlexNet, section 3.3."""
 

@@ -30,6 +30,7 @@ log = logging.getLogger("zoo")
 DEFAULT = "default"
 MODEL_FILES = (".keras", ".h5")
 MODEL_IN_FOLDER = "model.keras"
+POOLS = ("global_pool.", "head_pool.")
 WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin", ".npz", *MODEL_FILES)
 
 
@@ -40,8 +41,9 @@ def load(
     classes: int | Sequence[str] | None = None,
     input_size: int | tuple[int, int] | None = None,
     classifier_activation: str | None = "softmax",
-    dropout: float | None = None,
+    drop_rate: float | None = None,
     drop_path: float | None = None,
+    pooling: str | None = None,
     auxiliary: bool = False,
 ) -> keras.Model:
     """A pretrained Classifier by name, or a saved one by path.
@@ -52,7 +54,10 @@ def load(
     or .weights.h5 file, read with the name's conventions; None for fresh ones.
     classes: a number or the labels; another number than the weights' keeps the backbone, with a new head.
     input_size: pixels, one number or (height, width).
-    dropout, drop_path: rates before the classifier and of stochastic depth; the paper's by default.
+    drop_rate, drop_path: the rates of dropout before the classifier, and of stochastic depth; the paper's by
+    default.
+    pooling: how the last map becomes a vector: "avg", "max", "avgmax" (the mean of both) or "gem" (the
+    generalised mean, its power learned from 3); the network's own by default.
     auxiliary: with the heads that help in training (describe(name).auxiliary: their names and the weights of
     their losses); the outputs are then a dict, "predictions" and one for each head.
 
@@ -60,10 +65,11 @@ def load(
     probabilities, or logits where classifier_activation is None.
 
     Raises UnknownModelError, WeightsError (damaged, or missing, left-over, misshapen keys), DownloadError,
-    ZooError.
+    ZooError (an input size or a pooling that the network cannot take).
     """
     if _is_file(name):
-        return _from_file(Path(name), weights, classes, input_size)
+        asked = (classes, input_size, pooling, drop_rate or None, drop_path or None)
+        return _from_file(Path(name), own=weights == DEFAULT and all(value is None for value in asked))
     architecture, named = resolve(str(name))
     tag, path = _choose(architecture, named, weights)
     size = _size(input_size, tag)
@@ -73,8 +79,9 @@ def load(
     options: dict[str, Any] = {
         "input_size": size,
         "classifier_activation": classifier_activation,
-        "dropout": dropout,
+        "dropout": drop_rate,
         "drop_path": drop_path,
+        "pooling": pooling,
         "auxiliary": auxiliary,
     }
     model = build(architecture, tag, classes=wanted, **options)
@@ -100,9 +107,11 @@ def _is_file(name: str | PathLike[str]) -> bool:
     return path.suffix in MODEL_FILES or path.is_dir() or path.is_file()
 
 
-def _from_file(path: Path, weights: Any, classes: Any, input_size: Any) -> keras.Model:
-    if weights != DEFAULT or classes is not None or input_size is not None:
-        raise ZooError(f'"{path}" is a whole model: weights, classes and input_size go with a name')
+def _from_file(path: Path, own: bool) -> keras.Model:
+    if not own:
+        raise ZooError(
+            f'"{path}" is a whole model: weights, classes, input_size, drop rates and pooling go with a name'
+        )
     return load_file(path / MODEL_IN_FOLDER if path.is_dir() else path)
 
 
@@ -166,6 +175,7 @@ def _fill(
                 stored,
             )
             keep += [key for key in own if key.startswith(f"{name}.")]
+    keep += [key for key in own if key.startswith(POOLS) and key not in tensors]
     fresh = {key: own[key].to_reference(np.asarray(own[key].variable)) for key in keep}
     assign(model, tensors | fresh)
 

@@ -9,8 +9,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from keras import layers
-
 from zoo.blocks import Net, Tensor, round_channels
 
 
@@ -133,5 +131,5 @@ def late_head(net: Net, x: Tensor, channels: int) -> Tensor:
     """Pool, then the last convolution: [N, H, W, C] -> [N, 1, 1, channels]. Howard et al., arXiv
     1905.02244.
     """
-    x = layers.GlobalAveragePooling2D(keepdims=True, name="head_pool")(x)
+    x = net.global_pool(x, "head_pool", keepdims=True)
     return net.act(net.conv(x, channels, 1, "conv_head", bias=True), "act2")

@@ -85,7 +85,7 @@ def test_googlenet_stages_equal_the_reference():
 
 
 def test_a_step_with_the_card_s_loss_weights_lowers_every_loss():
-    model = zoo.load("googlenet", weights=None, classes=2, input_size=64, dropout=0.0, auxiliary=True)
+    model = zoo.load("googlenet", weights=None, classes=2, input_size=64, drop_rate=0.0, auxiliary=True)
     weights = {"predictions": 1.0} | {
         name: side.loss_weight for name, side in zoo.describe("googlenet").auxiliary.items()
     }

@@ -89,7 +89,7 @@ def test_torchvision_s_vgg_file_fits_by_its_renames():
 def test_it_learns_and_reloads(name, tmp_path):
     smallest = resolve(name)[0].smallest
     size = (smallest + 33, smallest + 50)
-    model = zoo.load(name, weights=None, classes=3, input_size=size, dropout=0.0)
+    model = zoo.load(name, weights=None, classes=3, input_size=size, drop_rate=0.0)
     pictures = np.random.default_rng(0).uniform(0, 255, (6, *size, 3)).astype("float32")
     labels = np.arange(6) % 3
     steady = keras.optimizers.SGD(1e-2, global_clipnorm=1.0)

@@ -137,7 +137,7 @@ def test_plain_keras_opens_it_without_the_zoo(small, tmp_path):
 
 def test_dropout_and_stochastic_depth_act_in_training_only(small):
     keras.utils.set_random_seed(2)
-    model = zoo.load("resnet18", weights=None, classes=6, input_size=64, dropout=0.5, drop_path=0.5)
+    model = zoo.load("resnet18", weights=None, classes=6, input_size=64, drop_rate=0.5, drop_path=0.5)
     once, again = (np.asarray(model(PICTURES, training=True)) for _ in range(2))
     assert np.abs(once - again).max() > 1e-3
     np.testing.assert_array_equal(model(PICTURES, training=False), model(PICTURES, training=False))

@@ -40,8 +40,7 @@ def network(net: Net, images: Tensor, depths: Sequence[int], width: int, residua
         for i in range(depth):
             name = f"stages.{stage}.blocks.{i}"
             x = net.add(x, residual(net, x, name), name, position=next(done) / (sum(depths) - 1))
-    x = layers.GlobalAveragePooling2D(name="global_pool")(x)
-    return norm(net, x, "head.norm")
+    return norm(net, net.global_pool(x), "head.norm")
 
 
 def downsample(net: Net, x: Tensor, name: str) -> Tensor:

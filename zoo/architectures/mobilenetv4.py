@@ -4,8 +4,6 @@
 
 from functools import partial
 
-from keras import layers
-
 from zoo.blocks import Net, Tensor
 from zoo.mobile import Stage, Stages, conv_block, expanded, fused, scaled, trunk
 
@@ -14,7 +12,7 @@ def mobilenetv4(net: Net, images: Tensor, *, size: str, width: float = 1.0) -> T
     """Images, normalised -> [N, 1, 1, 1280]. Widths below 1 keep the stem."""
     x = net.conv_norm_act(images, STEMS[size], 3, "conv_stem", "bn1", stride=2)
     x = trunk(net, x, scaled(STAGES[size], width))
-    x = layers.GlobalAveragePooling2D(keepdims=True, name="head_pool")(x)
+    x = net.global_pool(x, "head_pool", keepdims=True)
     return net.conv_norm_act(x, 1280, 1, "conv_head", "norm_head")
 
 
