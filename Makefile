@@ -4,13 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: test golden lint demo lock clean
+.PHONY: test parity lint demo lock clean
 
 test: lint
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
-golden: $(STAMP)
-	$(BIN)/python -m pytest -n auto tests/zoo/test_golden.py --every-size
+parity: $(STAMP)
+	$(BIN)/python -m pytest -n auto tests/zoo -m "large or not large" --every-size
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
