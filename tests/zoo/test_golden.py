@@ -40,7 +40,7 @@ def smallest_of_each_kind():
 
 
 def cases():
-    """`make test` compares the smallest of each kind, small kin, and two families whole; `make parity` all."""
+    """`make test`: the smallest of each kind, small kin, and two families whole; `make parity`: all."""
     smallest = smallest_of_each_kind()
     for golden in GOLDEN:
         always = golden["id"] in smallest or kind(golden)[0] in WHOLE_FAMILIES
