@@ -15,7 +15,7 @@ from typing import Any
 from keras import layers
 
 from zoo.errors import ZooError
-from zoo.layers import GeneralizedMeanPooling2D, GroupedConv2D
+from zoo.layers import GeneralizedMeanPooling2D, GroupedConv2D, PointwiseConv2D
 
 Tensor = Any
 
@@ -53,7 +53,8 @@ class Net:
     ) -> Tensor:
         """padding "valid" is for the few networks that shrink their maps; else the convention decides."""
         x, border = (x, padding) if padding else self._pad(x, kernel, stride, name)
-        conv = self.conv_layer(groups)(
+        sparse = kernel == 1 and stride > 1 and groups == 1 and x.shape[-1] < 16
+        conv = (PointwiseConv2D if sparse else self.conv_layer(groups))(
             filters,
             kernel,
             stride,

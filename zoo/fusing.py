@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from zoo.build import count_macs
 from zoo.classifier import Facts, attach
 from zoo.errors import ZooError
-from zoo.layers import GroupedConv2D, Scale
+from zoo.layers import GroupedConv2D, PointwiseConv2D, Scale
 
 Array = NDArray[np.float64]
 Pads = tuple[tuple[int, int], tuple[int, int]]
-CONVOLUTIONS = (layers.Conv2D, GroupedConv2D, layers.DepthwiseConv2D)
+CONVOLUTIONS = (layers.Conv2D, GroupedConv2D, PointwiseConv2D, layers.DepthwiseConv2D)
 NO_PADS: Pads = ((0, 0), (0, 0))
 
 

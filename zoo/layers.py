@@ -42,6 +42,19 @@ class GroupedConv2D(layers.Conv2D):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class PointwiseConv2D(layers.Conv2D):
+    """A strided 1x1 convolution of few channels, which first drops the pixels that it passes over.
+
+    On a CPU, oneDNN's own gradient of such a kernel writes past its workspace where C < 16, and training
+    crashes (uxlfoundation/oneDNN issue 6035).
+    """
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        rows, columns = self.strides
+        return ops.conv(inputs[:, ::rows, ::columns], kernel, padding="valid", data_format="channels_last")
+
+
+@keras.saving.register_keras_serializable("zoo")
 class Scale(layers.Layer):
     """Multiplies each channel by a learned factor: layer scale. Touvron et al., arXiv 2103.17239.
 
