@@ -21,6 +21,7 @@ import golden_rule  # noqa: E402
 
 TOLERANCE = 1e-4
 LARGE_MACS = 2e9
+LARGE_PARAMS = 2e8
 WHOLE_FAMILIES = ("resnet", "efficientnet")
 
 GOLDEN = [
@@ -44,7 +45,7 @@ def cases():
     smallest = smallest_of_each_kind()
     for golden in GOLDEN:
         always = golden["id"] in smallest or kind(golden)[0] in WHOLE_FAMILIES
-        large = golden["macs"] > LARGE_MACS and not always
+        large = golden["params"] > LARGE_PARAMS or (golden["macs"] > LARGE_MACS and not always)
         yield pytest.param(golden, id=golden["id"], marks=[pytest.mark.large] if large else [])
 
 
