@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from zoo.backbone import embedder, features
     from zoo.classifier import Facts, attach, facts, heads, save
     from zoo.errors import DataError, DownloadError, UnknownModelError, WeightsError, ZooError
+    from zoo.fusing import fuse
     from zoo.loading import load
     from zoo.preprocessing import Preprocessing
     from zoo.registry import Card, describe, list_models
@@ -19,6 +20,7 @@ _HOMES = {
     "zoo.backbone": ("embedder", "features"),
     "zoo.classifier": ("Facts", "attach", "facts", "heads", "save"),
     "zoo.errors": ("DataError", "DownloadError", "UnknownModelError", "WeightsError", "ZooError"),
+    "zoo.fusing": ("fuse",),
     "zoo.loading": ("load",),
     "zoo.preprocessing": ("Preprocessing",),
     "zoo.registry": ("Card", "describe", "list_models"),
@@ -42,6 +44,7 @@ __all__ = [
     "facts",
     "features",
     "fine_tune",
+    "fuse",
     "heads",
     "list_models",
     "load",

@@ -84,9 +84,12 @@ def _nodes(model: keras.Model) -> dict[str, Any]:
     while tensors:
         layer, index, _ = tensors.pop()._keras_history
         node = layer._inbound_nodes[index]
-        if found.setdefault(layer.name, node) is not node:
+        if found.get(layer.name) is node:
+            continue
+        if layer.name in found:
             raise ZooError(f'{model.name} cannot be fused: it uses the layer "{layer.name}" twice')
-        tensors += [t for t in node.input_tensors if t._keras_history.operation.name not in found]
+        found[layer.name] = node
+        tensors += node.input_tensors
     return found
 
 
