@@ -6,7 +6,6 @@ should run on the machine.
 """
 
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import tensorflow as tf
+from machine import machine
 
 from zoo.layers import GroupedConv2D
 
@@ -56,22 +56,6 @@ def finish(gradients: list[tf.Tensor]) -> None:
     """A GPU has computed a value when it is read."""
     for gradient in gradients:
         tf.reduce_sum(gradient).numpy()
-
-
-def machine() -> str:
-    gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
-    names = [str(details.get("device_name", "GPU")) for details in gpus]
-    where = ", ".join([f"{os.cpu_count()} x {processor()}", *names])
-    onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default")
-    return f"{where}; TensorFlow {tf.__version__}, Keras {keras.__version__}; TF_ENABLE_ONEDNN_OPTS {onednn}"
-
-
-def processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:
-            return next(line.partition(": ")[2].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def main() -> None:
