@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: test parity lint demo lock clean
+.PHONY: test parity lint demo docs lock clean
 
 test: lint
 	$(BIN)/python -m pytest -n auto --dist loadgroup
@@ -20,6 +20,9 @@ lint: $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/zoo demo
+
+docs: $(STAMP)
+	$(BIN)/python -m zoo_cli.tables
 
 lock: $(STAMP)
 	$(BIN)/python -m pip install uv
