@@ -7,7 +7,7 @@ Lite is the authors' release for phones: no squeeze-and-excitation, ReLU6, stem 
 from dataclasses import replace
 
 from zoo.blocks import Net, Tensor, round_channels
-from zoo.mobile import (
+from zoo.blocks.mobile import (
     Stage,
     conv_block,
     fused,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from keras import layers
 
 from zoo.blocks import Net, Tensor, round_channels
-from zoo.mobile import late_head
+from zoo.blocks.mobile import late_head
 
 Row = tuple[int, int, int, bool, int]
 Module = Callable[..., Tensor]

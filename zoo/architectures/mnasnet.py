@@ -1,7 +1,7 @@
 """MnasNet. Tan et al., "Platform-aware neural architecture search for mobile", arXiv 1807.11626."""
 
 from zoo.blocks import Net, Tensor, round_channels
-from zoo.mobile import Stage, inverted_residual, network, quarter_of_input, scaled, separable
+from zoo.blocks.mobile import Stage, inverted_residual, network, quarter_of_input, scaled, separable
 
 
 def mnasnet(net: Net, images: Tensor, *, variant: str, width: float) -> Tensor:

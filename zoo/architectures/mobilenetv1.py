@@ -5,7 +5,7 @@
 from dataclasses import replace
 
 from zoo.blocks import Net, Tensor, round_channels
-from zoo.mobile import Stage, scaled, separable, trunk
+from zoo.blocks.mobile import Stage, scaled, separable, trunk
 
 
 def mobilenetv1(net: Net, images: Tensor, *, width: float, head: int | None = None) -> Tensor:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from zoo.blocks import Net, Tensor, round_channels
-from zoo.mobile import Stage, inverted_residual, network, scaled, separable
+from zoo.blocks.mobile import Stage, inverted_residual, network, scaled, separable
 
 
 def mobilenetv2(net: Net, images: Tensor, *, width: float) -> Tensor:

@@ -3,7 +3,16 @@
 from dataclasses import replace
 
 from zoo.blocks import Net, Tensor, round_channels
-from zoo.mobile import Stage, Stages, conv_block, inverted_residual, late_head, scaled, separable, trunk
+from zoo.blocks.mobile import (
+    Stage,
+    Stages,
+    conv_block,
+    inverted_residual,
+    late_head,
+    scaled,
+    separable,
+    trunk,
+)
 
 
 def mobilenetv3(net: Net, images: Tensor, *, size: str, width: float) -> Tensor:

@@ -5,7 +5,7 @@
 from functools import partial
 
 from zoo.blocks import Net, Tensor
-from zoo.mobile import Stage, Stages, conv_block, expanded, fused, scaled, trunk
+from zoo.blocks.mobile import Stage, Stages, conv_block, expanded, fused, scaled, trunk
 
 
 def mobilenetv4(net: Net, images: Tensor, *, size: str, width: float = 1.0) -> Tensor:
