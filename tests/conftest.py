@@ -9,7 +9,6 @@ def pytest_addoption(parser):
     parser.addoption("--every-size", action="store_true", help="compare every network at every golden size")
 
 
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if item.path.name not in SPREAD:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+def pytest_itemcollected(item):
+    if item.path.name not in SPREAD:
+        item.add_marker(pytest.mark.xdist_group(str(item.path)))
