@@ -61,7 +61,7 @@ class Net:
             border,
             dilation_rate=dilation,
             use_bias=bias,
-            kernel_initializer="he_normal",
+            kernel_initializer="he_uniform",
             name=name,
         )
         return conv(x)
@@ -73,7 +73,7 @@ class Net:
     def depthwise(self, x: Tensor, kernel: int, name: str, stride: int = 1, *, bias: bool = False) -> Tensor:
         x, padding = self._pad(x, kernel, stride, name)
         conv = layers.DepthwiseConv2D(
-            kernel, stride, padding, use_bias=bias, depthwise_initializer="he_normal", name=name
+            kernel, stride, padding, use_bias=bias, depthwise_initializer="he_uniform", name=name
         )
         return conv(x)
 
@@ -121,7 +121,7 @@ class Net:
 
     def linear(self, x: Tensor, units: int, name: str) -> Tensor:
         """A hidden layer of a classifier: vectors [N, D] -> [N, units]."""
-        return layers.Dense(units, kernel_initializer="he_normal", name=name)(x)
+        return layers.Dense(units, kernel_initializer="he_uniform", name=name)(x)
 
     def drop(self, x: Tensor, name: str) -> Tensor:
         return layers.Dropout(self.dropout, name=name)(x) if self.dropout else x
