@@ -1,4 +1,6 @@
-"""What holds for every name in the catalog: its counts, and a complete card."""
+"""What holds for every name in the catalog: its counts and its card; and for the smallest network of every
+builder: other classes and sizes, training, saving.
+"""
 
 import keras
 import numpy as np
@@ -6,8 +8,10 @@ import pytest
 
 import zoo
 from zoo.build import build, count_macs
+from zoo.classifier import load_file
 from zoo.registry import Weights, resolve
 
+LARGE_MACS, LARGE_PARAMS = 9e9, 60e6
 NAMES = zoo.list_models()
 
 
@@ -34,3 +38,60 @@ def test_the_card_is_complete(name):
         assert weights.licence != "unknown", weights.name
         assert weights.hub or weights.url or weights.package, weights.name
         assert weights.top1 is None or weights.source, weights.name
+
+
+def smallest_of_every_builder():
+    by_builder = {}
+    for name in NAMES:
+        architecture, _ = resolve(name)
+        by_builder.setdefault((architecture.family, architecture.builder), []).append(architecture)
+    smallest = (min(variants, key=lambda a: (a.params, a.macs)) for variants in by_builder.values())
+    return [pytest.param(a, id=a.name, marks=marks(a)) for a in smallest]
+
+
+def marks(architecture):
+    """A group is one worker's, so that a network is built once."""
+    large = architecture.macs > LARGE_MACS or architecture.params > LARGE_PARAMS
+    group = pytest.mark.xdist_group(architecture.name)
+    return [group, pytest.mark.large] if large else [group]
+
+
+@pytest.fixture(scope="module", params=smallest_of_every_builder())
+def network(request):
+    """Three classes, small pictures, nothing random in training."""
+    architecture = request.param
+    size = 36 if architecture.macs_size < 64 else max(64, architecture.smallest + 32)
+    keras.utils.set_random_seed(0)
+    yield zoo.load(architecture.name, weights=None, classes=3, input_size=size, drop_rate=0.0, drop_path=0.0)
+    keras.utils.clear_session()
+
+
+@pytest.fixture(scope="module")
+def pictures(network):
+    """Three of another colour each, with noise."""
+    shades = np.array([40, 120, 200], np.float32).reshape(3, 1, 1, 1)
+    noise = np.random.default_rng(0).uniform(-40, 40, (3, *network.input_shape[1:]))
+    return (shades + noise).astype(np.float32)
+
+
+def test_it_takes_other_classes_and_sizes(network, pictures):
+    probabilities = np.asarray(network(pictures, training=False))
+    assert probabilities.shape == (3, 3)
+    assert zoo.facts(network).labels == ("0", "1", "2")
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
+
+
+def test_training_lowers_the_loss(network, pictures):
+    sgd = keras.optimizers.SGD(1e-3, clipnorm=1.0)
+    network.compile(sgd, "sparse_categorical_crossentropy", run_eagerly=True)
+    losses = [float(network.train_on_batch(pictures, np.arange(3))) for _ in range(4)]
+    assert np.isfinite(losses).all()
+    assert min(losses[1:]) < losses[0]
+
+
+def test_saved_and_loaded_it_is_the_same(network, pictures, tmp_path):
+    expected = np.asarray(network(pictures, training=False))
+    for ending in ("keras", "h5"):
+        loaded = load_file(zoo.save(network, tmp_path / f"network.{ending}"))
+        assert zoo.facts(loaded) == zoo.facts(network)
+        np.testing.assert_array_equal(np.asarray(loaded(pictures, training=False)), expected, ending)
