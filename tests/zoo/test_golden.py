@@ -2,7 +2,6 @@
 size.
 """
 
-import gc
 import json
 import sys
 from pathlib import Path
@@ -47,14 +46,6 @@ def cases():
         always = golden["id"] in smallest or kind(golden)[0] in WHOLE_FAMILIES
         large = golden["params"] > LARGE_PARAMS or (golden["macs"] > LARGE_MACS and not always)
         yield pytest.param(golden, id=golden["id"], marks=[pytest.mark.large] if large else [])
-
-
-@pytest.fixture(autouse=True)
-def _forget_networks():
-    """Keras keeps what it built; some hundred networks do not fit into memory."""
-    yield
-    keras.utils.clear_session()
-    gc.collect()
 
 
 @pytest.mark.parametrize("golden", cases())
