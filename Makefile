@@ -7,7 +7,8 @@ STAMP := $(VENV)/installed
 .PHONY: test parity lint demo docs lock clean
 
 test: lint
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n auto --dist loadgroup tests/zoo
+	$(BIN)/python -m pytest --ignore tests/zoo
 
 parity: $(STAMP)
 	$(BIN)/python -m pytest -n auto tests/zoo -m "large or not large" --every-size
