@@ -44,7 +44,7 @@ def test_the_report_stands_alone(demo):
     page = (demo[0] / "digits/report.html").read_text()
     assert "Confusion matrix" in page
     assert "Worst mistakes" in page
-    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
 
 
 def test_the_endpoint_agreed_and_was_stopped(demo):

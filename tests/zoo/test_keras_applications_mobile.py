@@ -11,6 +11,8 @@ from zoo.build import build
 from zoo.registry import Weights, resolve
 from zoo.weights.readers import read
 
+pytestmark = pytest.mark.large
+
 SIZE = 96
 RAW = {"include_preprocessing": False}
 CASES = {
