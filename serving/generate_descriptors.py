@@ -1,5 +1,5 @@
-"""Writes descriptors.binpb from the installed tensorflow-serving-api: `python -m serving.generate_descriptors
-[FILE]`.
+"""Writes descriptors.binpb from the installed tensorflow-serving-api and gRPC's own services:
+`python -m serving.generate_descriptors [FILE]`.
 """
 
 import sys
@@ -9,11 +9,46 @@ from typing import Any
 from google.protobuf import descriptor_pb2
 
 FILE = Path(__file__).with_name("descriptors.binpb")
+Field = descriptor_pb2.FieldDescriptorProto
+
+# Config messages that the package leaves out, as file -> message -> fields in order (name, type); a type that
+# starts with "*" is repeated, one with a dot is a message. They are read from text, where numbers carry no
+# meaning, so a field's number is its place in the list.
+CONFIG_FILES = {
+    "tensorflow_serving/servables/tensorflow/session_bundle_config.proto": {
+        "BatchingParameters": (
+            ("max_batch_size", "google.protobuf.Int64Value"),
+            ("batch_timeout_micros", "google.protobuf.Int64Value"),
+            ("max_enqueued_batches", "google.protobuf.Int64Value"),
+            ("num_batch_threads", "google.protobuf.Int64Value"),
+            ("thread_pool_name", "google.protobuf.StringValue"),
+            ("allowed_batch_sizes", "*int64"),
+            ("pad_variable_length_inputs", "bool"),
+            ("enable_large_batch_splitting", "google.protobuf.BoolValue"),
+            ("max_execution_batch_size", "google.protobuf.Int64Value"),
+        )
+    },
+    "tensorflow_serving/config/monitoring_config.proto": {
+        "PrometheusConfig": (("enable", "bool"), ("path", "string")),
+        "MonitoringConfig": (("prometheus_config", "tensorflow.serving.PrometheusConfig"),),
+    },
+    "tensorflow_serving/config/ssl_config.proto": {
+        "SSLConfig": (
+            ("server_key", "string"),
+            ("server_cert", "string"),
+            ("custom_ca", "string"),
+            ("client_verify", "bool"),
+        )
+    },
+}
 
 
 def generate() -> bytes:
-    """The FileDescriptorSet of both services and all they use, dependencies first; imports TensorFlow."""
-    from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2
+    """The FileDescriptorSet of the services and all they use, dependencies first; imports TensorFlow."""
+    from grpc_health.v1 import health_pb2
+    from grpc_reflection.v1alpha import reflection_pb2
+    from tensorflow_serving.apis import model_service_pb2, prediction_log_pb2, prediction_service_pb2
+    from tensorflow_serving.config import model_server_config_pb2
 
     found: dict[str, descriptor_pb2.FileDescriptorProto] = {}
 
@@ -25,9 +60,34 @@ def generate() -> bytes:
         found[file.name] = descriptor_pb2.FileDescriptorProto()
         file.CopyToProto(found[file.name])
 
-    for module in (prediction_service_pb2, model_service_pb2):
+    for module in (
+        prediction_service_pb2,
+        model_service_pb2,
+        prediction_log_pb2,
+        model_server_config_pb2,
+        health_pb2,
+        reflection_pb2,
+    ):
         collect(module.DESCRIPTOR)
+    found |= {name: _file(name, messages) for name, messages in CONFIG_FILES.items()}
     return descriptor_pb2.FileDescriptorSet(file=found.values()).SerializeToString(deterministic=True)
+
+
+def _file(name: str, messages: dict[str, Any]) -> descriptor_pb2.FileDescriptorProto:
+    file = descriptor_pb2.FileDescriptorProto(name=name, package="tensorflow.serving", syntax="proto3")
+    file.dependency.append("google/protobuf/wrappers.proto")
+    for message, fields in messages.items():
+        described = file.message_type.add(name=message)
+        for number, (field, kind) in enumerate(fields, start=1):
+            described.field.append(_field(field, number, kind))
+    return file
+
+
+def _field(name: str, number: int, kind: str) -> Any:
+    label = Field.LABEL_REPEATED if kind.startswith("*") else Field.LABEL_OPTIONAL
+    if "." in kind:
+        return Field(name=name, number=number, label=label, type=Field.TYPE_MESSAGE, type_name=f".{kind}")
+    return Field(name=name, number=number, label=label, type=f"TYPE_{kind.lstrip('*').upper()}")
 
 
 if __name__ == "__main__":
