@@ -14,7 +14,7 @@ Field = descriptor_pb2.FieldDescriptorProto
 # Config messages that the package leaves out, as file -> message -> fields in order (name, type); a type that
 # starts with "*" is repeated, one with a dot is a message. They are read from text, where numbers carry no
 # meaning, so a field's number is its place in the list.
-CONFIG_FILES = {
+CONFIG_FILES: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
     "tensorflow_serving/servables/tensorflow/session_bundle_config.proto": {
         "BatchingParameters": (
             ("max_batch_size", "google.protobuf.Int64Value"),
@@ -87,7 +87,8 @@ def _field(name: str, number: int, kind: str) -> Any:
     label = Field.LABEL_REPEATED if kind.startswith("*") else Field.LABEL_OPTIONAL
     if "." in kind:
         return Field(name=name, number=number, label=label, type=Field.TYPE_MESSAGE, type_name=f".{kind}")
-    return Field(name=name, number=number, label=label, type=f"TYPE_{kind.lstrip('*').upper()}")
+    scalar = Field.Type.Value(f"TYPE_{kind.lstrip('*').upper()}")
+    return Field(name=name, number=number, label=label, type=scalar)
 
 
 if __name__ == "__main__":
