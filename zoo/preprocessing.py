@@ -59,11 +59,12 @@ class Preprocessing:
 
 
 def read_image(source: str | PathLike[str] | bytes) -> np.ndarray:
-    """A picture file's path, or its bytes -> RGB uint8 [H, W, 3]. Raises DataError naming the file when it
-    is no picture.
+    """A picture file's path, or its bytes -> RGB uint8 [H, W, 3], upright as its EXIF orientation says.
+
+    Raises DataError naming the file when it is no picture.
     """
     import numpy as np
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     name = "picture" if isinstance(source, bytes) else f'"{source}"'
     try:
@@ -73,6 +74,7 @@ def read_image(source: str | PathLike[str] | bytes) -> np.ndarray:
                     f"{name} has {image.width} x {image.height} pixels; "
                     f"at most {MAX_PIXELS} are read: make it smaller"
                 )
+            ImageOps.exif_transpose(image, in_place=True)
             if image.mode.startswith("I;16"):
                 return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=-1)
             return np.asarray(image.convert("RGB"))
@@ -80,6 +82,17 @@ def read_image(source: str | PathLike[str] | bytes) -> np.ndarray:
         raise DataError(f"{name} does not exist") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{name} cannot be decoded as a picture: {error}") from error
+
+
+def kind_of(path: str | PathLike[str]) -> str | None:
+    """What a picture file holds, whatever its name: "JPEG", "PNG" ...; None for what is no picture."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return image.format
+    except UnidentifiedImageError:
+        return None
 
 
 def evaluate(preprocessing: Preprocessing, image: np.ndarray) -> np.ndarray:
@@ -114,7 +127,7 @@ def load_images(preprocessing: Preprocessing, sources: list[str | PathLike[str] 
 
 def tf_decode(encoded: tf.Tensor) -> tf.Tensor:
     """Scalar string (JPEG, PNG, GIF's first frame, BMP) -> uint8 [H, W, 3], with the pixels that Pillow
-    decodes.
+    decodes, but as they are stored: TensorFlow knows no EXIF orientation.
     """
     import tensorflow as tf
 

@@ -107,10 +107,10 @@ def test_one_class(arrays):
     [
         (
             "nowhere/at/all",
-            '"nowhere/at/all" does not exist; give a folder with one folder of pictures',
+            'the data "nowhere/at/all" does not exist; give a folder with one folder of pictures',
         ),
-        (__file__, "is not a folder"),
-        (17, "data must be a folder or a tuple"),
+        (__file__, "is neither a folder nor a .csv or .tfrecord file"),
+        (17, "data must be a folder, a .csv or .tfrecord file, a tuple (images, labels)"),
     ],
 )
 def test_no_data_at_all(data, message):

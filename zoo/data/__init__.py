@@ -2,6 +2,7 @@
 
 from zoo.data.opening import open_data
 from zoo.data.pictures import Pictures, images
+from zoo.data.records import write_records
 from zoo.data.split import SIDES, Split, split
 
-__all__ = ["SIDES", "Pictures", "Split", "images", "open_data", "split"]
+__all__ = ["SIDES", "Pictures", "Split", "images", "open_data", "split", "write_records"]

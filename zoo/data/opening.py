@@ -2,163 +2,151 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from zoo.data.arrays import list_arrays, list_rows
+from zoo.data.folders import list_folder
+from zoo.data.listing import Listing
 from zoo.data.pictures import Pictures, Source, content_hash, in_threads, pixels
+from zoo.data.records import list_records, record_files
 from zoo.data.split import SIDES
+from zoo.data.tables import list_table
 from zoo.errors import DataError
+from zoo.preprocessing import kind_of
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"})
+log = logging.getLogger("zoo")
+
 PROBLEMS_SHOWN = 100
+KINDS_OF = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".gif": "GIF", ".webp": "WEBP"}
 
 
-@dataclass(frozen=True)
-class Listing:
-    """Found before opening any picture: items (source, name, class index), problems as sentences."""
+class Seen(NamedTuple):
+    """A picture once opened: its content's hash, or what is wrong; what its name promises wrongly."""
 
-    title: str
-    items: list[tuple[Source, str, int]]
-    classes: tuple[str, ...]
-    problems: list[str]
+    content: str
+    problem: str = ""
+    misnamed: str = ""
 
 
-def open_data(data: str | PathLike[str] | tuple[Any, ...]) -> Pictures:
-    """Open and check labelled pictures.
+def open_data(data: Any) -> Pictures:
+    """Open and check labelled pictures. data is one of
+    - a folder with one folder of pictures per class (jpg, jpeg, png, bmp, gif, webp; nested folders belong to
+      their class; hidden and other files are passed over), or with folders train, val and test of such;
+    - a .csv file with the columns path (relative to it), label and, if wanted, split;
+    - a .tfrecord file or a folder of them, of tf.train.Example with image/encoded and image/class/label;
+    - (images, labels[, classes]): images uint8 [N, H, W, 3] or [N, H, W], labels N integers or strings,
+      classes the names of labels 0, 1, ...;
+    - a tf.data.Dataset or any other iterable of (image, label) or {"image": ..., "label": ...}.
 
-    data is a folder with one folder of pictures per class (jpg, jpeg, png, bmp, gif, webp; nested folders
-    belong to their class; hidden and other files are passed over), or (images, labels[, classes]): images
-    uint8 [N, H, W, 3] or [N, H, W], labels N integers or strings, classes the names of labels 0, 1, ...
+    Pictures are turned as their EXIF says. A side that the data names (train, val, test) is kept.
 
-    Raises DataError listing all that is wrong: a missing folder, unreadable pictures, fewer than two classes,
-    empty classes, classes with too few different pictures to be split, arrays that do not fit each other.
+    Raises DataError listing all that is wrong: what is missing, unreadable or truncated, fewer than two
+    classes, empty classes, classes with too few different pictures to be split, equal pictures on two sides,
+    arrays that do not fit each other.
     """
-    listing = _list_arrays(*data) if isinstance(data, tuple) and len(data) in (2, 3) else _list_folder(data)
-    hashes = _hash_all(listing) if listing.items else []
-    problems = (
-        listing.problems + [problem for _, problem in hashes if problem] + _class_problems(listing, hashes)
-    )
+    listing = _listing(data)
+    seen = _look_at_all(listing) if listing.items else []
+    problems = listing.problems + [one.problem for one in seen if one.problem]
+    if listing.classes:
+        problems += _class_problems(listing, seen) + _leaks(listing, seen)
     if problems:
         raise DataError(_message(listing.title, problems))
-    sources, names, labels = zip(*listing.items, strict=True)
-    contents = tuple(content for content, _ in hashes)
-    return Pictures(sources, names, np.asarray(labels, np.int64), listing.classes, contents)
-
-
-def _list_folder(data: Any) -> Listing:
-    if not isinstance(data, (str, PathLike)):
-        raise DataError(f"data must be a folder or a tuple (images, labels), not {type(data).__name__}")
-    folder = Path(data)
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        raise DataError(
-            f'the data folder "{folder}" {what}; give a folder with one folder of pictures per class'
+    misnamed = [one.misnamed for one in seen if one.misnamed]
+    if misnamed:
+        log.warning(
+            "%d files are not what their names say, %s first; they are read", len(misnamed), misnamed[0]
         )
-    homes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    found = [
-        (path, path.relative_to(folder).as_posix(), i)
-        for i, home in enumerate(homes)
-        for path in _pictures_in(home)
-    ]
-    problems = []
-    loose = [path.name for path in sorted(folder.iterdir()) if _is_picture(path)]
-    if loose:
-        problems.append(
-            f"{len(loose)} pictures belong to no class folder, {loose[0]} first: move them into one"
-        )
-    if not found:
-        problems.append("it holds no pictures in class folders (jpg, jpeg, png, bmp, gif, webp)")
-    return Listing(f'"{folder}"', list(found), tuple(home.name for home in homes), problems)
-
-
-def _pictures_in(home: Path) -> list[Path]:
-    inside = (path for path in home.rglob("*") if _is_picture(path))
-    return sorted(
-        path for path in inside if not any(part.startswith(".") for part in path.relative_to(home).parts)
+    return Pictures(
+        sources=tuple(item.source for item in listing.items),
+        names=tuple(item.name for item in listing.items),
+        labels=np.asarray([item.label for item in listing.items], np.int64),
+        classes=listing.classes,
+        hashes=tuple(one.content for one in seen),
+        sides=tuple(item.side for item in listing.items),
     )
 
 
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+def _listing(data: Any) -> Listing:
+    if isinstance(data, str | PathLike):
+        return _list_path(Path(data))
+    if isinstance(data, tuple) and len(data) in (2, 3):
+        return list_arrays(*data)
+    if isinstance(data, Iterable):
+        return list_rows(data)
+    raise DataError(
+        "data must be a folder, a .csv or .tfrecord file, a tuple (images, labels) or an iterable of such "
+        f"pairs, not {type(data).__name__}"
+    )
 
 
-def _list_arrays(images: Any, labels: Any, classes: Sequence[str] | None = None) -> Listing:
-    images, labels = np.asarray(images), np.asarray(labels)
-    names, indices, problems = _label_indices(labels, classes)
-    if images.dtype != np.uint8:
-        problems.append(f"images are {images.dtype}: give uint8, 0..255")
-    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] != 3):
-        problems.append(f"images have the shape {images.shape}: give [N, H, W, 3] or [N, H, W]")
-    if labels.ndim != 1 or len(images) != len(labels):
-        problems.append(
-            f"there are {len(images)} images and labels of the shape {labels.shape}: give one label per image"
-        )
-    if not len(images):
-        problems.append("there are no pictures")
-    if problems:
-        raise DataError(_message("the arrays", problems))
-    items = [
-        (image, f"picture {i}", index) for i, (image, index) in enumerate(zip(images, indices, strict=True))
-    ]
-    return Listing("the arrays", items, names, [])
+def _list_path(path: Path) -> Listing:
+    if path.is_dir():
+        records = record_files(path)
+        return list_records(records) if records else list_folder(path)
+    if path.suffix.lower() == ".csv" and path.is_file():
+        return list_table(path)
+    if ".tfrecord" in path.name and path.is_file():
+        return list_records([path])
+    what = "is neither a folder nor a .csv or .tfrecord file" if path.exists() else "does not exist"
+    raise DataError(f'the data "{path}" {what}; give a folder with one folder of pictures per class')
 
 
-def _label_indices(
-    labels: np.ndarray, classes: Sequence[str] | None
-) -> tuple[tuple[str, ...], list[int], list[str]]:
-    """Class names, the index of each label among them, and what is wrong."""
-    if labels.dtype.kind not in "iuUO":
-        return (), [], [f"labels are {labels.dtype}: give integers or strings"]
-    values = labels.ravel().tolist()
-    if classes is None:
-        distinct = sorted(set(values))
-        return tuple(map(str, distinct)), [distinct.index(value) for value in values], []
-    names = tuple(map(str, classes))
-    known = {name: i for i, name in enumerate(names)} | {i: i for i in range(len(names))}
-    strange = sorted({str(value) for value in values if value not in known})
-    problems = [f"the label {value} is none of the {len(names)} classes" for value in strange]
-    return names, [known.get(value, 0) for value in values], problems
+def _look_at_all(listing: Listing) -> list[Seen]:
+    sources = ((item.source, item.name) for item in listing.items)
+    return list(in_threads("check the pictures", lambda pair: _look_at(*pair), sources))
 
 
-def _hash_all(listing: Listing) -> list[tuple[str, str | None]]:
-    """For each item its content's hash, or what is wrong with it."""
-    sources = (source for source, _, _ in listing.items)
-    return list(in_threads("check the pictures", _hash_one, sources))
-
-
-def _hash_one(source: Source) -> tuple[str, str | None]:
+def _look_at(source: Source, name: str) -> Seen:
     try:
-        return content_hash(pixels(source)), None
+        content = content_hash(pixels(source))
     except DataError as error:
-        return "", str(error)
+        return Seen("", f"{name}: {error}" if isinstance(source, bytes) else str(error))
+    promised = KINDS_OF.get(source.suffix.lower()) if isinstance(source, Path) else None
+    kind = kind_of(source) if promised and isinstance(source, Path) else None
+    return Seen(content, misnamed=f"{name} ({kind})" if kind != promised else "")
 
 
-def _class_problems(listing: Listing, hashes: list[tuple[str, str | None]]) -> list[str]:
+def _class_problems(listing: Listing, seen: list[Seen]) -> list[str]:
     problems = []
     if len(listing.classes) == 1:
         problems.append(f'"{listing.classes[0]}" is the only class; at least two are needed')
-    files = Counter(index for _, _, index in listing.items)
+    files = Counter(item.label for item in listing.items)
     contents = {
-        (index, content)
-        for (_, _, index), (content, problem) in zip(listing.items, hashes, strict=True)
-        if not problem
+        (item.label, one.content)
+        for item, one in zip(listing.items, seen, strict=True)
+        if not one.problem and item.side in ("", "training")
     }
-    different = Counter(index for index, _ in contents)
+    different = Counter(label for label, _ in contents)
+    needed = len(SIDES) - len({item.side for item in listing.items} - {"", "training"})
     for index, name in enumerate(listing.classes):
         if not files[index]:
             problems.append(f'the class "{name}" is empty')
-        elif different[index] < len(SIDES):
+        elif different[index] < needed:
             problems.append(
                 f'the class "{name}" has only {different[index]} different and readable pictures; '
-                f"at least {len(SIDES)} are needed to split it into {', '.join(SIDES)}"
+                f"at least {needed} are needed to split it into {', '.join(SIDES[:needed])}"
             )
     return problems
+
+
+def _leaks(listing: Listing, seen: list[Seen]) -> list[str]:
+    """The same picture on two sides would judge a network by what it has learnt."""
+    by_content: dict[str, dict[str, str]] = defaultdict(dict)
+    for item, one in zip(listing.items, seen, strict=True):
+        if item.side and not one.problem:
+            by_content[one.content].setdefault(item.side, item.name)
+    return [
+        f"{' and '.join(names.values())} are the same picture, on two sides: remove one"
+        for names in by_content.values()
+        if len(names) > 1
+    ]
 
 
 def _message(title: str, problems: list[str]) -> str:

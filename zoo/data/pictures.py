@@ -15,7 +15,7 @@ import numpy as np
 from zoo.preprocessing import Preprocessing, evaluate, read_image
 from zoo.progress import progress
 
-Source = Path | np.ndarray
+Source = Path | bytes | np.ndarray
 T = TypeVar("T")
 
 
@@ -23,8 +23,9 @@ T = TypeVar("T")
 class Pictures:
     """N pictures in a stable order.
 
-    sources: paths, or uint8 arrays [H, W, 3] or [H, W]; names: what a person calls each; labels: int64 [N],
-    indices into classes; hashes: 32 hex digits of each picture's RGB pixels, in a file or in an array.
+    sources: paths, encoded bytes, or uint8 arrays [H, W, 3] or [H, W]; names: what a person calls each;
+    labels: int64 [N], indices into classes; hashes: 32 hex digits of each picture's RGB pixels, in a file or
+    in an array; sides: where the data says who trains, one of zoo.data.SIDES for each, else "".
     """
 
     sources: tuple[Source, ...]
@@ -32,6 +33,7 @@ class Pictures:
     labels: np.ndarray
     classes: tuple[str, ...]
     hashes: tuple[str, ...]
+    sides: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -39,7 +41,7 @@ class Pictures:
     @property
     def digest(self) -> str:
         """Names this set of contents, labels and classes, in whatever order the pictures came."""
-        pairs = sorted(zip(self.hashes, self.labels.tolist(), strict=True))
+        pairs = sorted(zip(self.hashes, self.labels.tolist(), self.sides, strict=True))
         return hashlib.blake2b(repr((self.classes, pairs)).encode(), digest_size=16).hexdigest()
 
     def facts(self) -> dict[str, Any]:
@@ -58,7 +60,7 @@ class Pictures:
 
 def pixels(source: Source) -> np.ndarray:
     """RGB uint8 [H, W, 3]. Raises DataError naming a file that is no picture."""
-    if isinstance(source, Path):
+    if isinstance(source, Path | bytes):
         return read_image(source)
     return np.repeat(source[..., None], 3, axis=-1) if source.ndim == 2 else source
 

@@ -1,0 +1,194 @@
+"""The other ways in which people keep labelled pictures; each gives the same set as the arrays do."""
+
+import io
+import logging
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from zoo.data import open_data, split, write_records
+from zoo.errors import DataError
+from zoo.preprocessing import read_image
+
+
+def sides(pictures):
+    """What split makes of the fractions 0.15 and 0.15: the number of pictures on each side."""
+    return {side: len(indices) for side, indices in vars(split(pictures, 0.15, 0.15)).items()}
+
+
+def test_a_table_of_paths(arrays, folder):
+    _, labels = arrays
+    lines = [f'"{label}/{i:04}.png",{label}' for i, label in enumerate(labels)]
+    (folder / "digits.csv").write_text("path,label\n" + "\n".join(lines) + "\n")
+    assert open_data(folder / "digits.csv").digest == open_data(arrays).digest
+
+
+def test_a_table_may_quote_and_name_the_sides(arrays, tmp_path):
+    rows = ['File,"Class",split']
+    for i, (image, label) in enumerate(zip(*arrays, strict=True)):
+        Image.fromarray(image).save(tmp_path / f"a, b {i}.png")
+        rows.append(f'"a, b {i}.png","a ""{label}""",{("train", "val", "test")[min(i % 10, 2)]}')
+    (tmp_path / "table.csv").write_text("\ufeff" + "\r\n".join(rows), "utf-8")
+    pictures = open_data(tmp_path / "table.csv")
+    assert pictures.classes[4] == 'a "4"'
+    assert sides(pictures) == {"training": 36, "validation": 36, "test": 288}
+
+
+def test_all_that_is_wrong_with_a_table_is_listed(folder):
+    lines = ["path,label,split", "gone.png,1,", "0/0000.png,,", "0/0000.png,0,holdout", ",0,"]
+    (folder / "bad.csv").write_text("\n".join(lines))
+    with pytest.raises(DataError) as caught:
+        open_data(folder / "bad.csv")
+    for problem in (
+        'line 2: "gone.png" does not exist',
+        "line 3: a path or a label is missing",
+        'line 4: the split "holdout" is none of train, val, test',
+        "line 5: a path or a label is missing",
+    ):
+        assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("name,label\nx,1\n", 'names no column "path": path,label'),
+        ("path,label\n", "it names no pictures"),
+        ('path,label\n"open,1\n', "it is not a CSV file in UTF-8: unexpected end of data"),
+    ],
+)
+def test_a_table_that_is_none(tmp_path, text, problem):
+    (tmp_path / "table.csv").write_text(text)
+    with pytest.raises(DataError, match=problem):
+        open_data(tmp_path / "table.csv")
+
+
+@pytest.fixture
+def split_folder(arrays, tmp_path):
+    for i, (image, label) in enumerate(zip(*arrays, strict=True)):
+        home = tmp_path / ("train" if i % 4 else "Val") / f"digit {label}"
+        home.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(home / f"{i}.png")
+    return tmp_path
+
+
+def test_folders_of_sides_keep_their_pictures(split_folder):
+    pictures = open_data(split_folder)
+    assert pictures.classes[3] == "digit 3"
+    parts = split(pictures, 0.5, 0.2)
+    assert {pictures.names[i].split("/")[0] for i in parts.validation} == {"Val"}
+    assert {pictures.names[i].split("/")[0] for i in (*parts.training, *parts.test)} == {"train"}
+    assert len(parts.validation) == 90
+    assert len(parts.test) / 270 == pytest.approx(0.2, abs=0.06)
+
+
+def test_the_same_picture_on_two_sides_is_refused(split_folder):
+    picture = next((split_folder / "train" / "digit 5").iterdir())
+    (split_folder / "Val" / "digit 5" / "copy.png").write_bytes(picture.read_bytes())
+    with pytest.raises(DataError, match=r"Val/digit 5/copy\.png and train/digit 5/.* are the same picture"):
+        open_data(split_folder)
+
+
+@pytest.mark.parametrize("batch", [0, 32])
+def test_a_dataset_of_tensorflow(arrays, batch):
+    grey, labels = arrays
+    dataset = tf.data.Dataset.from_tensor_slices((grey[..., None], labels))
+    assert open_data(dataset.batch(batch) if batch else dataset).digest == open_data(arrays).digest
+
+
+def test_rows_of_other_libraries(arrays):
+    """As Hugging Face datasets give them: Pillow's pictures, numbers, and the classes' names aside."""
+
+    class Names:
+        names = tuple("abcdefghij")
+
+    class Rows(list):
+        features = {"label": Names}  # noqa: RUF012
+
+    rows = Rows(
+        {"image": Image.fromarray(image), "label": int(label)} for image, label in zip(*arrays, strict=True)
+    )
+    pictures = open_data(rows)
+    assert pictures.classes == tuple("abcdefghij")
+    assert pictures.hashes == open_data(arrays).hashes
+
+
+def test_encoded_rows_and_what_is_wrong_with_rows(arrays):
+    grey, labels = arrays
+    encoded = []
+    for image in grey:
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "PNG")
+        encoded.append(file.getvalue())
+    rows = list(zip(encoded, labels, strict=True))
+    assert open_data(rows).hashes == open_data(arrays).hashes
+    bad = [(b"no picture", 1), (grey[0] / 255.0, 1), {"picture of": 1}, (grey[0],), *rows]
+    with pytest.raises(DataError) as caught:
+        open_data(bad)
+    for problem in (
+        "row 1: the image is float64: give uint8, 0..255",
+        "row 2: it has no image or no label, but: picture of",
+        'row 3: give rows {"image": ..., "label": ...} or (image, label)',
+        "picture 0: picture cannot be decoded",
+    ):
+        assert problem in str(caught.value)
+
+
+def test_records_are_written_and_read(arrays, folder, tmp_path):
+    pictures = open_data(folder)
+    parts = split(pictures, 0.15, 0.15)
+    files = write_records(pictures, parts, tmp_path / "records")
+    assert [file.name for file in files] == [
+        f"{side}-00000-of-00001.tfrecord" for side in ("test", "train", "val")
+    ]
+    again = open_data(tmp_path / "records")
+    assert again.classes == pictures.classes
+    assert sorted(again.hashes) == sorted(pictures.hashes)
+    assert sides(again) == {side: len(indices) for side, indices in vars(parts).items()}
+    first = next(iter(tf.data.TFRecordDataset(str(files[0])).as_numpy_iterator()))
+    kinds = {"image/encoded": tf.string, "image/class/label": tf.int64}
+    example = tf.io.parse_single_example(first, {k: tf.io.FixedLenFeature([], v) for k, v in kinds.items()})
+    assert tf.io.decode_png(example["image/encoded"]).shape == (16, 16, 1)
+    with pytest.raises(DataError, match=r'records" exists; give the name of a new folder'):
+        write_records(pictures, parts, tmp_path / "records")
+
+
+def test_damaged_records_are_named(folder, tmp_path):
+    pictures = open_data(folder)
+    files = write_records(pictures, split(pictures, 0.15, 0.15), tmp_path / "records")
+    files[0].write_bytes(files[0].read_bytes()[:-20])
+    with tf.io.TFRecordWriter(str(files[2])) as file:
+        file.write(tf.train.Example().SerializeToString())
+    with pytest.raises(DataError) as caught:
+        open_data(tmp_path / "records")
+    assert f"{files[0].name} is damaged" in str(caught.value)
+    assert f"{files[2].name}:0 has no image/encoded, or no label" in str(caught.value)
+
+
+def test_pictures_are_turned_as_their_exif_says(tmp_path):
+    upright = np.zeros((20, 30, 3), np.uint8)
+    upright[:5] = 255
+    turned = Image.fromarray(np.rot90(upright))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned to the right: show it 90 degrees clockwise
+    turned.save(tmp_path / "photo.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "photo.png"), upright)
+
+
+def test_other_colours_are_read(tmp_path):
+    red = np.full((8, 8, 3), (200, 30, 30), np.uint8)
+    Image.fromarray(red).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=100)
+    assert np.abs(read_image(tmp_path / "cmyk.jpg").astype(int) - red).max() < 10
+    Image.fromarray(np.full((8, 8), 0x8040, np.uint16)).save(tmp_path / "deep.png")
+    assert (read_image(tmp_path / "deep.png") == 0x80).all()
+
+
+def test_a_file_of_another_kind_than_its_name_is_read_and_said(folder, caplog):
+    path = folder / "0" / "0000.png"
+    assert path.exists()
+    with Image.open(path) as image:
+        image.save(folder / "0" / "wrong.jpg", "PNG")
+    with caplog.at_level(logging.WARNING, "zoo"):
+        open_data(folder)
+    assert "1 files are not what their names say, 0/wrong.jpg (PNG) first" in caplog.text

@@ -1,0 +1,118 @@
+"""Pictures that are in memory, or come one by one: arrays, tf.data.Dataset, rows of other libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from zoo.data.listing import Item, Listing, indexed
+
+IMAGES = ("image", "img", "picture")
+LABELS = ("label", "labels", "class")
+
+
+def list_arrays(images: Any, labels: Any, classes: Sequence[str] | None = None) -> Listing:
+    """images uint8 [N, H, W, 3] or [N, H, W]; labels: N integers or strings."""
+    images, labels = np.asarray(images), np.asarray(labels)
+    if labels.dtype.kind in "iuUO":
+        names, places, problems = indexed(labels.ravel().tolist(), classes)
+    else:
+        names, places, problems = (), [], [f"labels are {labels.dtype}: give integers or strings"]
+    if images.dtype != np.uint8:
+        problems.append(f"images are {images.dtype}: give uint8, 0..255")
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] != 3):
+        problems.append(f"images have the shape {images.shape}: give [N, H, W, 3] or [N, H, W]")
+    if labels.ndim != 1 or len(images) != len(labels):
+        problems.append(
+            f"there are {len(images)} images and labels of the shape {labels.shape}: give one label per image"
+        )
+    if not len(images):
+        problems.append("there are no pictures")
+    if problems:
+        return Listing("the arrays", [], names, problems)
+    items = [
+        Item(image, f"picture {i}", place)
+        for i, (image, place) in enumerate(zip(images, places, strict=True))
+    ]
+    return Listing("the arrays", items, names, [])
+
+
+def list_rows(data: Iterable[Any]) -> Listing:
+    """Rows {"image": ..., "label": ...} or (image, label), as Hugging Face datasets, TensorFlow Datasets and
+    tf.data give them; images as arrays uint8, Pillow's, or encoded bytes.
+    """
+    title = f"the {type(data).__name__}"
+    images, labels, problems = [], [], []
+    for i, row in enumerate(_rows(data)):
+        image, label, problem = _read(row)
+        if problem:
+            problems.append(f"row {i}: {problem}")
+        else:
+            images.append(image)
+            labels.append(label)
+    if not images and not problems:
+        problems.append("it gave no rows")
+    names, places, strange = indexed(labels, _class_names(data))
+    items = [
+        Item(image, f"picture {i}", place)
+        for i, (image, place) in enumerate(zip(images, places, strict=True))
+    ]
+    return Listing(title, items, names, problems + strange)
+
+
+def _rows(data: Any) -> Iterator[Any]:
+    if hasattr(data, "as_numpy_iterator"):
+        return _unbatched(data).as_numpy_iterator()
+    return iter(data)
+
+
+def _unbatched(dataset: Any) -> Any:
+    """A tf.data.Dataset of single pictures."""
+    spec = dataset.element_spec
+    image, _, problem = _read(spec) if isinstance(spec, Mapping | tuple) else (None, None, "no pair")
+    return dataset.unbatch() if not problem and len(getattr(image, "shape", ())) == 4 else dataset
+
+
+def _read(row: Any) -> tuple[Any, Any, str]:
+    """The picture, its label, and what is wrong with them."""
+    if isinstance(row, Mapping):
+        image = next((row[key] for key in IMAGES if key in row), None)
+        label = next((row[key] for key in LABELS if key in row), None)
+    elif isinstance(row, tuple | list) and len(row) == 2:
+        image, label = row
+    else:
+        return None, None, 'give rows {"image": ..., "label": ...} or (image, label)'
+    if image is None or label is None:
+        return None, None, f"it has no image or no label, but: {', '.join(map(str, row))}"
+    if hasattr(image, "element_spec") or hasattr(image, "is_compatible_with"):
+        return image, label, ""  # the description of a dataset's rows
+    image, problem = _picture(image)
+    return image, _plain(label), problem
+
+
+def _picture(image: Any) -> tuple[Any, str]:
+    if isinstance(image, bytes):
+        return image, ""
+    if hasattr(image, "convert"):
+        image = image.convert("RGB")
+    array = np.asarray(image)
+    array = array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
+    if array.dtype != np.uint8:
+        return None, f"the image is {array.dtype}: give uint8, 0..255"
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] != 3):
+        return None, f"the image has the shape {array.shape}: give [H, W, 3] or [H, W]"
+    return array, ""
+
+
+def _plain(label: Any) -> Any:
+    label = label.item() if hasattr(label, "item") else label
+    return label.decode() if isinstance(label, bytes) else label
+
+
+def _class_names(data: Any) -> Sequence[str] | None:
+    """Hugging Face datasets know them: data.features["label"].names."""
+    features = getattr(data, "features", None)
+    found = [features[key] for key in LABELS if key in features] if isinstance(features, Mapping) else []
+    return getattr(found[0], "names", None) if found else None
