@@ -188,6 +188,11 @@ def _colour_model() -> Callable[..., onnx.ModelProto]:
     return colour_model
 
 
+@pytest.fixture(scope="session", name="add_model")
+def _add_model() -> Callable[..., onnx.ModelProto]:
+    return add_model
+
+
 @pytest.fixture(scope="session", name="png")
 def _png() -> Callable[..., bytes]:
     return png
