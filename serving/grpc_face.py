@@ -1,63 +1,105 @@
 """The service over gRPC: TensorFlow Serving's PredictionService and ModelService, handlers built from the
-descriptors.
+descriptors, beside gRPC's own health and reflection.
 """
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
 
-from serving import replies, tensors
+from serving import config, replies, requests
 from serving.errors import ServingError, invalid
-from serving.protos import (
-    MODEL_SERVICE,
-    PREDICTION_SERVICE,
-    GetModelMetadataResponse,
-    PredictResponse,
-    methods,
-)
-from serving.service import ModelSpec, PredictionService, bind
+from serving.protos import MODEL_SERVICE, POOL, PREDICTION_SERVICE, ReloadConfigResponse, methods
+from serving.service import PredictionService
 
 log = logging.getLogger("serving")
 
 MESSAGE_LIMIT = 1024
-OPTIONS = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.so_reuseport", 0),
-]
+OPTIONS = {
+    "grpc.max_receive_message_length": -1,
+    "grpc.max_send_message_length": -1,
+    "grpc.so_reuseport": 0,
+}
 
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 
 
-def start(service: PredictionService, host: str, port: int) -> tuple[grpc.Server, int]:
-    """Listens on host:port (0 = any free port) and serves at once; OSError when the port is taken."""
-    workers = max(8, 4 * (os.cpu_count() or 1))
-    server = grpc.server(ThreadPoolExecutor(workers, "grpc"), options=OPTIONS)
+@dataclass(frozen=True)
+class GrpcOptions:
+    """Where to listen and how. `port` 0 is any free one and None no port; `socket_path` listens on a Unix
+    socket too; `arguments` are gRPC's channel arguments; `content` puts replies into tensor_content.
+    """
+
+    host: str = "127.0.0.1"
+    port: int | None = 0
+    socket_path: str = ""
+    threads: int = max(8, 4 * (os.cpu_count() or 1))
+    arguments: Mapping[str, int | str] = field(default_factory=dict)
+    content: bool = False
+    health: bool = True
+
+
+@dataclass(frozen=True)
+class GrpcServer:
+    """A running gRPC face; `port` is the one it listens on, 0 when it has a socket only."""
+
+    port: int
+    server: grpc.Server
+    health: health.HealthServicer
+
+    def stop(self, grace: float) -> None:
+        """Refuses new requests and waits up to `grace` seconds for those under way."""
+        self.health.enter_graceful_shutdown()
+        self.server.stop(grace).wait()
+
+
+def start(service: PredictionService, options: GrpcOptions) -> GrpcServer:
+    """Listens and serves at once; OSError when the port is taken."""
+    settings = list({**OPTIONS, **options.arguments}.items())
+    server = grpc.server(ThreadPoolExecutor(options.threads, "grpc"), options=settings)
     server.add_generic_rpc_handlers(
         (
-            _handlers(
-                PREDICTION_SERVICE,
-                {
-                    "Predict": lambda request: predict(service, request),
-                    "GetModelMetadata": lambda request: metadata(service, request),
-                },
-            ),
-            _handlers(MODEL_SERVICE, {"GetModelStatus": lambda request: status(service, request)}),
+            _handlers(PREDICTION_SERVICE, prediction_calls(service, options.content)),
+            _handlers(MODEL_SERVICE, model_calls(service)),
         )
     )
-    try:
-        bound = server.add_insecure_port(f"{host}:{port}")
-    except RuntimeError as error:
-        raise OSError(f"cannot listen for gRPC on {host}:{port}: {error}") from error
+    healthy = _add_health_and_reflection(server, options.health)
+    port = 0
+    if options.port is not None:
+        port = _listen(server, f"{options.host}:{options.port}")
+    if options.socket_path:
+        _listen(server, f"unix:{options.socket_path}")
     server.start()
-    return server, bound
+    return GrpcServer(port, server, healthy)
 
 
-def _handlers(service: str, functions: dict[str, Callable[[Any], Any]]) -> grpc.GenericRpcHandler:
+def _listen(server: grpc.Server, address: str) -> int:
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise OSError(f"cannot listen for gRPC on {address}: {error}") from error
+
+
+def _add_health_and_reflection(server: grpc.Server, with_health: bool) -> health.HealthServicer:
+    servicer = health.HealthServicer()
+    names = [PREDICTION_SERVICE, MODEL_SERVICE, reflection.SERVICE_NAME]
+    # TensorFlow Serving knows the short names only.
+    for name in ("", "PredictionService", "ModelService", PREDICTION_SERVICE, MODEL_SERVICE):
+        servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+    if with_health:
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+        names.append(health.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server, POOL)
+    return servicer
+
+
+def _handlers(service: str, functions: Mapping[str, Callable[[Any], Any]]) -> grpc.GenericRpcHandler:
     """Methods that the service has and `functions` lacks are answered UNIMPLEMENTED by gRPC itself."""
     known = methods(service)
     return grpc.method_handlers_generic_handler(
@@ -91,50 +133,61 @@ def cut(message: str) -> str:
     return message if len(message) <= MESSAGE_LIMIT else message[:MESSAGE_LIMIT] + "...TRUNCATED"
 
 
-def predict(service: PredictionService, request: Any) -> Any:
-    """PredictionService/Predict."""
-    spec = _spec(request)
-    prediction = service.predict(
-        spec, lambda signature: bind(signature, request.inputs, tensors.to_array), request.output_filter
-    )
-    response = PredictResponse()
-    response.model_spec.name = spec.name
-    response.model_spec.version.value = prediction.version
-    response.model_spec.signature_name = prediction.signature
-    for alias, array in prediction.outputs.items():
-        response.outputs[alias].CopyFrom(tensors.to_proto(array))
-    return response
+# --- PredictionService --------------------------------------------------------------------------------------
 
 
-def metadata(service: PredictionService, request: Any) -> Any:
-    """PredictionService/GetModelMetadata."""
-    spec = _spec(request)
-    version, signatures = service.metadata(spec, request.metadata_field)
-    response = GetModelMetadataResponse()
-    response.model_spec.name = spec.name
-    response.model_spec.version.value = version
-    response.metadata["signature_def"].Pack(replies.signature_def_map(signatures))
-    return response
+def prediction_calls(service: PredictionService, content: bool = False) -> dict[str, Callable[[Any], Any]]:
+    """The functions behind PredictionService, request message to response message."""
+
+    def predict(request: Any) -> Any:
+        spec = requests.model_spec(request)
+        answer = service.predict(spec, requests.feed(request.inputs), request.output_filter)
+        return replies.predicted(spec, answer, content)
+
+    def classify(request: Any) -> Any:
+        spec = requests.model_spec(request)
+        return replies.classified(spec, service.classify(spec, requests.examples(request.input)))
+
+    def regress(request: Any) -> Any:
+        spec = requests.model_spec(request)
+        return replies.regressed(spec, service.regress(spec, requests.examples(request.input)))
+
+    def multi_inference(request: Any) -> Any:
+        tasks = [(requests.to_spec(task.model_spec), task.method_name) for task in request.tasks]
+        answers = service.multi_inference(tasks, requests.examples(request.input))
+        return replies.multiple(tasks, answers)
+
+    def metadata(request: Any) -> Any:
+        spec = requests.model_spec(request)
+        return replies.metadata(spec, *service.metadata(spec, request.metadata_field))
+
+    return {
+        "Predict": predict,
+        "Classify": classify,
+        "Regress": regress,
+        "MultiInference": multi_inference,
+        "GetModelMetadata": metadata,
+    }
 
 
-def status(service: PredictionService, request: Any) -> Any:
-    """ModelService/GetModelStatus; a version label is ignored, as TensorFlow Serving does."""
-    spec = _spec(request)
-    return replies.status_response(service.status(spec.name, spec.version))
+# --- ModelService -------------------------------------------------------------------------------------------
 
 
-def _spec(request: Any) -> ModelSpec:
-    if not request.HasField("model_spec"):
-        raise invalid("Missing ModelSpec")
-    spec = request.model_spec
-    return ModelSpec(
-        spec.name,
-        spec.version.value if spec.HasField("version") else None,
-        spec.version_label or None,
-        spec.signature_name,
-    )
+def model_calls(service: PredictionService) -> dict[str, Callable[[Any], Any]]:
+    """The functions behind ModelService, request message to response message."""
 
+    def status(request: Any) -> Any:
+        # A version label is ignored, as TensorFlow Serving does.
+        spec = requests.model_spec(request)
+        return replies.status_response(service.status(spec.name, spec.version))
 
-def stop(server: grpc.Server, grace: float) -> None:
-    """Refuses new requests and waits up to `grace` seconds for those under way."""
-    server.stop(grace).wait()
+    def reload(request: Any) -> Any:
+        if request.config.WhichOneof("config") != "model_config_list":
+            raise invalid(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is "
+                "currently supported"
+            )
+        service.reload(config.models(request.config))
+        return ReloadConfigResponse()
+
+    return {"GetModelStatus": status, "HandleReloadConfigRequest": reload}

@@ -105,7 +105,7 @@ def to_arrays(body: Mapping[str, Any], signature: Signature) -> dict[str, np.nda
 
 
 def _columns(value: Any, signature: Signature) -> dict[str, np.ndarray]:
-    if not isinstance(value, dict) or _is_b64(value):
+    if not isinstance(value, dict) or is_b64(value):
         if len(signature.inputs) > 1:
             raise invalid(
                 "inputs is a plain value/list, but expecting an object as multiple input tensors required as "
@@ -123,7 +123,7 @@ def _rows(instances: Any, signature: Signature) -> dict[str, np.ndarray]:
         raise invalid("Expecting 'instances' to be an list/array")
     if not instances:
         raise invalid("No values in 'instances' array")
-    if isinstance(instances[0], dict) and not _is_b64(instances[0]):
+    if isinstance(instances[0], dict) and not is_b64(instances[0]):
         return _object_rows(instances, signature)
     if len(signature.inputs) > 1:
         raise invalid(
@@ -131,7 +131,7 @@ def _rows(instances: Any, signature: Signature) -> dict[str, np.ndarray]:
             "per tensorinfo_map"
         )
     for i, item in enumerate(instances):
-        if isinstance(item, dict) and not _is_b64(item):
+        if isinstance(item, dict) and not is_b64(item):
             raise invalid(f"Expecting value/list but got object at item {i} of input list")
     return {alias: _stacked(instances, spec, "") for alias, spec in signature.inputs.items()}
 
@@ -139,7 +139,7 @@ def _rows(instances: Any, signature: Signature) -> dict[str, np.ndarray]:
 def _object_rows(instances: list[Any], signature: Signature) -> dict[str, np.ndarray]:
     aliases = sorted(signature.inputs)
     for i, item in enumerate(instances):
-        if not isinstance(item, dict) or _is_b64(item):
+        if not isinstance(item, dict) or is_b64(item):
             raise invalid(f"Expecting object but got list at item {i} of input list")
         unknown = next((alias for alias in item if alias not in signature.inputs), None)
         if unknown is not None:
@@ -230,7 +230,7 @@ def _leaves(values: list[Any], spec: TensorSpec) -> np.ndarray:
         return np.array(values, np.bool_)
     if name == "string":
         flat = np.empty(len(values), object)
-        flat[:] = [_text(v) for v in values]
+        flat[:] = [to_bytes(v) for v in values]
         return flat
     value = shown(values[0]) if values else "[]"
     raise ServingError(Code.UNIMPLEMENTED, f"Conversion of JSON Value: {value} to type: {name}")
@@ -256,22 +256,24 @@ def _require(right: bool, values: list[Any], name: str, kinds: tuple[type, ...])
 
 
 def _not_of(value: Any, name: str) -> str:
-    return f"JSON Value: {shown(value)} Type: {_json_type(value)} is not of expected type: {name}"
+    return f"JSON Value: {shown(value)} Type: {json_type(value)} is not of expected type: {name}"
 
 
-def _json_type(value: Any) -> str:
+def json_type(value: Any) -> str:
+    """How messages name the JSON type of a value."""
     if value is None or isinstance(value, bool):
         return {None: "Null", False: "False", True: "True"}[value]
     names = ((dict, "Object"), (list, "Array"), (str, "String"))
     return next((name for kind, name in names if isinstance(value, kind)), "Number")
 
 
-def _text(value: Any) -> bytes:
+def to_bytes(value: Any) -> bytes:
+    """The bytes of a string, or of a {"b64": ...} object."""
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass" if _lone(value) else "surrogateescape")
     if not isinstance(value, dict):
         raise invalid(_not_of(value, "string"))
-    if not _is_b64(value):
+    if not is_b64(value):
         raise invalid(f"JSON Value: {shown(value)} not formatted correctly for base64 data")
     encoded = value["b64"].rstrip("=")
     try:
@@ -285,7 +287,8 @@ def _lone(text: str) -> bool:
     return any("\ud800" <= c <= "\udfff" and not "\udc80" <= c <= "\udcff" for c in text)
 
 
-def _is_b64(value: Any) -> bool:
+def is_b64(value: Any) -> bool:
+    """Whether a value is a {"b64": text} object, which stands for bytes."""
     return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
 
 
@@ -398,6 +401,9 @@ def _number(kind: type[np.floating], digits: int) -> Callable[[float], str]:
         return text if "." in text or "e" in text else text + ".0"
 
     return write
+
+
+float_text = _number(np.float32, 9)
 
 
 def _b64_text(value: bytes | str) -> str:

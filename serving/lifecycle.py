@@ -1,25 +1,29 @@
 """Model versions under BASE/NAME/N: found by polling, loaded, swapped and unloaded while requests go on.
 
-The newest version is served (TensorFlow Serving's default policy). A new version is loaded beside the old one
-and takes over once it is ready; the old one is freed when its last request is done. A version that cannot be
-loaded leaves the old one serving.
+A policy says which versions of a folder are served; the newest is TensorFlow Serving's default. A new version
+is loaded beside the old one and takes over once it is ready; the old one is freed when its last request is
+done. A version that cannot be loaded leaves the old one serving, and is tried again: some times after a
+while, and whenever its files change.
 """
 
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
-from serving.errors import Code, ServingError
+from serving.errors import Code, ServingError, invalid
 from serving.runtimes import Runtime
 
 log = logging.getLogger("serving")
 
 INT64_MAX = 2**63 - 1
+FIRST_LOADS = 4 * (os.cpu_count() or 1)  # at once, before the ports open
 Load = Callable[[Path], Runtime]
 
 
@@ -35,8 +39,54 @@ class State(IntEnum):
 
 
 @dataclass(frozen=True)
+class VersionPolicy:
+    """Which of the versions in a folder are served: the newest `latest`, or those named in `specific`."""
+
+    latest: int | None = 1
+    specific: tuple[int, ...] | None = None
+
+    def choose(self, found: Collection[int]) -> list[int]:
+        """The versions to serve, newest first."""
+        newest_first = sorted(found, reverse=True)
+        if self.specific is not None:
+            return [version for version in newest_first if version in self.specific]
+        return newest_first[: self.latest]
+
+
+NEWEST = VersionPolicy()
+ALL_VERSIONS = VersionPolicy(latest=None)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What is asked of one model; `logging` is its LoggingConfig message, if it has one."""
+
+    name: str
+    base_path: Path
+    policy: VersionPolicy = NEWEST
+    labels: Mapping[str, int] = field(default_factory=dict)
+    logging: Any = None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """When folders are looked at and failed loads tried again, in seconds.
+
+    `poll` 0 looks once, less never does; `load_threads` versions are loaded at once while the server runs.
+    """
+
+    poll: float = 1.0
+    retries: int = 0
+    retry_interval: float = 60.0
+    load_threads: int = 1
+
+
+DEFAULT_TIMING = Timing()
+
+
+@dataclass(frozen=True)
 class VersionStatus:
-    """What GetModelStatus tells of a version; `code` and `message` say why it ended, when it failed."""
+    """What GetModelStatus tells of a version; `code` and `message` say why it failed, when it did."""
 
     version: int
     state: State
@@ -49,42 +99,72 @@ class Loaded:
     """A version in memory and the number of requests that use it."""
 
     version: int
+    path: Path
     runtime: Runtime
     requests: int = 0
     retired: bool = False
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A version that could not be loaded: its files then, how often it was tried, when it may be again."""
+
+    files: object
+    tries: int
+    again: float
+
+
 @dataclass
 class ServedModel:
-    """All that is known of one model: its folder, the loaded versions, and the state of every version ever
-    seen.
+    """All that is known of one model: what is asked, the loaded versions, and the state of every version ever
+    seen. One thread polls; any number pin. `config` None means that the model is to go; `tried` is the config
+    of the last poll.
     """
 
     name: str
-    base_path: Path
+    config: ModelConfig | None
     load: Load
+    timing: Timing = DEFAULT_TIMING
+    found: dict[int, Path] | None = None
     statuses: dict[int, VersionStatus] = field(default_factory=dict)
     loaded: dict[int, Loaded] = field(default_factory=dict)
-    failed: dict[int, object] = field(default_factory=dict)
+    failed: dict[int, Failure] = field(default_factory=dict)
     trouble: str = ""
+    tried: ModelConfig | None = None
+    wake: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    loading: AbstractContextManager[Any] = field(default_factory=nullcontext)
 
-    def poll(self) -> None:
-        """Brings what is loaded in line with the folder: load the newest version, then retire the others."""
-        found = self._found()
-        if found is None:
+    def poll(self, look: bool = True) -> None:
+        """Brings what is loaded in line with the folder, read anew if `look`: load what is wanted, newest
+        first, and retire the rest.
+        """
+        wanted = self._wanted(look)
+        if wanted is None:
             return
-        wanted = max(found, default=None)
-        self.failed = {version: files for version, files in self.failed.items() if version in found}
-        if wanted is not None and wanted not in self.loaded:
-            self._load(wanted, found[wanted])
-        if wanted is None or wanted in self.loaded:
-            for version in [version for version in self.loaded if version != wanted]:
-                self._retire(version)
+        self._forget(wanted)
+        for version, path in wanted.items():
+            if not self._serves(version, path):
+                self._load(version, path)
+                self._retire_unwanted(wanted)
+        self._retire_unwanted(wanted)
+
+    def ask(self, config: ModelConfig | None) -> None:
+        """Sets what is wanted of the model from now on."""
+        self.config = config
+        self.wake.set()
 
     def ready(self) -> bool:
         """Whether some version answers requests."""
         return bool(self.loaded)
+
+    def settled(self) -> bool:
+        """Whether nothing more happens by itself: a version is served, or all have failed for good."""
+        return self.ready() or (bool(self.failed) and not self.pending())
+
+    def pending(self) -> list[float]:
+        """When failed versions are to be tried again."""
+        return [f.again for f in list(self.failed.values()) if f.tries <= self.timing.retries]
 
     def history(self) -> list[VersionStatus]:
         """The status of every version seen, newest first."""
@@ -110,16 +190,34 @@ class ServedModel:
                 if held.retired and not held.requests:
                     self._free(held)
 
-    def _found(self) -> dict[int, Path] | None:
-        """The version folders by number; None, which changes nothing, while the model's folder is missing."""
-        try:
-            names = sorted(os.listdir(self.base_path))
-        except OSError as error:
-            self._say(f"Could not find base path {self.base_path} for servable {self.name}: {error.strerror}")
+    def _wanted(self, look: bool) -> dict[int, Path] | None:
+        """The versions to serve, newest first; None, which changes nothing, while the folder is missing."""
+        if self.config is None:
+            return {}
+        if look:
+            self.found = self._look(self.config)
+        if self.found is None:
             return None
-        found = {int(name): self.base_path / name for name in names if name.isascii() and name.isdecimal()}
+        return {version: self.found[version] for version in self.config.policy.choose(self.found)}
+
+    def _look(self, config: ModelConfig) -> dict[int, Path] | None:
+        try:
+            names = sorted(os.listdir(config.base_path))
+        except OSError as error:
+            self._say(
+                f"Could not find base path {config.base_path} for servable {self.name}: {error.strerror}"
+            )
+            return None
+        found = {int(n): config.base_path / n for n in names if n.isascii() and n.isdecimal() and len(n) < 99}
         found = {version: path for version, path in found.items() if version <= INT64_MAX}
-        self._say("" if found else _no_versions(self.name, self.base_path))
+        missing = [v for v in config.policy.specific or () if v not in found]
+        self._say(
+            _no_versions(config)
+            if not found
+            else f"Version(s) {missing} of servable {self.name} not found under {config.base_path}"
+            if missing
+            else ""
+        )
         return found
 
     def _say(self, trouble: str) -> None:
@@ -128,44 +226,85 @@ class ServedModel:
             log.warning(trouble)
         self.trouble = trouble
 
+    def _serves(self, version: int, path: Path) -> bool:
+        return version in self.loaded and self.loaded[version].path == path
+
+    def _forget(self, wanted: Mapping[int, Path]) -> None:
+        """A failed version that is no longer wanted ends, and starts anew should it come back."""
+        for version in [version for version in self.failed if version not in wanted]:
+            del self.failed[version]
+            self._set(replace(self.statuses[version], state=State.END))
+
     def _load(self, version: int, path: Path) -> None:
-        files = fingerprint(path)
-        if version in self.failed and self.failed[version] == files:
+        files, failure = fingerprint(path), self.failed.get(version)
+        changed = failure is not None and failure.files != files
+        if failure and not changed and (failure.again > time.monotonic() or self._exhausted(failure)):
             return
-        self._set(VersionStatus(version, State.LOADING))
-        try:
-            runtime = self.load(path)
-        except Exception as error:
-            code = error.code if isinstance(error, ServingError) else Code.UNKNOWN
-            message = error.message if isinstance(error, ServingError) else f"{type(error).__name__}: {error}"
-            self.failed[version] = files
-            self._set(VersionStatus(version, State.END, code, message))
-            log.error("Loading servable {name: %s version: %d} failed: %s", self.name, version, message)
-            return
+        if not failure:
+            self._set(VersionStatus(version, State.START))
+        with self.loading:
+            self._set(VersionStatus(version, State.LOADING))
+            try:
+                runtime = self.load(path)
+            except Exception as error:
+                self._fail(version, files, 1 if changed or not failure else failure.tries + 1, error)
+                return
         self.failed.pop(version, None)
+        self._serve(Loaded(version, path, runtime))
+
+    def _exhausted(self, failure: Failure) -> bool:
+        return failure.tries > self.timing.retries
+
+    def _fail(self, version: int, files: object, tries: int, error: Exception) -> None:
+        code = error.code if isinstance(error, ServingError) else Code.UNKNOWN
+        message = error.message if isinstance(error, ServingError) else f"{type(error).__name__}: {error}"
+        failure = Failure(files, tries, time.monotonic() + self.timing.retry_interval)
+        self.failed[version] = failure
+        state = State.END if self._exhausted(failure) else State.LOADING
+        self._set(VersionStatus(version, state, code, message))
+        log.error(
+            "Loading servable {name: %s version: %d} failed, try %d: %s", self.name, version, tries, message
+        )
+
+    def _serve(self, new: Loaded) -> None:
         with self.lock:
-            self.loaded[version] = Loaded(version, runtime)
-            self.statuses[version] = VersionStatus(version, State.AVAILABLE)
+            old = self.loaded.get(new.version)
+            self.loaded[new.version] = new
+            self.statuses[new.version] = VersionStatus(new.version, State.AVAILABLE)
+            if old:
+                self._leave(old)
         log.info(
             "Successfully loaded servable version {name: %s version: %d} with %s",
             self.name,
-            version,
-            runtime.name,
+            new.version,
+            new.runtime.name,
         )
+
+    def _retire_unwanted(self, wanted: Mapping[int, Path]) -> None:
+        """No request may find the model gone: what is served stays until something wanted is, one version of
+        it at least.
+        """
+        unwanted = sorted(version for version in self.loaded if version not in wanted)
+        replaced = not wanted or any(version in self.loaded for version in wanted)
+        for version in unwanted if replaced else unwanted[:-1]:
+            self._retire(version)
 
     def _retire(self, version: int) -> None:
         """No new request gets the version; it is freed now, or by the last request that holds it."""
         with self.lock:
             held = self.loaded.pop(version)
-            held.retired = True
             self.statuses[version] = VersionStatus(version, State.UNLOADING)
-            if not held.requests:
-                self._free(held)
+            self._leave(held)
+
+    def _leave(self, held: Loaded) -> None:
+        held.retired = True
+        if not held.requests:
+            self._free(held)
 
     def _free(self, held: Loaded) -> None:
         del held.runtime
         # The same number may have come back meanwhile; its own state stands then.
-        if held.version not in self.loaded:
+        if self.statuses[held.version].state == State.UNLOADING:
             self.statuses[held.version] = replace(self.statuses[held.version], state=State.END)
         log.info("Unloaded servable version {name: %s version: %d}", self.name, held.version)
 
@@ -175,51 +314,170 @@ class ServedModel:
 
 
 class Models:
-    """The served models by name, each watched by a thread of its own so that one cannot hold up another."""
+    """The served models by name, each watched by a thread of its own so that one cannot hold up another.
 
-    def __init__(self, base_paths: Mapping[str, Path], load: Load) -> None:
-        self._models = {name: ServedModel(name, path, load) for name, path in base_paths.items()}
+    With `free_labels` a label may be given to a version that is not available.
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[ModelConfig],
+        load: Load,
+        timing: Timing = DEFAULT_TIMING,
+        free_labels: bool = False,
+    ) -> None:
+        self._load = load
+        self._timing = timing
+        self._free_labels = free_labels
+        self._models: dict[str, ServedModel] = {}
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._reloading = threading.Lock()
+        self._progress = threading.Condition()
+        self._loading: AbstractContextManager[Any] = threading.Semaphore(FIRST_LOADS)
+        for config in configs:
+            self._add(config)
 
-    def start(self, poll_seconds: float = 1.0) -> None:
-        """Loads every model once, side by side, then goes on watching the folders. Returns when all first
-        loads have ended.
-        """
-        first = threading.Barrier(len(self._models) + 1)
+    def start(self) -> None:
+        """Loads every model, side by side, and goes on watching the folders. Returns at once."""
         for model in self._models.values():
-            thread = threading.Thread(target=self._watch, args=(model, poll_seconds, first), daemon=True)
-            self._threads.append(thread)
-            thread.start()
-        first.wait()
+            self._watch_in_thread(model)
+
+    def tried(self, timeout: float | None = None) -> bool:
+        """Waits up to `timeout` seconds until every model was tried; whether that is so."""
+        return self._wait_for(list(self._models.values()), timeout)
+
+    def serving_begins(self) -> None:
+        """From now on no more than the timing's `load_threads` load at once."""
+        self._loading = threading.Semaphore(max(1, self._timing.load_threads))
+        for model in self._models.values():
+            model.loading = self._loading
 
     def stop(self) -> None:
         """Ends the watching, once a load under way is done; what is loaded stays usable."""
         self._stopping.set()
+        for model in self._models.values():
+            model.wake.set()
         for thread in self._threads:
             thread.join()
 
-    def find(self, name: str, version: int | None = None) -> ServedModel:
-        """The model of this name; NOT_FOUND, worded for the version asked for, when there is none."""
-        if name not in self._models:
-            raise not_found(name, version)
-        return self._models[name]
-
     def all(self) -> Mapping[str, ServedModel]:
         """Every configured model, whether it could be loaded or not."""
-        return self._models
+        models = dict(self._models)
+        return {name: model for name, model in models.items() if model.config is not None}
 
-    def _watch(self, model: ServedModel, poll_seconds: float, first: threading.Barrier) -> None:
-        self._poll(model)
-        first.wait()
-        while not self._stopping.wait(poll_seconds):
-            self._poll(model)
+    def history(self, name: str) -> list[VersionStatus]:
+        """Every version ever seen of a model, newest first, even when the model is no longer served."""
+        model = self._models.get(name)
+        return model.history() if model else []
 
-    def _poll(self, model: ServedModel) -> None:
-        try:
-            model.poll()
-        except Exception:
-            log.exception("Polling %s failed; it is tried again", model.base_path)
+    def pin(
+        self, name: str, version: int | None = None, label: str | None = None
+    ) -> AbstractContextManager[Loaded]:
+        """A version, by number or label, or the newest, kept while the context lasts. NOT_FOUND when it is
+        not loaded, INVALID_ARGUMENT for an unknown label.
+        """
+        model = self._models.get(name)
+        if label is not None:
+            config = model.config if model else None
+            if config is None or label not in config.labels:
+                raise invalid(f"Unrecognized servable version label: {label}")
+            version = config.labels[label]
+        if model is None:
+            raise not_found(name, version)
+        return model.pin(version)
+
+    def reload(self, configs: Sequence[ModelConfig]) -> None:
+        """Serves these models and no others; returns once each new one was tried.
+
+        Raises FAILED_PRECONDITION, before anything changes, for a label of a version that is not available;
+        UNKNOWN, with everything else in place, when new models could not be loaded.
+        """
+        with self._reloading:
+            served = self.all()
+            for config in configs:
+                if config.name in served:
+                    self._check_labels(served[config.name], config.labels)
+            for name in set(served) - {config.name for config in configs}:
+                served[name].ask(None)
+            for config in configs:
+                self._change(config)
+        new = [self._models[config.name] for config in configs if config.name not in served]
+        self._wait_for(new, None)
+        failed = [model for model in new if not model.ready()]
+        if failed:
+            raise ServingError(
+                Code.UNKNOWN, f"{len(failed)} model(s) did not become available: {why(failed)}"
+            )
+
+    def _check_labels(self, model: ServedModel, labels: Mapping[str, int]) -> None:
+        known = model.config.labels if model.config else {}
+        for label, version in labels.items():
+            free = self._free_labels and label not in known
+            if version not in model.loaded and known.get(label) != version and not free:
+                raise ServingError(
+                    Code.FAILED_PRECONDITION,
+                    f"Request to assign label to version {version} of model {model.name}, which is not "
+                    "currently available for inference",
+                )
+
+    def _change(self, config: ModelConfig) -> None:
+        if config.name in self._models:
+            self._models[config.name].ask(config)
+        else:
+            self._watch_in_thread(self._add(config))
+
+    def _add(self, config: ModelConfig) -> ServedModel:
+        model = ServedModel(config.name, config, self._load, self._timing, loading=self._loading)
+        self._models[config.name] = model
+        return model
+
+    def _wait_for(self, models: Sequence[ServedModel], timeout: float | None) -> bool:
+        """Until the models' configs, as they are now or come to be meanwhile, were tried."""
+        with self._progress:
+            return self._progress.wait_for(
+                lambda: all(m.tried is m.config for m in models) or self._stopping.is_set(), timeout
+            )
+
+    def _watch_in_thread(self, model: ServedModel) -> None:
+        thread = threading.Thread(target=self._watch, args=(model,), name=f"watch {model.name}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _watch(self, model: ServedModel) -> None:
+        while True:
+            model.wake.clear()
+            if self._stopping.is_set():
+                return
+            asked = model.config
+            # Look once, or at every turn, or never.
+            look = self._timing.poll > 0 or (self._timing.poll == 0 and asked is not model.tried)
+            try:
+                model.poll(look)
+            except Exception:
+                log.exception("Polling %s failed; it is tried again", model.name)
+            with self._progress:
+                model.tried = asked
+                self._progress.notify_all()
+            model.wake.wait(self._pause(model))
+
+    def _pause(self, model: ServedModel) -> float | None:
+        """Until the next look at the folder or the next try of a failed version; None = until woken."""
+        waits = [max(0.0, again - time.monotonic()) for again in model.pending()]
+        waits += [self._timing.poll] if self._timing.poll > 0 else []
+        return min(waits, default=None)
+
+
+def why(models: Sequence[ServedModel]) -> str:
+    """Why models are not served, as TensorFlow Serving lists it."""
+    reasons = []
+    for model in models:
+        failures = [s for s in model.history() if s.code != Code.OK]
+        reasons += [
+            f"{{name: {model.name} version: {s.version}}} due to error: {s.code.name}: {s.message}, "
+            for s in failures
+        ] or [f"{{name: {model.name}}} due to error: NOT_FOUND: {model.trouble or 'not loaded'}, "]
+    return "{" + "".join(reasons) + "}"
 
 
 def not_found(name: str, version: int | None) -> ServingError:
@@ -244,8 +502,8 @@ def _stat(file: Path) -> tuple[int, int]:
     return (facts.st_mtime_ns, facts.st_size)
 
 
-def _no_versions(name: str, base_path: Path) -> str:
+def _no_versions(config: ModelConfig) -> str:
     return (
-        f"No versions of servable {name} found under base path {base_path}. "
+        f"No versions of servable {config.name} found under base path {config.base_path}. "
         "Did you forget to name your leaf directory as a number (eg. '/1/')?"
     )

@@ -1,12 +1,71 @@
-"""The reply messages that gRPC sends as they are and REST as JSON: signatures and version states."""
+"""The reply messages of TensorFlow Serving's gRPC, of which REST sends some as JSON."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serving import tensors
+from serving.inference import Arrays, Class
 from serving.lifecycle import VersionStatus
-from serving.protos import GetModelStatusResponse, SignatureDefMap
+from serving.protos import (
+    ClassificationResponse,
+    GetModelMetadataResponse,
+    GetModelStatusResponse,
+    MultiInferenceResponse,
+    PredictResponse,
+    RegressionResponse,
+    SignatureDefMap,
+)
 from serving.runtimes import Signature, TensorSpec
+from serving.runtimes.base import CLASSIFY
+from serving.service import Answer, ModelSpec
+
+
+def predicted(spec: ModelSpec, answer: Answer[Arrays], content: bool = False) -> Any:
+    """tensorflow.serving.PredictResponse; `content` puts the values into tensor_content."""
+    response = PredictResponse()
+    _fill_spec(response.model_spec, spec, answer)
+    write = tensors.to_content if content else tensors.to_proto
+    for alias, array in answer.outputs.items():
+        response.outputs[alias].CopyFrom(write(array))
+    return response
+
+
+def classified(spec: ModelSpec, answer: Answer[list[list[Class]]]) -> Any:
+    """tensorflow.serving.ClassificationResponse."""
+    response = ClassificationResponse()
+    _fill_spec(response.model_spec, spec, answer)
+    _fill_classes(response.result, answer.outputs)
+    return response
+
+
+def regressed(spec: ModelSpec, answer: Answer[list[float]]) -> Any:
+    """tensorflow.serving.RegressionResponse."""
+    response = RegressionResponse()
+    _fill_spec(response.model_spec, spec, answer)
+    _fill_values(response.result, answer.outputs)
+    return response
+
+
+def multiple(tasks: Sequence[tuple[ModelSpec, str]], answers: Sequence[Answer[Any]]) -> Any:
+    """tensorflow.serving.MultiInferenceResponse, a result per task."""
+    response = MultiInferenceResponse()
+    for (spec, method), answer in zip(tasks, answers, strict=True):
+        result = response.results.add()
+        _fill_spec(result.model_spec, spec, answer)
+        if method == CLASSIFY:
+            _fill_classes(result.classification_result, answer.outputs)
+        else:
+            _fill_values(result.regression_result, answer.outputs)
+    return response
+
+
+def metadata(spec: ModelSpec, version: int, signatures: Mapping[str, Signature]) -> Any:
+    """tensorflow.serving.GetModelMetadataResponse."""
+    response = GetModelMetadataResponse()
+    response.model_spec.name = spec.name
+    response.model_spec.version.value = version
+    response.metadata["signature_def"].Pack(signature_def_map(signatures))
+    return response
 
 
 def signature_def_map(signatures: Mapping[str, Signature]) -> Any:
@@ -25,17 +84,6 @@ def signature_def_map(signatures: Mapping[str, Signature]) -> Any:
     return reply
 
 
-def _fill(info: Any, spec: TensorSpec) -> None:
-    info.name = spec.name
-    info.dtype = spec.dtype.number
-    info.tensor_shape.SetInParent()
-    if spec.shape is None:
-        info.tensor_shape.unknown_rank = True
-        return
-    for size in spec.shape:
-        info.tensor_shape.dim.add().size = size
-
-
 def status_response(statuses: Sequence[VersionStatus]) -> Any:
     """tensorflow.serving.GetModelStatusResponse."""
     reply = GetModelStatusResponse()
@@ -46,3 +94,32 @@ def status_response(statuses: Sequence[VersionStatus]) -> Any:
         row.status.error_code = status.code
         row.status.error_message = status.message
     return reply
+
+
+def _fill_spec(target: Any, spec: ModelSpec, answer: Answer[Any]) -> None:
+    target.name = spec.name
+    target.version.value = answer.version
+    target.signature_name = answer.signature
+
+
+def _fill_classes(result: Any, rows: Sequence[Sequence[Class]]) -> None:
+    for row in rows:
+        classes = result.classifications.add().classes
+        for entry in row:
+            classes.add(label=entry.label, score=entry.score)
+
+
+def _fill_values(result: Any, values: Sequence[float]) -> None:
+    for value in values:
+        result.regressions.add(value=value)
+
+
+def _fill(info: Any, spec: TensorSpec) -> None:
+    info.name = spec.name
+    info.dtype = spec.dtype.number
+    info.tensor_shape.SetInParent()
+    if spec.shape is None:
+        info.tensor_shape.unknown_rank = True
+        return
+    for size in spec.shape:
+        info.tensor_shape.dim.add().size = size

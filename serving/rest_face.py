@@ -1,24 +1,29 @@
-"""The service over REST, as TensorFlow Serving's HTTP API: predict, status and metadata under /v1/models."""
+"""The service over REST, as TensorFlow Serving's HTTP API: predict, classify, regress, status and metadata
+under /v1/models.
+"""
 
+import gzip
 import json
 import logging
+import os
 import re
 import socket
 import threading
 import zlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote
 
 import uvicorn
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from google.protobuf.json_format import MessageToDict
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from serving import json_tensors, replies
+from serving import json_examples, json_tensors, replies
 from serving.errors import Code, ServingError, UnknownSignatureError, invalid
 from serving.protos import POOL
 from serving.service import ModelSpec, PredictionService
@@ -43,13 +48,31 @@ _STATUS = {
     Code.UNAVAILABLE: 503,
     Code.DEADLINE_EXCEEDED: 504,
 }
+_CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "POST, GET",
+    "Access-Control-Allow-Headers": "Content-Type",
+}
+_WORTH_PACKING = 16 << 10  # bytes of a reply, where gzip at its fastest saves more than it costs
 _MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
-_POST = re.compile(_MODEL + r":(?P<verb>classify|regress|predict)", re.IGNORECASE | re.ASCII)
+_POST = re.compile(_MODEL + r"(?::(?P<verb>classify|regress|predict))?", re.IGNORECASE | re.ASCII)
 _GET = re.compile(_MODEL + r"(?P<metadata>/metadata)?", re.IGNORECASE | re.ASCII)
 
 
 class BodyTooLargeError(Exception):
     """The request's body exceeds the limit; HTTP has a code for it, gRPC's table has not."""
+
+
+@dataclass(frozen=True)
+class RestOptions:
+    """Where to listen and how. `port` 0 is any free one; `timeout` is in seconds, `body_limit` in bytes."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    body_limit: int = BODY_LIMIT
+    timeout: float = 30.0
+    cors: bool = False
+    threads: int = 4 * (os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -66,18 +89,15 @@ class RestServer:
         self.thread.join()
 
 
-def start(
-    service: PredictionService, host: str, port: int, *, body_limit: int = BODY_LIMIT, grace: int = 30
-) -> RestServer:
-    """Listens on host:port (0 = any free port) and serves in a thread; OSError when the port is taken."""
+def start(service: PredictionService, options: RestOptions, grace: int = 30) -> RestServer:
+    """Listens and serves in a thread; OSError when the port is taken."""
     try:
-        listener = socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048
-        )
+        listener = _listen(options.host, options.port)
     except OSError as error:
-        raise OSError(f"cannot listen for REST on {host}:{port}: {error.strerror}") from error
+        reason = error.strerror or error
+        raise OSError(f"cannot listen for REST on {options.host}:{options.port}: {reason}") from error
     config = uvicorn.Config(
-        application(service, body_limit),
+        application(service, options),
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -90,36 +110,72 @@ def start(
     return RestServer(listener.getsockname()[1], server, thread)
 
 
+def _listen(host: str, port: int) -> socket.socket:
+    """All addresses means IPv6 as well, as TensorFlow Serving's REST does."""
+    if host == "0.0.0.0" and socket.has_dualstack_ipv6():  # noqa: S104 - asked for
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=2048)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=2048)
+
+
 def application(
-    service: PredictionService, body_limit: int
+    service: PredictionService, options: RestOptions
 ) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
     """The REST face as an ASGI application."""
+    workers = CapacityLimiter(options.threads)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         request = Request(scope, receive)
         try:
-            response = await answer(service, request, body_limit)
+            response = await answer(service, request, options, workers)
         except ClientDisconnect:
             return
-        await response(scope, receive, send)
+        await _packed(response, request)(scope, receive, send)
 
     return app
 
 
-async def answer(service: PredictionService, request: Request, body_limit: int) -> Response:
+def _packed(response: Response, request: Request) -> Response:
+    """The reply gzipped, where the client takes that and it is worth it."""
+    wanted = "gzip" in request.headers.get("accept-encoding", "")
+    if wanted and len(response.body) >= _WORTH_PACKING:
+        response.body = gzip.compress(response.body, 1)
+        response.headers["Content-Encoding"] = "gzip"
+        response.headers["Content-Length"] = str(len(response.body))
+    return response
+
+
+async def answer(
+    service: PredictionService, request: Request, options: RestOptions, workers: CapacityLimiter
+) -> Response:
     """The reply to one request; every failure becomes {"error": message} with its code's HTTP status."""
     path = request.scope.get("raw_path", b"").split(b"?")[0].decode("latin-1")
     if not path.lower().startswith("/v1/"):
         return HTMLResponse("<html><body><h1>Not Found</h1></body></html>", 404)
+    if request.method == "OPTIONS":
+        response = Response(status_code=200 if _has_origin(request) else 400)
+    else:
+        response = await _guarded(service, request, path, options, workers)
+    if options.cors:
+        response.headers.update(_CORS)
+    return response
+
+
+def _has_origin(request: Request) -> bool:
+    origin = request.headers.get("origin", "")
+    return "http://" in origin or "https://" in origin
+
+
+async def _guarded(
+    service: PredictionService, request: Request, path: str, options: RestOptions, workers: CapacityLimiter
+) -> Response:
     try:
-        if request.method == "OPTIONS":
-            return Response(status_code=200 if "://" in request.headers.get("origin", "") else 400)
         if request.method == "POST":
-            body = await read_body(request, body_limit)
-            return await run_in_threadpool(_post, service, path, body)
-        return await run_in_threadpool(_get, service, request.method, path)
+            body = await read_body(request, options.body_limit)
+            return await run_sync(_post, service, path, body, limiter=workers)
+        return await run_sync(_get, service, request.method, path, limiter=workers)
     except BodyTooLargeError as error:
         return failure(413, str(error))
     except UnknownSignatureError as error:
@@ -157,7 +213,7 @@ async def read_body(request: Request, limit: int) -> bytes:
         return body
     inflate = zlib.decompressobj(wbits=31)
     try:
-        inflated = await run_in_threadpool(inflate.decompress, body, limit)
+        inflated = await run_sync(inflate.decompress, body, limit)
     except zlib.error:
         return b""
     if inflate.unconsumed_tail:
@@ -167,18 +223,32 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 def _post(service: PredictionService, path: str, body: bytes) -> Response:
     match = _POST.fullmatch(path)
-    if match is None or match["verb"] != match["verb"].lower():
+    verb = (match and match["verb"]) or "predict"
+    if match is None or verb != verb.lower():
         raise invalid(f"Malformed request: POST {path}")
     spec = _spec(match)
-    if match["verb"] != "predict":
-        raise ServingError(
-            Code.UNIMPLEMENTED, f"{match['verb']} is not served; use predict with a signature_name"
-        )
     request = json_tensors.parse_body(body)
-    spec = ModelSpec(spec.name, spec.version, spec.label, json_tensors.signature_name(request))
-    prediction = service.predict(spec, lambda signature: json_tensors.to_arrays(request, signature))
+    spec = replace(spec, signature=json_tensors.signature_name(request))
+    return _json(_INFERENCE[verb](service, spec, request))
+
+
+def _predict(service: PredictionService, spec: ModelSpec, request: dict[str, Any]) -> bytes:
+    answer = service.predict(spec, lambda signature: json_tensors.to_arrays(request, signature))
     write = json_tensors.row_reply if json_tensors.is_row(request) else json_tensors.column_reply
-    return _json(write(prediction.outputs))
+    return write(answer.outputs)
+
+
+def _classify(service: PredictionService, spec: ModelSpec, request: dict[str, Any]) -> bytes:
+    examples = json_examples.examples(request, "classify")
+    return json_examples.classes_reply(service.classify(spec, examples).outputs)
+
+
+def _regress(service: PredictionService, spec: ModelSpec, request: dict[str, Any]) -> bytes:
+    examples = json_examples.examples(request, "regress")
+    return json_examples.values_reply(service.regress(spec, examples).outputs)
+
+
+_INFERENCE = {"predict": _predict, "classify": _classify, "regress": _regress}
 
 
 def _get(service: PredictionService, method: str, path: str) -> Response:

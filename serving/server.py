@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,10 +16,13 @@ from typing import Any
 
 import click
 
-from serving import grpc_face, rest_face, runtimes
+from serving import config, grpc_face, rest_face, runtimes
 from serving.errors import Code, DeployError
-from serving.lifecycle import Models, ServedModel
+from serving.grpc_face import GrpcOptions
+from serving.lifecycle import DEFAULT_TIMING, Load, ModelConfig, Models, Timing, why
+from serving.rest_face import RestOptions
 from serving.service import PredictionService
+from serving.warmup import warmed
 
 log = logging.getLogger("serving")
 
@@ -33,6 +36,26 @@ class Ready:
     grpc_port: int
     rest_port: int
     models: list[str]
+
+
+@dataclass(frozen=True)
+class Options:
+    """A server: its models, how they are loaded and when, and its faces; `rest` None means no REST.
+
+    `patient` waits for a first model as long as one may still come; otherwise the first try decides.
+    `config_file` is read anew every `config_poll` seconds, when that is positive.
+    """
+
+    models: Sequence[ModelConfig]
+    load: Load
+    grpc: GrpcOptions
+    rest: RestOptions | None
+    timing: Timing = DEFAULT_TIMING
+    free_labels: bool = False
+    strict: bool = False
+    patient: bool = False
+    config_file: Path | None = None
+    config_poll: float = 0.0
 
 
 def serve(
@@ -52,25 +75,92 @@ def serve(
     that cannot be loaded does not hold up the others: its status tells why. Raises DeployError when no model
     can be served, OSError when a port is taken. Call it from the main thread, which is where signals arrive.
     """
+    options = Options(
+        models=[ModelConfig(name, path) for name, path in by_name(base_paths).items()],
+        load=warmed(partial(runtimes.load, runtime=runtime)),
+        grpc=GrpcOptions(host, grpc_port),
+        rest=RestOptions(host, rest_port, body_limit=body_limit),
+    )
+    run(options, announce, stopping)
+
+
+def run(
+    options: Options,
+    announce: Callable[[Ready], None] = lambda ready: None,
+    stopping: threading.Event | None = None,
+) -> None:
+    """Serves until SIGTERM, SIGINT or `stopping`, then drains and returns; raises as `serve` does."""
     stopping = stopping or threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    models = Models(by_name(base_paths), partial(runtimes.load, runtime=runtime))
+    models = Models(options.models, options.load, options.timing, options.free_labels)
     models.start()
-    _require_one(models.all())
-    service = PredictionService(models)
-    grpc_server, grpc_bound = grpc_face.start(service, host, grpc_port)
-    rest_server = rest_face.start(service, host, rest_port, body_limit=body_limit, grace=GRACE)
-    log.info("Running gRPC ModelServer at %s:%d ...", host, grpc_bound)
-    log.info("Exporting HTTP/REST API at:%s:%d ...", host, rest_server.port)
-    announce(Ready(grpc_bound, rest_server.port, list(models.all())))
+    _wait_for_models(models, options.patient, stopping)
+    if stopping.is_set():
+        return
+    models.serving_begins()
+    _serve_until(stopping, options, models, announce)
+    models.stop()
+
+
+def _serve_until(
+    stopping: threading.Event, options: Options, models: Models, announce: Callable[[Ready], None]
+) -> None:
+    service = PredictionService(models, options.strict)
+    grpc_server = grpc_face.start(service, options.grpc)
+    rest_server = rest_face.start(service, options.rest, GRACE) if options.rest else None
+    _say_where(options, grpc_server.port, rest_server.port if rest_server else 0)
+    announce(Ready(grpc_server.port, rest_server.port if rest_server else 0, list(models.all())))
+    _follow_config(options, models, stopping)
     stopping.wait()
     log.info("Stopping: new requests are refused, those under way are finished")
-    rest_stop = threading.Thread(target=rest_server.stop)
+    rest_stop = threading.Thread(target=rest_server.stop if rest_server else lambda: None)
     rest_stop.start()
-    grpc_face.stop(grpc_server, GRACE)
+    grpc_server.stop(GRACE)
     rest_stop.join()
-    models.stop()
+
+
+def _say_where(options: Options, grpc_port: int, rest_port: int) -> None:
+    """Scripts wait for these lines, word for word."""
+    host, socket_path = options.grpc.host, options.grpc.socket_path
+    if grpc_port:
+        log.info("Running gRPC ModelServer at %s:%d ...", host, grpc_port)
+    if socket_path:
+        log.info("Running gRPC ModelServer at UNIX socket %s ...", socket_path)
+    if options.rest:
+        shown = "localhost" if options.rest.host == "0.0.0.0" else options.rest.host  # noqa: S104 - shown
+        log.info("Exporting HTTP/REST API at:%s:%d ...", shown, rest_port)
+
+
+def _wait_for_models(models: Models, patient: bool, stopping: threading.Event) -> None:
+    """Returns once there is something to serve, or on `stopping`; DeployError when there will be nothing."""
+    while not models.tried(0.1):
+        if stopping.is_set():
+            return
+    served = models.all().values()
+    while patient and not any(m.ready() for m in served) and not all(m.settled() for m in served):
+        if stopping.wait(0.1):
+            return
+    if served and not any(model.ready() for model in served):
+        raise DeployError(
+            f"{Code.UNKNOWN.name}: {len(served)} servable(s) did not become available: {why(list(served))}"
+        )
+
+
+def _follow_config(options: Options, models: Models, stopping: threading.Event) -> None:
+    """Reads the config file again and again in a thread; a broken one is logged and changes nothing."""
+    file = options.config_file
+    if file is None or options.config_poll <= 0:
+        return
+
+    def follow() -> None:
+        while not stopping.wait(options.config_poll):
+            try:
+                models.reload(config.models(config.read_model_config(file)))
+            except Exception as error:
+                log.error("%s is not followed: %s", file, error)
+
+    threading.Thread(target=follow, name="config", daemon=True).start()
 
 
 def by_name(base_paths: Sequence[str | Path]) -> dict[str, Path]:
@@ -86,16 +176,6 @@ def by_name(base_paths: Sequence[str | Path]) -> dict[str, Path]:
     if not found:
         raise DeployError("No model folder was given")
     return found
-
-
-def _require_one(models: Mapping[str, ServedModel]) -> None:
-    if not any(model.ready() for model in models.values()):
-        raise DeployError("No model can be served.\n" + "\n".join(map(_why, models.values())))
-
-
-def _why(model: ServedModel) -> str:
-    failures = [f"  version {s.version}: {s.message}" for s in model.history() if s.code != Code.OK]
-    return "\n".join([f"{model.name}: {model.trouble or 'cannot be loaded'}", *failures])
 
 
 def _stop_at_end_of_input(stopping: threading.Event) -> None:

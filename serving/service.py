@@ -1,23 +1,18 @@
-"""The prediction service: what gRPC and REST both ask for, checked in TensorFlow Serving's order and worded
-as it does.
-"""
+"""The prediction service: what gRPC and REST both ask for, on the models that are loaded."""
 
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
-import numpy as np
-
+from serving import inference
 from serving.errors import Code, ServingError, UnknownSignatureError, invalid
-from serving.lifecycle import Loaded, Models, VersionStatus
+from serving.inference import DEFAULT_SIGNATURE, Arrays, Class, Feed
+from serving.lifecycle import Loaded, ModelConfig, Models, VersionStatus
 from serving.runtimes import Signature
+from serving.runtimes.base import CLASSIFY, REGRESS
 
-log = logging.getLogger("serving")
 T = TypeVar("T")
-
-DEFAULT_SIGNATURE = "serving_default"
 
 
 @dataclass(frozen=True)
@@ -29,39 +24,66 @@ class ModelSpec:
     label: str | None = None
     signature: str = ""
 
+    @property
+    def resolved(self) -> str:
+        """The signature's name, never empty."""
+        return self.signature or DEFAULT_SIGNATURE
+
 
 @dataclass(frozen=True)
-class Prediction:
-    """The outputs of a signature, with the version and the signature's name that gave them."""
+class Answer(Generic[T]):
+    """What a signature gave (arrays by alias, classes or values per example), with the version and the
+    signature's name that gave it.
+    """
 
     version: int
     signature: str
-    outputs: Mapping[str, np.ndarray]
-
-
-Feed = Callable[[Signature], Mapping[str, np.ndarray]]
+    outputs: T
 
 
 @dataclass(frozen=True)
 class PredictionService:
-    """Answers the requests of both faces on the models that are loaded."""
+    """Answers the requests of both faces; `strict` checks method names
+    (--enable_signature_method_name_check).
+    """
 
     models: Models
+    strict: bool = False
 
-    def predict(self, spec: ModelSpec, feed: Feed, output_filter: Sequence[str] = ()) -> Prediction:
+    def predict(self, spec: ModelSpec, feed: Feed, output_filter: Sequence[str] = ()) -> Answer[Arrays]:
         """Runs a signature on the arrays that `feed` reads from the request once the signature is known.
 
         Raises ServingError: NOT_FOUND for the model or version, FAILED_PRECONDITION for the signature,
         INVALID_ARGUMENT for inputs and output names.
         """
         with self._pin(spec) as held:
-            name = spec.signature or DEFAULT_SIGNATURE
-            signature = held.runtime.signatures.get(name)
-            if signature is None:
-                raise UnknownSignatureError(name)
-            inputs = feed(signature)
-            wanted = _outputs(signature, output_filter)
-            return Prediction(held.version, name, _run(held, name, inputs, wanted))
+            outputs = inference.predict(held.runtime, spec.resolved, feed, output_filter, self.strict)
+            return Answer(held.version, spec.resolved, outputs)
+
+    def classify(self, spec: ModelSpec, examples: Sequence[bytes]) -> Answer[list[list[Class]]]:
+        """The classes of serialised tf.Examples; INVALID_ARGUMENT where a signature cannot classify."""
+        with self._pin(spec) as held:
+            rows = inference.classify(held.runtime, spec.resolved, examples, self.strict)
+            return Answer(held.version, spec.resolved, rows)
+
+    def regress(self, spec: ModelSpec, examples: Sequence[bytes]) -> Answer[list[float]]:
+        """The values of serialised tf.Examples; INVALID_ARGUMENT where a signature cannot regress."""
+        with self._pin(spec) as held:
+            values = inference.regress(held.runtime, spec.resolved, examples, self.strict)
+            return Answer(held.version, spec.resolved, values)
+
+    def multi_inference(
+        self, tasks: Sequence[tuple[ModelSpec, str]], examples: Sequence[bytes]
+    ) -> list[Answer[Any]]:
+        """An answer per task, a model and "tensorflow/serving/classify" or "tensorflow/serving/regress", all
+        of one model on the same examples.
+        """
+        with self._pin(tasks[0][0] if tasks else ModelSpec("")) as held:
+            _check_tasks(held, tasks)
+            return [
+                Answer(held.version, spec.resolved, _METHODS[method](held.runtime, spec.resolved, examples))
+                for spec, method in tasks
+            ]
 
     def metadata(self, spec: ModelSpec, fields: Sequence[str]) -> tuple[int, Mapping[str, Signature]]:
         """The version and signatures of a model; `fields` may hold "signature_def" only."""
@@ -73,12 +95,18 @@ class PredictionService:
         with self._pin(spec) as held:
             return held.version, held.runtime.signatures
 
+    def signature(self, spec: ModelSpec) -> Signature:
+        """The signature that a request means; FAILED_PRECONDITION when the model has none of this name."""
+        with self._pin(spec) as held:
+            if spec.resolved not in held.runtime.signatures:
+                raise UnknownSignatureError(spec.resolved)
+            return held.runtime.signatures[spec.resolved]
+
     def status(self, name: str, version: int | None = None) -> list[VersionStatus]:
         """The state of one version, or of every version ever seen, newest first; NOT_FOUND when there is
         none.
         """
-        model = self.models.all().get(name)
-        history = model.history() if model else []
+        history = self.models.history(name)
         found = [status for status in history if version in (None, status.version)]
         if not found and version is not None:
             raise ServingError(Code.NOT_FOUND, f"Could not find version {version} of model {name}")
@@ -86,74 +114,35 @@ class PredictionService:
             raise ServingError(Code.NOT_FOUND, f"Could not find any versions of model {name}")
         return found
 
+    def reload(self, configs: Sequence[ModelConfig]) -> None:
+        """Serves these models and no others; returns once each new one was tried. FAILED_PRECONDITION, and
+        nothing changes, for a label of a version that is not available; UNKNOWN names new models that could
+        not be loaded.
+        """
+        self.models.reload(configs)
+
     @contextmanager
     def _pin(self, spec: ModelSpec) -> Iterator[Loaded]:
         if not spec.name:
             raise invalid("ModelSpec has no name specified.")
-        if spec.label is not None:
-            raise invalid(f"Unrecognized servable version label: {spec.label}")
-        with self.models.find(spec.name, spec.version).pin(spec.version) as held:
+        with self.models.pin(spec.name, spec.version, spec.label) as held:
             yield held
 
 
-def bind(
-    signature: Signature, inputs: Mapping[str, T], parse: Callable[[T, str], np.ndarray]
-) -> dict[str, np.ndarray]:
-    """The arrays of a signature's inputs, checked by name, parsed one by one, and completed with its
-    defaults.
-    """
-    given, declared = set(inputs), set(signature.inputs)
-    if len(given) > len(declared) or (len(given) < len(declared) and not signature.defaults):
-        raise invalid(
-            f"input size does not match signature: {len(given)}!={len(declared)} len({_set(given)}) != "
-            f"len({_set(declared)}). Sent extra: {_set(given - declared)}. "
-            f"Missing but required: {_set(declared - given)}."
-        )
-    bound = {}
-    for alias, spec in signature.inputs.items():
-        if alias in inputs:
-            bound[alias] = parse(inputs[alias], alias)
-        elif alias in signature.defaults:
-            bound[alias] = signature.defaults[alias]
-        else:
-            raise invalid(
-                f"Signature input alias: {alias}(feed name: {spec.name}) not found in request and no default "
-                f"value provided. Inputs expected to be in the request {_set(declared)}, or default input "
-                f"alias set: {_set(signature.defaults)}"
-            )
-    if given - declared:
-        raise invalid(
-            f"Inputs contains invalid name. Used request inputs: {_set(given & declared)}, "
-            f"request input: {_set(given)}"
-        )
-    return bound
+_METHODS: Mapping[str, Any] = {CLASSIFY: inference.classify, REGRESS: inference.regress}
 
 
-def _outputs(signature: Signature, output_filter: Sequence[str]) -> Sequence[str]:
+def _check_tasks(held: Loaded, tasks: Sequence[tuple[ModelSpec, str]]) -> None:
     seen: set[str] = set()
-    for alias in output_filter:
-        if alias not in signature.outputs:
-            raise invalid(
-                f"output tensor alias not found in signature: {alias} Outputs expected to be in the set "
-                f"{_set(signature.outputs)}."
-            )
-        if alias in seen:
-            raise invalid(f"duplicate output tensor alias: {alias}")
-        seen.add(alias)
-    return output_filter or list(signature.outputs)
-
-
-def _run(
-    held: Loaded, signature: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]
-) -> Mapping[str, np.ndarray]:
-    try:
-        return held.runtime.run(signature, inputs, outputs)
-    except ServingError:
-        raise
-    except Exception as error:
-        log.exception("Running %s of version %d failed", signature, held.version)
-        raise ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}") from error
-
-
-def _set(names: Mapping[str, object] | set[str]) -> str:
-    return "{" + ",".join(sorted(names)) + "}"
+    for spec, method in tasks:
+        if not spec.name:
+            raise invalid("Found ModelSpec with an empty model name.")
+        if spec.name != tasks[0][0].name:
+            raise invalid("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
+        if spec.resolved in seen:
+            raise invalid(f"Duplicate evaluation of signature: {spec.resolved}")
+        seen.add(spec.resolved)
+        if spec.resolved not in held.runtime.signatures:
+            raise invalid(f"Requested signature not found in model graph: {spec.resolved}")
+        if method not in _METHODS:
+            raise ServingError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {method}")

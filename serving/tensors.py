@@ -143,6 +143,18 @@ def to_proto(array: Any, dtype: DType | None = None) -> Any:
     return proto
 
 
+def to_content(array: np.ndarray, dtype: DType | None = None) -> Any:
+    """The TensorProto of an array as to_proto, its values in tensor_content where they are no strings."""
+    dtype = dtype or of_array(array)
+    if dtype.name == "string":
+        return to_proto(array, dtype)
+    content = np.ascontiguousarray(array, dtype.numpy.newbyteorder("<")).tobytes()
+    proto = TensorProto(dtype=dtype.number, tensor_content=content)
+    for size in array.shape:
+        proto.tensor_shape.dim.add().size = size
+    return proto
+
+
 def _typed(flat: np.ndarray, dtype: DType) -> Any:
     if dtype.field in _FIXED_WIDTH:
         return _from_wire(dtype.field, flat.astype(dtype.numpy.newbyteorder("<"), copy=False).tobytes())

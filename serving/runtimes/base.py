@@ -11,6 +11,7 @@ from serving.tensors import DType, of_array
 
 PREDICT = "tensorflow/serving/predict"
 CLASSIFY = "tensorflow/serving/classify"
+REGRESS = "tensorflow/serving/regress"
 
 
 @dataclass(frozen=True)

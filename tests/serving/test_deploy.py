@@ -22,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 import serving
 from serving.deployment.local import start
 from serving.errors import Code
-from serving.lifecycle import Models, State
+from serving.lifecycle import ModelConfig, ServedModel, State
 from serving.runtimes import load
 
 Publish = Callable[..., None]
@@ -286,8 +286,7 @@ def test_a_broken_new_version_leaves_the_old_one_until_it_is_mended(
 
 
 def test_a_vanished_folder_changes_nothing_and_an_empty_one_unloads(base: Path) -> None:
-    models = Models({"m": base}, load)
-    model = models.find("m")
+    model = ServedModel("m", ModelConfig("m", base), load)
     model.poll()
     shutil.move(base, base.parent / "elsewhere")
     model.poll()
@@ -302,7 +301,7 @@ def test_a_vanished_folder_changes_nothing_and_an_empty_one_unloads(base: Path) 
 def test_a_version_in_use_stays_until_its_last_request_ends(
     base: Path, publish: Publish, colour_model: MakeModel
 ) -> None:
-    model = Models({"m": base}, load).find("m")
+    model = ServedModel("m", ModelConfig("m", base), load)
     model.poll()
     with model.pin(None) as held:
         publish(base, 2, colour_model())
@@ -319,7 +318,7 @@ def test_only_whole_numbers_are_versions(base: Path) -> None:
     for name in ("v7", "8.tmp", "-9", "9" * 30, "٣"):
         shutil.copytree(base / "1", base / name)
     shutil.move(base / "1", base / "00000123")
-    model = Models({"m": base}, load).find("m")
+    model = ServedModel("m", ModelConfig("m", base), load)
     model.poll()
     assert [s.version for s in model.history()] == [123]
 

@@ -58,7 +58,7 @@ print(model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(request).m
 try:
     stub.Classify(classification_pb2.ClassificationRequest())
 except grpc.RpcError as error:
-    print(error.code().name)
+    print(error.code().name, error.details())
 """
 
 
@@ -153,7 +153,7 @@ def test_the_unmodified_stub_gets_right_answers(
         "6 0",
         "['classify', 'features', 'predict_images', 'serving_default']",
         "30",
-        "UNIMPLEMENTED",
+        "INVALID_ARGUMENT Missing ModelSpec",
     ]
 
 
@@ -416,7 +416,7 @@ MALFORMED = [
     ("GET", "/v1/models/colours/versions/9", 404, "Could not find version 9 of model colours"),
     ("GET", "/v1/models/nope", 404, "Could not find any versions of model nope"),
     ("GET", "/v1/models/nope/metadata", 404, "Servable not found for request: Latest(nope)"),
-    ("POST", "/v1/models/colours:classify", 501, "classify is not served; use predict with a signature_name"),
+    ("POST", "/v1/models/colours:classify", 400, "JSON Parse error: The document is empty"),
 ]
 
 
