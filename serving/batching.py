@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from serving import calls
+from serving import calls, metrics
 from serving.config import read_batching
 from serving.errors import Code, ServingError, invalid
 from serving.runtimes import Runtime
@@ -79,8 +80,9 @@ class Gate:
                 )
             ticket = threading.Event()
             self._waiting.setdefault(model, deque()).append(ticket)
-        if not ticket.wait(min(call.remaining(), threading.TIMEOUT_MAX)):
-            self._give_up(model, ticket)
+        with metrics.waiting(call):
+            if not ticket.wait(min(call.remaining(), threading.TIMEOUT_MAX)):
+                self._give_up(model, ticket)
 
     def _give_up(self, model: object, ticket: threading.Event) -> None:
         with self._lock:
@@ -115,7 +117,7 @@ class GatedRuntime:
 
     def run(self, signature: str, inputs: Arrays, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         call = calls.current()
-        with self._gate.turn(call.model, call):
+        with self._gate.turn(call.model, call), metrics.running(call, self.name):
             results = self._runtime.run(signature, inputs, outputs)
         if not call.remaining():
             raise _overran()
@@ -325,6 +327,8 @@ class Pool:
         """Queues a task; its pieces' `done` hold the outputs. Raises what Queue.add does."""
         with self._changed:
             pieces = queue.add(key, task)
+            for piece in pieces:
+                metrics.enter_batch(piece.call)
             if queue not in self._busy:
                 self._busy.append(queue)
             self._changed.notify()
@@ -361,6 +365,8 @@ class Pool:
 
 
 def _execute(queue: Queue, batch: Batch) -> None:
+    for task in batch.tasks:
+        metrics.leave_batch(task.call, time.monotonic() - task.queued)
     # Those whose deadline has passed were cancelled by their waiting callers.
     tasks = [task for task in batch.tasks if task.done.set_running_or_notify_cancel()]
     if not tasks:
@@ -393,6 +399,7 @@ def _run_together(queue: Queue, tasks: Sequence[Task]) -> list[dict[str, np.ndar
     stacked = {
         alias: _stack([task.inputs[alias] for task in tasks], size - rows) for alias in tasks[0].inputs
     }
+    metrics.count_batch([task.rows for task in tasks], size)
     outputs = queue.run(stacked)
     for array in outputs.values():
         _check_output(array, size)
@@ -452,16 +459,19 @@ class BatchedRuntime:
     def run(self, signature: str, inputs: Arrays, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         call = calls.current()
         task = Task(inputs, _rows(inputs), call)
-        pieces = self._pool.submit(self._queue(signature, tuple(sorted(outputs))), self._key(inputs), task)
-        results = [_result(piece, call) for piece in pieces]
+        with metrics.running(call, self.name):
+            pieces = self._pool.submit(
+                self._queue(signature, tuple(sorted(outputs))), self._key(inputs), task
+            )
+            results = [_result(piece, call) for piece in pieces]
         return {alias: _joined([result[alias] for result in results]) for alias in outputs}
 
     def _queue(self, signature: str, outputs: tuple[str, ...]) -> Queue:
         with self._lock:
             if (signature, outputs) not in self._queues:
-                self._queues[signature, outputs] = Queue(
-                    lambda arrays: self._runtime.run(signature, arrays, outputs), self._parameters
-                )
+                # Not by self: in a circle of references a retired version would stay in memory for a while.
+                run = partial(_run, self._runtime, signature, outputs)
+                self._queues[signature, outputs] = Queue(run, self._parameters)
             return self._queues[signature, outputs]
 
     def _key(self, inputs: Arrays) -> object:
@@ -471,6 +481,10 @@ class BatchedRuntime:
             (alias, array.dtype.str, array.ndim if by_rank else array.shape[1:])
             for alias, array in sorted(inputs.items())
         )
+
+
+def _run(runtime: Runtime, signature: str, outputs: Sequence[str], inputs: Arrays) -> dict[str, np.ndarray]:
+    return runtime.run(signature, inputs, outputs)
 
 
 def _result(piece: Task, call: calls.Call) -> dict[str, np.ndarray]:

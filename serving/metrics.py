@@ -1,0 +1,171 @@
+"""What the server counts, for Prometheus: TensorFlow Serving's series by its names, and our own beside them.
+
+Times are microseconds in TensorFlow Serving's series, as there, and seconds in ours.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from serving.calls import Call
+from serving.errors import Code
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+disable_created_metrics()
+REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
+
+_LATENCY = [10 * 1.8**i for i in range(33)]
+_QUEUING = [100 * 1.2**i for i in range(52)]
+_SIZES = [2**i for i in range(14)]
+_COUNTED = {"Predict", "Classify", "Regress"}
+# The library ends every counter's name in _total; TensorFlow Serving's have none.
+_UPSTREAM_TOTAL = re.compile(rb"^((?:# (?:HELP|TYPE) )?:tensorflow:[\w:]+)_total\b", re.MULTILINE)
+
+
+def _counter(name: str, text: str, *labels: str) -> Counter:
+    return Counter(name, text, labels, registry=REGISTRY)
+
+
+def _histogram(name: str, text: str, buckets: Iterable[float], *labels: str) -> Histogram:
+    return Histogram(name, text, labels, buckets=[float(f"{b:g}") for b in buckets], registry=REGISTRY)
+
+
+REQUESTS = _counter(":tensorflow:serving:request_count", "Requests by their outcome", "model_name", "status")
+REQUEST_LATENCY = _histogram(
+    ":tensorflow:serving:request_latency",
+    "Microseconds of a request that was answered OK",
+    _LATENCY,
+    "model_name",
+    "API",
+    "entrypoint",
+)
+RUNTIME_LATENCY = _histogram(
+    ":tensorflow:serving:runtime_latency",
+    "Microseconds of a model run",
+    _LATENCY,
+    "model_name",
+    "API",
+    "runtime",
+)
+LOGGED = _counter(
+    ":tensorflow:serving:request_log_count",
+    "Requests that were chosen for the request log",
+    "model_name",
+    "status_code",
+)
+_BATCH = ":tensorflow:serving:batching_session:"
+QUEUING = _histogram(
+    f"{_BATCH}queuing_latency", "Microseconds in a batch's queue", _QUEUING, "thread_pool_name"
+)
+BATCHES = _counter(f"{_BATCH}wrapped_run_count", "Batches run")
+PADDING = _histogram(f"{_BATCH}padding_size", "Rows of padding in a batch", _SIZES, "execution_batch_size")
+INPUT_ROWS = _histogram(f"{_BATCH}input_batch_size", "Rows of a request", _SIZES)
+BATCH_ROWS = _histogram(f"{_BATCH}processed_batch_size", "Rows of a batch, padding included", _SIZES)
+WAITED = _histogram(
+    "zoo_serving_queue_seconds",
+    "Seconds in a queue, of the requests that had to wait",
+    [0.0001 * 4**i for i in range(10)],
+    "model_name",
+)
+DEPTH = Gauge(
+    "zoo_serving_queue_depth",
+    "Requests that wait for their turn or their batch",
+    ["model_name"],
+    registry=REGISTRY,
+)
+REFUSED = _counter("zoo_serving_refused", "Requests refused because the queue was full", "model_name")
+
+
+def count_request(call: Call, seconds: float, known: Callable[[str], bool]) -> None:
+    """Counts a request that has ended. Names that no model has are not told apart: a client makes them up."""
+    if call.entrypoint == "GRPC" and call.api not in _COUNTED:
+        return
+    ok = call.status == Code.OK
+    model = call.model if ok or known(call.model) else ""
+    REQUESTS.labels(model, call.status.name).inc()
+    if ok:
+        REQUEST_LATENCY.labels(model, call.api, call.entrypoint).observe(seconds * 1e6)
+    if call.status == Code.UNAVAILABLE:
+        REFUSED.labels(model).inc()
+
+
+@contextmanager
+def running(call: Call, runtime: str) -> Iterator[None]:
+    """Counts a run of the model that succeeds, the wait for its batch included."""
+    started = time.monotonic()
+    yield
+    seconds = time.monotonic() - started
+    RUNTIME_LATENCY.labels(call.model, call.api.capitalize(), runtime).observe(seconds * 1e6)
+
+
+@contextmanager
+def waiting(call: Call) -> Iterator[None]:
+    """Counts a request that waits for its turn, and how long it did."""
+    started = time.monotonic()
+    DEPTH.labels(call.model).inc()
+    try:
+        yield
+    finally:
+        DEPTH.labels(call.model).dec()
+        WAITED.labels(call.model).observe(time.monotonic() - started)
+
+
+def enter_batch(call: Call) -> None:
+    """Counts a task that waits for its batch to run."""
+    DEPTH.labels(call.model).inc()
+
+
+def leave_batch(call: Call, seconds: float) -> None:
+    """Counts a task whose batch is run after so many seconds."""
+    DEPTH.labels(call.model).dec()
+    WAITED.labels(call.model).observe(seconds)
+    QUEUING.labels("").observe(seconds * 1e6)
+
+
+def count_batch(rows: Sequence[int], size: int) -> None:
+    """Counts a batch by the rows of its tasks and its rows in all, padding included."""
+    for count in rows:
+        INPUT_ROWS.observe(count)
+    BATCHES.inc()
+    PADDING.labels(str(size)).observe(size - sum(rows))
+    BATCH_ROWS.observe(size)
+
+
+class Runtimes(Collector):
+    """Which engine runs each version that is loaded, read when the page is asked for."""
+
+    def __init__(self, loaded: Iterable[tuple[str, int, str]]) -> None:
+        self._loaded = loaded
+
+    def collect(self) -> Iterator[Metric]:
+        gauge = GaugeMetricFamily(
+            "zoo_serving_runtime",
+            "1 for the engine that runs a version",
+            labels=("model_name", "version", "runtime"),
+        )
+        for model, version, runtime in self._loaded:
+            gauge.add_metric((model, str(version), runtime), 1)
+        yield gauge
+
+
+def page(loaded: Iterable[tuple[str, int, str]]) -> bytes:
+    """All series in Prometheus's text format; `loaded` names model, version and engine of what is served."""
+    served = CollectorRegistry()
+    served.register(Runtimes(loaded))
+    return _UPSTREAM_TOTAL.sub(rb"\1", generate_latest(REGISTRY) + generate_latest(served))

@@ -1,0 +1,57 @@
+"""Every request of both faces passes here: it becomes the current call, is counted and logged when it ends."""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from serving import calls, metrics
+from serving.errors import Code, ServingError
+
+_access = logging.getLogger("serving.access")
+_access.propagate = False
+
+
+@contextmanager
+def observed(
+    entrypoint: str, api: str, model: str, seconds: float | None, known: Callable[[str], bool]
+) -> Iterator[calls.Call]:
+    """The call that the context's body answers; a face sets the status that it replies with, or lets the
+    error pass. `known` tells whether a model of a name is served.
+    """
+    with calls.begin(entrypoint, api, model, seconds) as call:
+        try:
+            yield call
+        except ServingError as error:
+            call.status = error.code
+            raise
+        except BaseException:
+            call.status = Code.INTERNAL if call.status == Code.OK else call.status
+            raise
+        finally:
+            took = time.monotonic() - call.started
+            metrics.count_request(call, took, known)
+            if _access.handlers:
+                _access.info(_line(call, took))
+
+
+def log_requests(stream: Any = None) -> None:
+    """From now on writes one line of JSON per request, to standard error unless told otherwise."""
+    _access.setLevel(logging.INFO)
+    _access.handlers = [logging.StreamHandler(stream or sys.stderr)]
+
+
+def _line(call: calls.Call, seconds: float) -> str:
+    return json.dumps(
+        {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "entrypoint": call.entrypoint,
+            "api": call.api,
+            "model": call.model,
+            "status": call.status.name,
+            "milliseconds": round(seconds * 1e3, 3),
+        }
+    )

@@ -1,0 +1,61 @@
+"""What operators ask over REST: is the server alive and ready, which models are there, how is it doing."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from starlette.responses import PlainTextResponse, Response
+
+from serving import metrics
+from serving.errors import Code
+from serving.lifecycle import Models, ServedModel
+
+METRICS_PATH = "/monitoring/prometheus/metrics"
+LIVE, READY, MODELS = "/v1/health/live", "/v1/health/ready", "/v1/models"
+
+
+def page(models: Models, method: str, path: str, query: str, metrics_path: str | None) -> Response | None:
+    """The reply to an operator's question; None for every other path. `metrics_path` None answers none."""
+    if metrics_path is not None and path == metrics_path and method == "GET":
+        if query:
+            return PlainTextResponse(f"Unexpected path: {path}?{query}", 400)
+        return Response(metrics.page(_loaded(models)), media_type=metrics.CONTENT_TYPE)
+    if method != "GET":
+        return None
+    if path == LIVE:
+        return _json({"status": "live"})
+    if path == READY:
+        return _readiness(models)
+    if path == MODELS:
+        return _json({"models": [_described(model) for model in models.all().values()]})
+    return None
+
+
+def _readiness(models: Models) -> Response:
+    """Ready means that every model answers; 503 names those that do not."""
+    waiting = [name for name, model in models.all().items() if not model.ready()]
+    if waiting:
+        return _json({"status": "not ready", "models": waiting}, 503)
+    return _json({"status": "ready"})
+
+
+def _described(model: ServedModel) -> dict[str, Any]:
+    versions = [
+        {"version": str(status.version), "state": status.state.name}
+        | ({"error": status.message} if status.code != Code.OK else {})
+        | ({"runtime": held.runtime.name} if (held := model.loaded.get(status.version)) else {})
+        for status in model.history()
+    ]
+    return {"name": model.name, "ready": model.ready(), "versions": versions}
+
+
+def _loaded(models: Models) -> Iterable[tuple[str, int, str]]:
+    return [
+        (name, version, held.runtime.name)
+        for name, model in models.all().items()
+        for version, held in list(model.loaded.items())
+    ]
+
+
+def _json(reply: Any, status: int = 200) -> Response:
+    return Response(json.dumps(reply, indent=1).encode(), status, media_type="application/json")
