@@ -2,8 +2,8 @@
 Ioffe and Szegedy, "Batch normalization", arXiv 1502.03167, figure 5.
 
 inception_v1 is torchvision's and the authors' released form: with batch normalisation, and 3x3 windows in
-the branch that the paper gives 5x5. inception_v2 is named as Caffe's BN-Inception, whose convolutions have
-biases; its widths are the columns of figure 5.
+the branch that the paper gives 5x5. inception_v2 is Caffe's BN-Inception in names, widths and the biases of
+its convolutions; figure 5, and the authors' code, pool into 96 channels instead of 128 in blocks 4c and 4d.
 """
 
 from keras import layers
