@@ -39,6 +39,21 @@ class Signature:
     defaults: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Engines:
+    """How the engines are to work; 0 threads or interpreters leaves the number to the engine."""
+
+    tags: tuple[str, ...] = ("serve",)
+    prefer_tflite: bool = False
+    interpreters: int = 0
+    intra_op: int = 0
+    inter_op: int = 0
+    bfloat16: bool = False
+
+
+DEFAULT_ENGINES = Engines()
+
+
 class Runtime(Protocol):
     """A loaded model version. `run` may be called from many threads at once."""
 
