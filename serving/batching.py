@@ -26,6 +26,7 @@ from serving.errors import Code, ServingError, invalid
 from serving.runtimes import Runtime
 
 QUEUE_LIMIT = 100  # requests of one model that may wait
+CALLERS = 256  # threads of a face, made when they are needed: most of them wait here for a turn or a batch
 PER_MODEL_FILE = "batching_params.pbtxt"
 
 Arrays = Mapping[str, np.ndarray]
@@ -516,6 +517,15 @@ def _rows(inputs: Arrays) -> int:
 
 
 # --- loading ------------------------------------------------------------------------------------------------
+
+
+def scheduled(load: Load, proto: Any = None, per_model: bool = False) -> Load:
+    """Loads versions whose requests are batched by `proto`, a BatchingParameters message, if it is given; by
+    the version's own file if `per_model`; else they wait their turn.
+    """
+    if per_model:
+        return batched_by_file(load, Pool(threads(proto) if proto else None), Gate())
+    return batched(load, Pool(threads(proto)), proto) if proto else gated(load, Gate())
 
 
 def gated(load: Load, gate: Gate) -> Load:

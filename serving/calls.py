@@ -25,6 +25,10 @@ class Call:
     status: Code = Code.OK
     started: float = field(default_factory=time.monotonic)
 
+    def limit(self, seconds: float) -> None:
+        """From now on it may take so many seconds."""
+        self.deadline = time.monotonic() + seconds
+
     def remaining(self) -> float:
         """Seconds until the deadline, 0 when it has passed."""
         return max(0.0, self.deadline - time.monotonic())

@@ -3,7 +3,6 @@ descriptors, beside gRPC's own health and reflection.
 """
 
 import logging
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,9 +13,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from serving import config, replies, requests
+from serving.batching import CALLERS
 from serving.errors import ServingError, invalid
+from serving.observing import observed
 from serving.protos import MODEL_SERVICE, POOL, PREDICTION_SERVICE, ReloadConfigResponse, methods
 from serving.service import PredictionService
+from serving.tls import Tls
 
 log = logging.getLogger("serving")
 
@@ -33,16 +35,18 @@ _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 @dataclass(frozen=True)
 class GrpcOptions:
     """Where to listen and how. `port` 0 is any free one and None no port; `socket_path` listens on a Unix
-    socket too; `arguments` are gRPC's channel arguments; `content` puts replies into tensor_content.
+    socket too; `arguments` are gRPC's channel arguments; `content` puts replies into tensor_content; `tls`
+    secures both ways in.
     """
 
     host: str = "127.0.0.1"
     port: int | None = 0
     socket_path: str = ""
-    threads: int = max(8, 4 * (os.cpu_count() or 1))
+    threads: int = CALLERS
     arguments: Mapping[str, int | str] = field(default_factory=dict)
     content: bool = False
     health: bool = True
+    tls: Tls | None = None
 
 
 @dataclass(frozen=True)
@@ -65,22 +69,24 @@ def start(service: PredictionService, options: GrpcOptions) -> GrpcServer:
     server = grpc.server(ThreadPoolExecutor(options.threads, "grpc"), options=settings)
     server.add_generic_rpc_handlers(
         (
-            _handlers(PREDICTION_SERVICE, prediction_calls(service, options.content)),
-            _handlers(MODEL_SERVICE, model_calls(service)),
+            _handlers(PREDICTION_SERVICE, prediction_calls(service, options.content), service),
+            _handlers(MODEL_SERVICE, model_calls(service), service),
         )
     )
     healthy = _add_health_and_reflection(server, options.health)
     port = 0
     if options.port is not None:
-        port = _listen(server, f"{options.host}:{options.port}")
+        port = _listen(server, f"{options.host}:{options.port}", options.tls)
     if options.socket_path:
-        _listen(server, f"unix:{options.socket_path}")
+        _listen(server, f"unix:{options.socket_path}", options.tls)
     server.start()
     return GrpcServer(port, server, healthy)
 
 
-def _listen(server: grpc.Server, address: str) -> int:
+def _listen(server: grpc.Server, address: str, tls: Tls | None) -> int:
     try:
+        if tls:
+            return server.add_secure_port(address, tls.grpc_credentials())
         return server.add_insecure_port(address)
     except RuntimeError as error:
         raise OSError(f"cannot listen for gRPC on {address}: {error}") from error
@@ -99,24 +105,32 @@ def _add_health_and_reflection(server: grpc.Server, with_health: bool) -> health
     return servicer
 
 
-def _handlers(service: str, functions: Mapping[str, Callable[[Any], Any]]) -> grpc.GenericRpcHandler:
-    """Methods that the service has and `functions` lacks are answered UNIMPLEMENTED by gRPC itself."""
-    known = methods(service)
+def _handlers(
+    name: str, functions: Mapping[str, Callable[[Any], Any]], service: PredictionService
+) -> grpc.GenericRpcHandler:
+    """Methods that the service `name` has and `functions` lacks are answered UNIMPLEMENTED by gRPC itself."""
+    known = methods(name)
     return grpc.method_handlers_generic_handler(
-        service,
+        name,
         {
-            name: grpc.unary_unary_rpc_method_handler(
-                _guarded(function), known[name].request.FromString, known[name].response.SerializeToString
+            api: grpc.unary_unary_rpc_method_handler(
+                _guarded(api, function, service),
+                known[api].request.FromString,
+                known[api].response.SerializeToString,
             )
-            for name, function in functions.items()
+            for api, function in functions.items()
         },
     )
 
 
-def _guarded(function: Callable[[Any], Any]) -> Callable[[Any, grpc.ServicerContext], Any]:
+def _guarded(
+    api: str, function: Callable[[Any], Any], service: PredictionService
+) -> Callable[[Any, grpc.ServicerContext], Any]:
     def call(request: Any, context: grpc.ServicerContext) -> Any:
+        model = requests.model_name(request)
         try:
-            return function(request)
+            with observed("GRPC", api, model, context.time_remaining(), service.models.known):
+                return function(request)
         except ServingError as error:
             context.abort(_STATUS[error.code], cut(error.message))
         except Exception as error:

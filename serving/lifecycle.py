@@ -366,6 +366,11 @@ class Models:
         models = dict(self._models)
         return {name: model for name, model in models.items() if model.config is not None}
 
+    def known(self, name: str) -> bool:
+        """Whether a model of this name is served now."""
+        model = self._models.get(name)
+        return model is not None and model.config is not None
+
     def history(self, name: str) -> list[VersionStatus]:
         """Every version ever seen of a model, newest first, even when the model is no longer served."""
         model = self._models.get(name)

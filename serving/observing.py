@@ -1,4 +1,4 @@
-"""Every request of both faces passes here: it becomes the current call, is counted and logged when it ends."""
+"""Every request of both faces passes here: it becomes the current call, counted and logged at its end."""
 
 import json
 import logging
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from serving import calls, metrics
-from serving.errors import Code, ServingError
+from serving.errors import Code
 
 _access = logging.getLogger("serving.access")
 _access.propagate = False
@@ -19,17 +19,14 @@ _access.propagate = False
 def observed(
     entrypoint: str, api: str, model: str, seconds: float | None, known: Callable[[str], bool]
 ) -> Iterator[calls.Call]:
-    """The call that the context's body answers; a face sets the status that it replies with, or lets the
-    error pass. `known` tells whether a model of a name is served.
+    """The call that the context's body answers, within `seconds`. An error that leaves the body gives the
+    call its status: its `code`, else INTERNAL. `known` tells whether a model of a name is served.
     """
     with calls.begin(entrypoint, api, model, seconds) as call:
         try:
             yield call
-        except ServingError as error:
-            call.status = error.code
-            raise
-        except BaseException:
-            call.status = Code.INTERNAL if call.status == Code.OK else call.status
+        except BaseException as error:
+            call.status = getattr(error, "code", Code.INTERNAL) if call.status == Code.OK else call.status
             raise
         finally:
             took = time.monotonic() - call.started

@@ -19,6 +19,12 @@ def model_spec(request: Any) -> ModelSpec:
     return to_spec(request.model_spec)
 
 
+def model_name(request: Any) -> str:
+    """The name of the model that a request of either service is about; "" where it names none."""
+    holders = [request] if hasattr(request, "model_spec") else list(getattr(request, "tasks", ()))[:1]
+    return holders[0].model_spec.name if holders else ""
+
+
 def to_spec(spec: Any) -> ModelSpec:
     """A tensorflow.serving.ModelSpec in our words."""
     return ModelSpec(

@@ -2,10 +2,10 @@
 under /v1/models.
 """
 
+import asyncio
 import gzip
 import json
 import logging
-import os
 import re
 import socket
 import threading
@@ -23,10 +23,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from serving import json_examples, json_tensors, replies
+from serving import calls, json_examples, json_tensors, operations, replies
+from serving.batching import CALLERS
 from serving.errors import Code, ServingError, UnknownSignatureError, invalid
+from serving.observing import observed
 from serving.protos import POOL
 from serving.service import ModelSpec, PredictionService
+from serving.tls import Tls
 
 log = logging.getLogger("serving")
 
@@ -62,17 +65,30 @@ _GET = re.compile(_MODEL + r"(?P<metadata>/metadata)?", re.IGNORECASE | re.ASCII
 class BodyTooLargeError(Exception):
     """The request's body exceeds the limit; HTTP has a code for it, gRPC's table has not."""
 
+    code = Code.INVALID_ARGUMENT  # as which it is counted
+
+
+class SlowRequestError(Exception):
+    """The request's body took too long to arrive."""
+
+    code = Code.DEADLINE_EXCEEDED  # as which it is counted
+
 
 @dataclass(frozen=True)
 class RestOptions:
-    """Where to listen and how. `port` 0 is any free one; `timeout` is in seconds, `body_limit` in bytes."""
+    """Where to listen and how. `port` 0 is any free one; `timeout` of a run and `body_timeout`, in which a
+    request must have arrived, are in seconds, `body_limit` in bytes; `metrics_path` None shows no metrics.
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
     body_limit: int = BODY_LIMIT
     timeout: float = 30.0
     cors: bool = False
-    threads: int = 4 * (os.cpu_count() or 1)
+    threads: int = CALLERS
+    body_timeout: float = 60.0
+    metrics_path: str | None = None
+    tls: Tls | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +112,7 @@ def start(service: PredictionService, options: RestOptions, grace: int = 30) -> 
     except OSError as error:
         reason = error.strerror or error
         raise OSError(f"cannot listen for REST on {options.host}:{options.port}: {reason}") from error
+    tls = options.tls
     config = uvicorn.Config(
         application(service, options),
         log_config=None,
@@ -103,6 +120,7 @@ def start(service: PredictionService, options: RestOptions, grace: int = 30) -> 
         lifespan="off",
         server_header=False,
         timeout_graceful_shutdown=grace,
+        ssl_context_factory=(lambda *_: tls.context()) if tls else None,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="rest", daemon=True)
@@ -152,6 +170,10 @@ async def answer(
 ) -> Response:
     """The reply to one request; every failure becomes {"error": message} with its code's HTTP status."""
     path = request.scope.get("raw_path", b"").split(b"?")[0].decode("latin-1")
+    query = request.scope.get("query_string", b"").decode("latin-1")
+    page = operations.page(service.models, request.method, path, query, options.metrics_path)
+    if page:
+        return page
     if not path.lower().startswith("/v1/"):
         return HTMLResponse("<html><body><h1>Not Found</h1></body></html>", 404)
     if request.method == "OPTIONS":
@@ -172,10 +194,10 @@ async def _guarded(
     service: PredictionService, request: Request, path: str, options: RestOptions, workers: CapacityLimiter
 ) -> Response:
     try:
-        if request.method == "POST":
-            body = await read_body(request, options.body_limit)
-            return await run_sync(_post, service, path, body, limiter=workers)
-        return await run_sync(_get, service, request.method, path, limiter=workers)
+        with observed("REST", "", "", None, service.models.known):
+            return await _routed(service, request, path, options, workers)
+    except SlowRequestError as error:
+        return failure(408, str(error))
     except BodyTooLargeError as error:
         return failure(413, str(error))
     except UnknownSignatureError as error:
@@ -187,6 +209,20 @@ async def _guarded(
     except Exception as error:
         log.exception("A REST request failed")
         return failure(500, f"{type(error).__name__}: {error}")
+
+
+async def _routed(
+    service: PredictionService, request: Request, path: str, options: RestOptions, workers: CapacityLimiter
+) -> Response:
+    if request.method != "POST":
+        return await run_sync(_get, service, request.method, path, limiter=workers)
+    try:
+        async with asyncio.timeout(options.body_timeout):
+            body = await read_body(request, options.body_limit)
+    except TimeoutError as error:
+        limit = f"{options.body_timeout:g} seconds"
+        raise SlowRequestError(f"The request did not arrive within {limit}") from error
+    return await run_sync(_post, service, path, body, options.timeout, limiter=workers)
 
 
 def failure(status: int, message: str) -> Response:
@@ -221,13 +257,16 @@ async def read_body(request: Request, limit: int) -> bytes:
     return inflated
 
 
-def _post(service: PredictionService, path: str, body: bytes) -> Response:
+def _post(service: PredictionService, path: str, body: bytes, timeout: float) -> Response:
     match = _POST.fullmatch(path)
     verb = (match and match["verb"]) or "predict"
     if match is None or verb != verb.lower():
         raise invalid(f"Malformed request: POST {path}")
     spec = _spec(match)
+    call = calls.current()
+    call.model, call.api = spec.name, verb
     request = json_tensors.parse_body(body)
+    call.limit(timeout)
     spec = replace(spec, signature=json_tensors.signature_name(request))
     return _json(_INFERENCE[verb](service, spec, request))
 
@@ -252,12 +291,11 @@ _INFERENCE = {"predict": _predict, "classify": _classify, "regress": _regress}
 
 
 def _get(service: PredictionService, method: str, path: str) -> Response:
-    if method == "GET" and path.rstrip("/").lower() == "/v1/models":
-        raise invalid("Missing model name in request.")
     match = _GET.fullmatch(path)
     if match is None or method != "GET":
         raise invalid(f"Malformed request: {method} {path}")
     spec = _spec(match)
+    calls.current().model = spec.name
     reply = _metadata(service, spec) if match["metadata"] else _status(service, spec)
     return _json(json.dumps(reply, indent=1).encode())
 

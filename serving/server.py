@@ -17,9 +17,11 @@ from typing import Any
 import click
 
 from serving import config, grpc_face, rest_face, runtimes
+from serving.batching import scheduled
 from serving.errors import Code, DeployError
 from serving.grpc_face import GrpcOptions
 from serving.lifecycle import DEFAULT_TIMING, Load, ModelConfig, Models, Timing, why
+from serving.operations import METRICS_PATH
 from serving.rest_face import RestOptions
 from serving.service import PredictionService
 from serving.warmup import warmed
@@ -77,9 +79,9 @@ def serve(
     """
     options = Options(
         models=[ModelConfig(name, path) for name, path in by_name(base_paths).items()],
-        load=warmed(partial(runtimes.load, runtime=runtime)),
+        load=scheduled(warmed(partial(runtimes.load, runtime=runtime))),
         grpc=GrpcOptions(host, grpc_port),
-        rest=RestOptions(host, rest_port, body_limit=body_limit),
+        rest=RestOptions(host, rest_port, body_limit=body_limit, metrics_path=METRICS_PATH),
     )
     run(options, announce, stopping)
 

@@ -406,7 +406,6 @@ MALFORMED = [
     ("GET", "/v1/models/colours/", 400, "Malformed request: GET /v1/models/colours/"),
     ("PUT", "/v1/models/colours", 400, "Malformed request: PUT /v1/models/colours"),
     ("GET", "/v1/models/colours/versions/x", 400, "Malformed request: GET /v1/models/colours/versions/x"),
-    ("GET", "/v1/models", 400, "Missing model name in request."),
     (
         "GET",
         "/v1/models/colours/versions/" + "9" * 30,
