@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from zoo.backbone import embedder, features
     from zoo.classifier import Facts, attach, facts, heads, save
     from zoo.errors import DataError, DownloadError, UnknownModelError, WeightsError, ZooError
+    from zoo.evaluating import Comparison, Evaluation, compare, evaluate
     from zoo.fusing import fuse
     from zoo.loading import load
     from zoo.preprocessing import Preprocessing
@@ -20,6 +21,7 @@ _HOMES = {
     "zoo.backbone": ("embedder", "features"),
     "zoo.classifier": ("Facts", "attach", "facts", "heads", "save"),
     "zoo.errors": ("DataError", "DownloadError", "UnknownModelError", "WeightsError", "ZooError"),
+    "zoo.evaluating": ("Comparison", "Evaluation", "compare", "evaluate"),
     "zoo.fusing": ("fuse",),
     "zoo.loading": ("load",),
     "zoo.preprocessing": ("Preprocessing",),
@@ -30,8 +32,10 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Card",
+    "Comparison",
     "DataError",
     "DownloadError",
+    "Evaluation",
     "Facts",
     "Preprocessing",
     "Result",
@@ -39,8 +43,10 @@ __all__ = [
     "WeightsError",
     "ZooError",
     "attach",
+    "compare",
     "describe",
     "embedder",
+    "evaluate",
     "facts",
     "features",
     "fine_tune",

@@ -9,6 +9,7 @@ from zoo.registry import Card, Weights, resolve
 
 if TYPE_CHECKING:
     from exporters import Parity
+    from zoo.evaluating import Comparison, Evaluation
 
 
 NOT_STATED = "not stated"
@@ -87,3 +88,36 @@ def parity_text(parity: Mapping[str, Parity]) -> str:
         f"same class for {p.top1:.0%} of {p.pictures} pictures"
         for name, p in parity.items()
     )
+
+
+def evaluation_text(judged: Evaluation) -> str:
+    """Accuracy with its interval, the speed, and a line for each class."""
+    rows = judged.metrics["classes"]
+    width = max(5, *map(len, rows))
+    lines = [
+        f"{name:<{width}}  {row['pictures']:>8}  {row['precision']:>9.3f}  {row['recall']:>6.3f}  "
+        f"{row['f1']:>5.3f}"
+        for name, row in rows.items()
+    ]
+    title = f"{'class':<{width}}  {'pictures':>8}  {'precision':>9}  {'recall':>6}  {'f1':>5}"
+    speed = f"{1000 * judged.seconds:.1f} ms a picture"
+    return "\n".join([f"{_accuracy(judged)}, log loss {judged.metrics['loss']:.3f}, {speed}", title, *lines])
+
+
+def comparison_text(first: Evaluation, second: Evaluation, compared: Comparison) -> str:
+    low, high = (f"{100 * bound:+.1f}" for bound in compared.interval)
+    return "\n".join(
+        [
+            f"first   {_accuracy(first)}",
+            f"second  {_accuracy(second)}",
+            f"second - first: {100 * compared.difference:+.1f} points, 95 % interval {low} to {high}",
+            f"right by the first alone {compared.only_first}, by the second alone {compared.only_second}; "
+            f"McNemar's exact p = {compared.p:.3g}",
+        ]
+    )
+
+
+def _accuracy(judged: Evaluation) -> str:
+    low, high = (100 * bound for bound in judged.metrics["interval"])
+    share = f"{100 * judged.metrics['accuracy']:.1f} % of {len(judged.right)} pictures right"
+    return f"{judged.name}: {share} (95 % interval {low:.1f} to {high:.1f})"

@@ -120,6 +120,63 @@ def fine_tune(name: str, data: Path, out: Path, as_json: bool, **overrides: Any)
 
 @main.command()
 @click.argument("model")
+@click.argument("data", type=click.Path(path_type=Path))
+@as_json
+def evaluate(model: str, data: Path, as_json: bool) -> None:
+    """Judge MODEL (a name, a file or a fine-tuned folder) on the labelled pictures DATA.
+
+    Example: zoo evaluate flowers/ pictures/
+    """
+    import zoo
+    from zoo_cli.cards import evaluation_text
+
+    _load_tensorflow()
+    judged = zoo.evaluate(model, data)
+    if as_json:
+        click.echo(json.dumps({"metrics": judged.metrics, "seconds": judged.seconds}))
+    else:
+        click.echo(evaluation_text(judged))
+
+
+@main.command()
+@click.argument("first")
+@click.argument("second")
+@click.argument("data", type=click.Path(path_type=Path))
+@as_json
+def compare(first: str, second: str, data: Path, as_json: bool) -> None:
+    """Is model SECOND better than FIRST on the labelled pictures DATA, or is it chance?
+
+    Example: zoo compare flowers/ more-flowers/ pictures/
+    """
+    import zoo
+    from zoo_cli.cards import comparison_text
+
+    _load_tensorflow()
+    one, other = (zoo.evaluate(model, data) for model in (first, second))
+    compared = zoo.compare(one, other)
+    click.echo(json.dumps(asdict(compared)) if as_json else comparison_text(one, other, compared))
+
+
+@main.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--validation", default=0.15, show_default=True, help="The share that stops a training.")
+@click.option("--test", default=0.15, show_default=True, help="The share that judges it.")
+def records(data: Path, out: Path, validation: float, test: float) -> None:
+    """Write the labelled pictures DATA as TFRecord files into the new folder OUT, split by content.
+
+    Example: zoo records pictures/ records/
+    """
+    _load_tensorflow()
+    from zoo.data import open_data, split, write_records
+
+    pictures = open_data(data)
+    files = write_records(pictures, split(pictures, validation, test), out)
+    click.echo("\n".join(map(str, files)))
+
+
+@main.command()
+@click.argument("model")
 @click.argument("base", type=click.Path(path_type=Path))
 @click.option("--formats", default="saved_model,onnx,h5", show_default=True, help="Comma-separated.")
 @as_json

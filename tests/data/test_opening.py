@@ -70,7 +70,7 @@ def test_all_that_is_wrong_is_listed_once(folder):
     with pytest.raises(DataError) as caught:
         open_data(folder)
     message = str(caught.value)
-    assert message.startswith(f'"{folder}" cannot be used for training:\n')
+    assert message.startswith(f'"{folder}" cannot be used:\n')
     assert "text.png" in message
     assert "cut.png" in message
     assert 'the class "empty" is empty' in message

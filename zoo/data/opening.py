@@ -35,7 +35,7 @@ class Seen(NamedTuple):
     misnamed: str = ""
 
 
-def open_data(data: Any) -> Pictures:
+def open_data(data: Any, *, to_split: bool = True) -> Pictures:
     """Open and check labelled pictures. data is one of
     - a folder with one folder of pictures per class (jpg, jpeg, png, bmp, gif, webp; nested folders belong to
       their class; hidden and other files are passed over), or with folders train, val and test of such;
@@ -45,7 +45,8 @@ def open_data(data: Any) -> Pictures:
       classes the names of labels 0, 1, ...;
     - a tf.data.Dataset or any other iterable of (image, label) or {"image": ..., "label": ...}.
 
-    Pictures are turned as their EXIF says. A side that the data names (train, val, test) is kept.
+    Pictures are turned as their EXIF says. A side that the data names (train, val, test) is kept. Data that
+    is not to be split, but only to judge by, may have one class, and few pictures of each.
 
     Raises DataError listing all that is wrong: what is missing, unreadable or truncated, fewer than two
     classes, empty classes, classes with too few different pictures to be split, equal pictures on two sides,
@@ -54,7 +55,7 @@ def open_data(data: Any) -> Pictures:
     listing = _listing(data)
     seen = _look_at_all(listing) if listing.items else []
     problems = listing.problems + [one.problem for one in seen if one.problem]
-    if listing.classes:
+    if listing.classes and to_split:
         problems += _class_problems(listing, seen) + _leaks(listing, seen)
     if problems:
         raise DataError(_message(listing.title, problems))
@@ -152,4 +153,4 @@ def _leaks(listing: Listing, seen: list[Seen]) -> list[str]:
 def _message(title: str, problems: list[str]) -> str:
     shown = problems[:PROBLEMS_SHOWN]
     more = [f"... and {len(problems) - len(shown)} more"] if len(problems) > len(shown) else []
-    return f"{title} cannot be used for training:\n" + "\n".join(f"  - {problem}" for problem in shown + more)
+    return f"{title} cannot be used:\n" + "\n".join(f"  - {problem}" for problem in shown + more)

@@ -79,6 +79,27 @@ def images(pictures: Pictures, preprocessing: Preprocessing, indices: np.ndarray
     )
 
 
+def batches(
+    pictures: Pictures, preprocessing: Preprocessing, size: int, task: str
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All pictures in their order: uint8 [n, h, w, 3] and labels [n], n <= size, the next ones being decoded
+    while one batch is used.
+    """
+
+    def one(source: Source) -> np.ndarray:
+        return evaluate(preprocessing, pixels(source))
+
+    starts = range(0, len(pictures), size)
+    with progress() as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+        line = bar.add_task(task, total=len(pictures))
+        coming = [[pool.submit(one, source) for source in pictures.sources[:size]]]
+        for start in starts:
+            ready = coming.pop()
+            coming.append([pool.submit(one, s) for s in pictures.sources[start + size : start + 2 * size]])
+            yield np.stack([future.result() for future in ready]), pictures.labels[start : start + size]
+            bar.advance(line, len(ready))
+
+
 def in_threads(task: str, work: Callable[[Any], T], items: Iterable[Any]) -> Iterator[T]:
     """Results in the items' order; Pillow decodes and resizes outside Python's lock."""
     todo = list(items)

@@ -1,0 +1,103 @@
+"""How good a Classifier is on labelled pictures, and whether another one is better."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import time
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+import keras
+import numpy as np
+
+from zoo.classifier import facts, heads
+from zoo.data import Pictures, open_data
+from zoo.data.pictures import batches
+from zoo.errors import DataError, ZooError
+from zoo.training import metrics
+
+PROBABILITIES = "probabilities"
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """name: the model's; metrics: accuracy 0..1, its 95 % interval, loss, and precision, recall and f1 of
+    each class that has pictures; right: bool [N], in the data's order; hashes: of the pictures' contents;
+    seconds: that the network took for one picture, in batches, without decoding.
+    """
+
+    name: str
+    metrics: dict[str, Any]
+    right: np.ndarray
+    hashes: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """difference: the second model's accuracy less the first's, 0..1, with its 95 % interval; only_first and
+    only_second: pictures that only one of them names right; p: of McNemar's exact test.
+    """
+
+    difference: float
+    interval: tuple[float, float]
+    only_first: int
+    only_second: int
+    p: float
+
+
+def evaluate(
+    model_or_name: keras.Model | str | PathLike[str], data: Any, *, batch_size: int = 32
+) -> Evaluation:
+    """Judge a Classifier on all the pictures of `data` (what zoo.data.open_data takes).
+
+    The data's classes must be labels of the model. Raises DataError naming one that is not, and what
+    zoo.load and open_data raise.
+    """
+    from zoo.loading import load
+
+    model = model_or_name if isinstance(model_or_name, keras.Model) else load(model_or_name)
+    known = facts(model)
+    pictures = open_data(data, to_split=False)
+    places = _places(pictures, known.labels)
+    network = keras.Model(model.inputs, heads(model).output[PROBABILITIES])
+    answers, seconds = [], []
+    for images, _ in batches(pictures, known.preprocessing, batch_size, f"evaluate {known.name}"):
+        begin = time.perf_counter()
+        answers.append(network.predict_on_batch(images))
+        seconds.append((time.perf_counter() - begin) / len(images))
+    probabilities = np.concatenate(answers)
+    judged = metrics.evaluate(probabilities, places, known.labels)
+    judged["classes"] = {name: row for name, row in judged["classes"].items() if row["pictures"]}
+    right = probabilities.argmax(axis=1) == places
+    # The first batch waits for the network to be traced.
+    return Evaluation(known.name, judged, right, pictures.hashes, float(np.median(seconds[1:] or seconds)))
+
+
+def _places(pictures: Pictures, labels: tuple[str, ...]) -> np.ndarray:
+    """Each picture's label as an index into the model's."""
+    strange = [name for name in pictures.classes if name not in labels]
+    if strange:
+        near = difflib.get_close_matches(strange[0], labels, n=1)
+        hint = f'did you mean "{near[0]}"?' if near else f"it has {', '.join(labels[:5])} ..."
+        raise DataError(f'the model has no class "{strange[0]}"; {hint}')
+    place = {label: i for i, label in enumerate(labels)}
+    return np.asarray([place[name] for name in pictures.classes])[pictures.labels]
+
+
+def compare(first: Evaluation, second: Evaluation) -> Comparison:
+    """Two evaluations of the same pictures, pair by pair. McNemar, Psychometrika 12 (1947).
+
+    Raises ZooError for evaluations of different pictures.
+    """
+    if first.hashes != second.hashes:
+        raise ZooError("the two evaluations are of different pictures; evaluate both models on the same data")
+    n = len(first.right)
+    b = int(np.sum(first.right & ~second.right))
+    c = int(np.sum(~first.right & second.right))
+    difference = (c - b) / n
+    half = 1.96 * math.sqrt(max(b + c - (c - b) ** 2 / n, 0)) / n
+    tail = sum(math.comb(b + c, k) for k in range(min(b, c) + 1)) / 2 ** (b + c)
+    return Comparison(difference, (difference - half, difference + half), b, c, min(1.0, 2 * tail))
