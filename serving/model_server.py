@@ -7,11 +7,14 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from serving import config, flags, runtimes
+from serving import config, flags, runtimes, tls
+from serving.batching import scheduled
 from serving.errors import DeployError, ServingError, invalid
 from serving.flags import IGNORED, REFUSED, BadFlagError, Parsed
 from serving.grpc_face import GrpcOptions
 from serving.lifecycle import Load, ModelConfig, Timing
+from serving.operations import METRICS_PATH
+from serving.protos import message
 from serving.rest_face import RestOptions
 from serving.runtimes.base import Engines
 from serving.server import Options, run
@@ -95,7 +98,7 @@ def options(values: Mapping[str, Any]) -> Options:
     """The server that the flags ask for; INVALID_ARGUMENT for a config file that is none."""
     return Options(
         models=_models(values),
-        load=_load(values),
+        load=_scheduled(values, _load(values)),
         grpc=_grpc(values),
         rest=_rest(values),
         timing=Timing(
@@ -137,6 +140,25 @@ def _load(values: Mapping[str, Any]) -> Load:
     return warmed(load, max(1, values["num_request_iterations_for_warmup"]))
 
 
+def _scheduled(values: Mapping[str, Any], load: Load) -> Load:
+    if not values["enable_batching"]:
+        return scheduled(load)
+    file = values["batching_parameters_file"]
+    parameters = config.read_batching(file) if file else message("tensorflow.serving.BatchingParameters")()
+    return scheduled(load, parameters, values["enable_per_model_batching_parameters"])
+
+
+def _tls(values: Mapping[str, Any]) -> tls.Tls | None:
+    return tls.read(values["ssl_config_file"]) if values["ssl_config_file"] else None
+
+
+def _metrics_path(values: Mapping[str, Any]) -> str | None:
+    if not values["monitoring_config_file"]:
+        return None
+    prometheus = config.read_monitoring(values["monitoring_config_file"]).prometheus_config
+    return (prometheus.path or METRICS_PATH) if prometheus.enable else None
+
+
 def _grpc(values: Mapping[str, Any]) -> GrpcOptions:
     threads = values["grpc_max_threads"]
     return GrpcOptions(
@@ -146,6 +168,7 @@ def _grpc(values: Mapping[str, Any]) -> GrpcOptions:
         arguments=channel_arguments(values["grpc_channel_arguments"]),
         content=values["enable_serialization_as_tensor_content"],
         health=values["enable_grpc_healthcheck_service"],
+        tls=_tls(values),
         **({"threads": threads} if threads > 0 else {}),
     )
 
@@ -162,6 +185,8 @@ def _rest(values: Mapping[str, Any]) -> RestOptions | None:
         port=values["rest_api_port"],
         timeout=values["rest_api_timeout_in_ms"] / 1000,
         cors=values["rest_api_enable_cors_support"],
+        metrics_path=_metrics_path(values),
+        tls=_tls(values),
         **({"threads": threads} if threads > 0 else {}),
     )
 
