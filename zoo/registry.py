@@ -19,7 +19,9 @@ class Weights:
     """One published set of weights: where it is, its licence, and the conventions of its training.
 
     input_size is in pixels, top1 and top5 in percent on ImageNet-1k's validation set at input_size (at
-    test_input_size for the *_test ones); padding and epsilon are those of zoo.blocks.Net.
+    test_input_size for the *_test ones); padding, epsilon and stride_in are those of zoo.blocks.Net. layout
+    "keras": the file is one of keras.applications (zoo.weights.keras_layout), with the given order of layers
+    and channels of its first kernel, "rgb" or "bgr". md5 and sha256 are the file's, as published.
     """
 
     architecture: str
@@ -28,9 +30,13 @@ class Weights:
     hub: str | None = None
     url: str | None = None
     sha256: str | None = None
+    md5: str | None = None
     package: str | None = None
     file: str | None = None
     renames: tuple[tuple[str, str], ...] = ()
+    layout: str = "reference"
+    order: tuple[str, ...] = ()
+    channels: str = "rgb"
     classes: int = 1000
     input_size: int = 224
     test_input_size: int | None = None
@@ -41,11 +47,13 @@ class Weights:
     std: tuple[float, float, float] = IMAGENET_STD
     padding: str = "torch"
     epsilon: float = 1e-5
+    stride_in: str = "conv2"
     top1: float | None = None
     top5: float | None = None
     top1_test: float | None = None
     top5_test: float | None = None
     source: str | None = None
+    remark: str | None = None
 
     @property
     def name(self) -> str:
@@ -303,13 +311,17 @@ def _architecture(name: str, facts: dict[str, Any], catalog: dict[str, Any]) -> 
     family = {k: v for k, v in catalog["family"].items() if k not in ("name", "default")}
     tables = {k: tuple(map(tuple, pairs)) for k, pairs in catalog.get("renames", {}).items()}
     own = {k: v for k, v in facts.items() if k != "weights"}
-    weights = {tag: _weights(name, tag, w, tables) for tag, w in facts.get("weights", {}).items()}
+    orders = {k: tuple(patterns) for k, patterns in catalog.get("orders", {}).items()}
+    weights = {tag: _weights(name, tag, w, tables, orders) for tag, w in facts.get("weights", {}).items()}
     merged = {"default": None, **family, **own, "family": catalog["family"]["name"]}
     heads = {k: Auxiliary(**v) for k, v in merged.get("auxiliary", {}).items()}
     return replace(Architecture(name=name, **merged), weights=weights, auxiliary=heads)
 
 
-def _weights(architecture: str, tag: str, facts: dict[str, Any], tables: dict[str, Any]) -> Weights:
+def _weights(
+    architecture: str, tag: str, facts: dict[str, Any], tables: dict[str, Any], orders: dict[str, Any]
+) -> Weights:
     plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
     renames = tables[plain.pop("renames")] if "renames" in plain else ()
-    return Weights(architecture=architecture, tag=tag, renames=renames, **plain)
+    order = orders[plain.pop("order")] if "order" in plain else ()
+    return Weights(architecture=architecture, tag=tag, renames=renames, order=order, **plain)

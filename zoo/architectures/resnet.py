@@ -1,8 +1,9 @@
 """Residual networks. He et al., "Deep residual learning for image recognition", arXiv 1512.03385.
 
-The stride of a bottleneck is in its 3x3 convolution, as in every public release since 2016. The D stem and
-shortcut are He et al., "Bag of tricks", arXiv 1812.01187; wide bottlenecks Zagoruyko and Komodakis, arXiv
-1605.07146; pre-activation He et al., arXiv 1603.05027.
+The stride of a bottleneck is in its 3x3 convolution, as in most public releases since 2016; weights of the
+paper's own form, with the stride in the first 1x1, say so (stride_in). The D stem and shortcut are He et al.,
+"Bag of tricks", arXiv 1812.01187; wide bottlenecks Zagoruyko and Komodakis, arXiv 1605.07146; pre-activation
+He et al., arXiv 1603.05027.
 """
 
 from collections.abc import Callable, Sequence
@@ -70,8 +71,9 @@ def bottleneck(
 ) -> Tensor:
     """`width` channels in each group of the first stage's 3x3 convolution."""
     inner = planes * width // 64 * groups
-    y = net.conv_norm_act(x, inner, 1, f"{name}.conv1", f"{name}.bn1")
-    y = net.norm_act(net.conv(y, inner, 3, f"{name}.conv2", stride, groups=groups), f"{name}.bn2")
+    first, second = (stride, 1) if net.stride_in == "conv1" else (1, stride)
+    y = net.conv_norm_act(x, inner, 1, f"{name}.conv1", f"{name}.bn1", first)
+    y = net.norm_act(net.conv(y, inner, 3, f"{name}.conv2", second, groups=groups), f"{name}.bn2")
     return net.conv_norm(y, 4 * planes, 1, f"{name}.conv3", f"{name}.bn3")
 
 

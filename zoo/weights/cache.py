@@ -8,7 +8,7 @@ import platformdirs
 import requests
 
 from zoo.errors import WeightsError
-from zoo.weights.download import download, record_of, sha256_of
+from zoo.weights.download import digest_of, download, record_of, sha256_of
 
 
 def folder() -> Path:
@@ -21,38 +21,44 @@ def fetch(
     name: str,
     *,
     sha256: str = "",
+    md5: str = "",
     published: Callable[[requests.Response], str] = lambda _: "",
 ) -> Path:
     """The file `name` (a relative path) of the cache, downloaded from the URL if it is not there yet.
 
-    sha256 and published as in `download`. A file that is there is not asked for again, but read once to
+    sha256, md5 and published as in `download`. A file that is there is not asked for again, but read once to
     compare its hash with the recorded and the given one. Raises DownloadError; WeightsError when a hash
     differs, and the file is removed.
     """
     path = folder() / name
     if path.exists():
-        return verified(path, sha256)
-    return download(url, path, sha256=sha256, published=published)
+        return verified(path, sha256, md5)
+    return download(url, path, sha256=sha256, md5=md5, published=published)
 
 
-def verified(path: Path, sha256: str = "") -> Path:
+def verified(path: Path, sha256: str = "", md5: str = "") -> Path:
     """The path, if its hash is the recorded and the given one; else the file is removed: WeightsError.
 
-    A file without a record, put there by hand, gets one.
+    A file without a record, put there by hand, gets one if its md5 is the given one.
     """
     record = record_of(path)
     known = record.read_text().partition(" ")[0] if record.exists() else ""
     digest = sha256_of(path)
     for expected in (known, sha256.lower()):
-        if not digest.startswith(expected):
-            discard(path)
-            raise WeightsError(
-                f"{path}: damaged: its sha256 is {digest}, not {expected}. It was removed from the cache; "
-                f"the next call downloads it again"
-            )
+        _refuse_unless(path, "sha256", digest, expected)
     if not known:
+        _refuse_unless(path, "md5", digest_of(path, "md5") if md5 else "", md5.lower())
         record.write_text(f"{digest}  {path.name}\n")
     return path
+
+
+def _refuse_unless(path: Path, algorithm: str, digest: str, expected: str) -> None:
+    if not digest.startswith(expected):
+        discard(path)
+        raise WeightsError(
+            f"{path}: damaged: its {algorithm} is {digest}, not {expected}. It was removed from the cache; "
+            f"the next call downloads it again"
+        )
 
 
 def discard(path: Path) -> bool:

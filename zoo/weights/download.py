@@ -52,17 +52,18 @@ def download(
     destination: Path,
     *,
     sha256: str = "",
+    md5: str = "",
     published: Callable[[requests.Response], str] = lambda _: "",
     limit: int = LIMIT,
 ) -> Path:
     """Fetch the URL to `destination`, its hash to `destination`.sha256; an existing destination stays.
 
     sha256: the hexadecimal hash or a prefix of it; without one, what `published` finds in the answer's
-    headers. At most `limit` bytes. The bytes go to `destination`.part first, which a later call resumes
-    if the server still has the same file (ETag); processes that want the same destination take turns
-    (POSIX file locks). Proxies are those of the environment (HTTPS_PROXY, NO_PROXY ...). Raises
-    DownloadError when the file cannot be had (at once when ZOO_OFFLINE is set), WeightsError when its
-    hash differs; then nothing is kept.
+    headers. md5: where upstream publishes that alone. At most `limit` bytes. The bytes go to
+    `destination`.part first, which a later call resumes if the server still has the same file (ETag);
+    processes that want the same destination take turns (POSIX file locks). Proxies are those of the
+    environment (HTTPS_PROXY, NO_PROXY ...). Raises DownloadError when the file cannot be had (at once when
+    ZOO_OFFLINE is set), WeightsError when its hash differs; then nothing is kept.
     """
     job = _Job(url, destination, published, limit)
     if offline():
@@ -74,7 +75,7 @@ def download(
                 job.part.unlink()
                 return destination
             stated = _fetch(job, file)
-            _publish(job, sha256 or stated)
+            _publish(job, {"sha256": sha256 or stated, "md5": md5})
     except ZooError:
         raise
     except requests.RequestException as error:
@@ -96,8 +97,13 @@ def record_of(path: Path) -> Path:
 
 def sha256_of(path: Path) -> str:
     """The hexadecimal sha256 of a file; about a second per gigabyte."""
+    return digest_of(path, "sha256")
+
+
+def digest_of(path: Path, algorithm: str) -> str:
+    """The hexadecimal "sha256" or "md5" of a file."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
 
 @contextmanager
@@ -201,16 +207,18 @@ def _pour(job: _Job, answer: requests.Response, file: BinaryIO, have: int) -> No
         raise _BrokenError(f"the connection broke off after {have} of {total} bytes")
 
 
-def _publish(job: _Job, expected: str) -> None:
-    digest = sha256_of(job.part)
+def _publish(job: _Job, expected: dict[str, str]) -> None:
+    """Rename the file if its hashes start with the expected ones, by algorithm; '' fits every file."""
     job.memo.unlink(missing_ok=True)
-    if not digest.startswith(expected.lower()):
-        job.part.unlink()
-        raise WeightsError(
-            f"{job.url}: the sha256 of what came is {digest}, not {expected}; it was removed. "
-            f"Try again, and if it stays so, the file has been replaced or tampered with"
-        )
-    record_of(job.destination).write_text(f"{digest}  {job.destination.name}\n")
+    for algorithm, start in expected.items():
+        digest = digest_of(job.part, algorithm) if start else ""
+        if not digest.startswith(start.lower()):
+            job.part.unlink()
+            raise WeightsError(
+                f"{job.url}: the {algorithm} of what came is {digest}, not {start}; it was removed. "
+                f"Try again, and if it stays so, the file has been replaced or tampered with"
+            )
+    record_of(job.destination).write_text(f"{sha256_of(job.part)}  {job.destination.name}\n")
     os.replace(job.part, job.destination)
 
 

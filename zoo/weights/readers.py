@@ -131,15 +131,17 @@ def _read_h5(path: Path) -> Arrays:
     try:
         with h5py.File(path, "r") as file:
             root = file.get("model_weights", file)
-            if "layer_names" not in root.attrs:
+            if not {"layer_names", "layer_names0"} & root.attrs.keys():
                 raise WeightsError(
                     f"{path}: not in the layer layout of Keras 1 and 2; is it a .weights.h5 of Keras 3?"
                 )
             arrays = {}
-            for layer in map(_text, root.attrs["layer_names"]):
-                for name in map(_text, root[layer].attrs["weight_names"]):
-                    variable = name.split("/")[-1].removesuffix(":0")
-                    arrays[f"{layer}/{variable}"] = _h5_values(path, root[layer], name)
+            for layer in _h5_names(root, "layer_names"):
+                for name in _h5_names(root[layer], "weight_names"):
+                    key = f"{layer}/{name.split('/')[-1].removesuffix(':0')}"
+                    if key in arrays:
+                        raise WeightsError(f"{path}: the layer {layer} has two variables {key}")
+                    arrays[key] = _h5_values(path, root[layer], name)
             return arrays
     except (OSError, KeyError, RuntimeError, TypeError, AttributeError, MemoryError) as error:
         raise WeightsError(
@@ -147,8 +149,26 @@ def _read_h5(path: Path) -> Arrays:
         ) from error
 
 
-def _text(name: str | bytes) -> str:
-    return name.decode() if isinstance(name, bytes) else name
+def _h5_names(group: Any, attribute: str) -> list[str]:
+    """A list of names; Keras cuts one of more than 64 kB into attributes with a number behind."""
+    parts = [attribute] if attribute in group.attrs else []
+    while (part := f"{attribute}{len(parts)}") in group.attrs:
+        parts.append(part)
+    if not parts:
+        raise KeyError(attribute)
+    names = [name for part in parts for name in group.attrs[part]]
+    return [name.decode() if isinstance(name, bytes) else name for name in names]
+
+
+def holds_model(path: Path) -> bool:
+    """Whether an .h5 file is a whole Keras model, not weights alone."""
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            return "model_config" in file.attrs
+    except OSError:
+        return False
 
 
 def _h5_values(path: Path, group: Any, name: str) -> npt.NDArray[Any]:

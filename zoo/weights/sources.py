@@ -91,7 +91,8 @@ def _from_url(weights: Weights) -> Path:
     name = PurePosixPath("url", parts.netloc.replace(":", "_"), parts.path.lstrip("/"))
     if ".." in name.parts:
         raise WeightsError(f"{weights.name}: {weights.url} is no address of a file")
-    return cache.fetch(weights.url, str(name), sha256=_pinned(weights, name.name))
+    pinned = _pinned(weights, name.name)
+    return cache.fetch(weights.url, str(name), sha256=pinned, md5=weights.md5 or "")
 
 
 def _pinned(weights: Weights, name: str) -> str:
