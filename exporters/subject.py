@@ -45,7 +45,7 @@ def subject(model: keras.Model) -> Subject:
     _check_labels(model, known)
     _check_input(model, known)
     classifier = classifier_layer(model)
-    if classifier.activation is not keras.activations.linear:
+    if getattr(classifier, "activation", keras.activations.linear) is not keras.activations.linear:
         raise ExportError(
             f'the classifier "{classifier.name}" has its activation inside; give it a layer of its own: '
             "Dense(classes), then Activation"

@@ -77,7 +77,8 @@ def heads(model: keras.Model) -> keras.Model:
 
 
 def classifier_layer(model: keras.Model) -> Any:
-    """The Dense layer that the predictions come from, or the 1x1 convolution whose map is pooled to them.
+    """The Dense layer that the predictions come from, or the 1x1 convolution whose map is pooled to them;
+    an Identity where a module of TensorFlow Hub gives them.
 
     Raises ZooError where a model has none.
     """
@@ -88,7 +89,7 @@ def classifier_layer(model: keras.Model) -> Any:
     layer = _producer(outputs["predictions"] if isinstance(outputs, dict) else model.outputs[0])
     while isinstance(layer, passed) or layer.name == "global_pool":
         layer = _producer(tree.flatten(layer.input)[0])
-    if isinstance(layer, (layers.Dense, layers.Conv2D)):
+    if isinstance(layer, (layers.Dense, layers.Conv2D, layers.Identity)):
         return layer
     raise ZooError(f'model "{model.name}" does not end in a Dense classifier; give a model that does')
 

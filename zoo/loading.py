@@ -6,8 +6,6 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import cache
-from importlib.resources import files
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,14 +14,15 @@ import h5py
 import keras
 import numpy as np
 
+from zoo import hub
 from zoo.build import build
 from zoo.classifier import Facts, attach, load_file
 from zoo.errors import UnknownModelError, WeightsError, ZooError
+from zoo.labels import imagenet_labels
 from zoo.registry import Architecture, Weights, card, resolve, weights_of
-from zoo.weights import keras_layout
 from zoo.weights.cache import discard
 from zoo.weights.convert import assign, renamed, slots, state_dict
-from zoo.weights.readers import holds_model, read
+from zoo.weights.readers import read
 from zoo.weights.sources import fetch
 
 log = logging.getLogger("zoo")
@@ -50,7 +49,7 @@ def load(
     """A pretrained Classifier by name, or a saved one by path.
 
     name: FAMILY, ARCHITECTURE, ARCHITECTURE.TAG, a published alias; or a .keras or .h5 file, or a folder
-    with a model.keras.
+    with a model.keras; or "hub:" and the folder or address of a module of TensorFlow Hub (`zoo.hub.load`).
     weights: the name's own by default; a tag; the path of a .safetensors, .pth, .pt, .bin, .npz, .keras, .h5
     or .weights.h5 file, read with the name's conventions; None for fresh ones.
     classes: a number or the labels; another number than the weights' keeps the backbone, with a new head.
@@ -68,6 +67,18 @@ def load(
     Raises UnknownModelError, WeightsError (damaged, or missing, left-over, misshapen keys), DownloadError,
     ZooError (an input size or a pooling that the network cannot take).
     """
+    if str(name).startswith(hub.PREFIX):
+        if weights != DEFAULT or pooling or drop_path or auxiliary:
+            raise ZooError(
+                f"{name} is a whole network: weights, drop_path, pooling, auxiliary go with a name"
+            )
+        return hub.load(
+            str(name).removeprefix(hub.PREFIX),
+            classes=classes,
+            input_size=input_size,
+            classifier_activation=classifier_activation,
+            drop_rate=drop_rate,
+        )
     if _is_file(name):
         asked = (classes, input_size, pooling, drop_rate or None, drop_path or None)
         return _from_file(Path(name), own=weights == DEFAULT and all(value is None for value in asked))
@@ -157,7 +168,7 @@ def _fill(
     """Set the variables from the file; heads stay new where the file's have other classes, and auxiliary
     ones where it has none.
     """
-    tensors = dict(renamed(model, _tensors(model, architecture, tag, path), tag.renames))
+    tensors = dict(renamed(model, _tensors(architecture, tag, path), tag.renames))
     own = {slot.key: slot for slot in slots(model)}
     sides = tuple(f"{name}." for name in architecture.auxiliary)
     tensors = {key: t for key, t in tensors.items() if key in own or not key.startswith(sides)}
@@ -181,16 +192,9 @@ def _fill(
     assign(model, tensors | fresh)
 
 
-def _tensors(
-    model: keras.Model, architecture: Architecture, tag: Weights, path: Path
-) -> Mapping[str, np.ndarray]:
+def _tensors(architecture: Architecture, tag: Weights, path: Path) -> Mapping[str, np.ndarray]:
     if path.name.endswith(".weights.h5"):
         return state_dict(_from_weights_h5(architecture, tag, path))
-    if tag.layout == "keras" and path.suffix == ".h5" and not holds_model(path):
-        beside = (*(f"{name}." for name in architecture.auxiliary), *POOLS)
-        stored = [slot for slot in slots(model) if not slot.key.startswith(beside)]
-        bgr = tag.channels == "bgr"
-        return keras_layout.reference_tensors(model, stored, read(path), order=tag.order, bgr=bgr)
     if path.suffix in MODEL_FILES:
         return state_dict(load_file(path))
     return read(path)
@@ -226,12 +230,6 @@ def _labels(tag: Weights, count: int, classes: int | Sequence[str] | None) -> tu
     if count == tag.classes == len(imagenet_labels()):
         return imagenet_labels()
     return tuple(str(i) for i in range(count))
-
-
-@cache
-def imagenet_labels() -> tuple[str, ...]:
-    """The 1000 class names of ImageNet-1k, in the order of every public weight file."""
-    return tuple(files("zoo.catalog").joinpath("imagenet-1k.txt").read_text("utf-8").splitlines())
 
 
 def _card(architecture: Architecture, tag: Weights | None) -> dict[str, Any]:
