@@ -109,7 +109,7 @@ def renamed(
     """Keys of another naming -> the reference's. The first pattern that fits a key counts.
 
     {block} in a replacement stands for STAGE.INDEX of the block whose flat number is the pattern's first
-    group, {1} for that number; {block-1} and {1-7} count from elsewhere.
+    group, {1} for that number, {2} for the second group's; {block-1}, {1-7} and {2+1} count from elsewhere.
     """
     if not renames:
         return dict(tensors)
@@ -137,9 +137,10 @@ def _rename(key: str, renames: Sequence[tuple[str, str]], blocks: list[str]) -> 
 
 def _counted(replacement: str, match: re.Match[str], blocks: list[str]) -> str:
     def name(place: re.Match[str]) -> str:
-        number = int(match.group(1)) - int(place["less"] or 0)
-        if place["what"] == "1":
+        group = 1 if place["what"] == "block" else int(place["what"])
+        number = int(match.group(group)) + int(place["more"] or 0)
+        if place["what"] != "block":
             return str(number)
         return blocks[number] if 0 <= number < len(blocks) else f"?{number}"
 
-    return re.sub(r"\{(?P<what>block|1)(-(?P<less>\d+))?\}", name, replacement)
+    return re.sub(r"\{(?P<what>block|[1-9])(?P<more>[+-]\d+)?\}", name, replacement)
