@@ -77,7 +77,8 @@ def card_text(card: Card) -> str:
 def _weights_line(weights: Weights) -> str:
     top1 = f"top-1 {weights.top1:.2f}" if weights.top1 else "top-1 not stated"
     home = weights.package or weights.hub or weights.url
-    return f"{weights.tag:<28} {weights.input_size:>4} px  {top1:<17} {weights.licence:<14} {home}"
+    remark = f" ({weights.remark})" if weights.remark else ""
+    return f"{weights.tag:<28} {weights.input_size:>4} px  {top1:<17} {weights.licence:<14} {home}{remark}"
 
 
 def parity_text(parity: Mapping[str, Parity]) -> str:
