@@ -10,14 +10,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from serving.client import Client
+    from serving.client import AsyncClient, Client, ClientTls
     from serving.deployment.local import Endpoint, deploy
     from serving.errors import Code, DeployError, ServingError
     from serving.server import serve
 
-__all__ = ["Client", "Code", "DeployError", "Endpoint", "ServingError", "deploy", "serve"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "ClientTls",
+    "Code",
+    "DeployError",
+    "Endpoint",
+    "ServingError",
+    "deploy",
+    "serve",
+]
 
 _HOMES = {
+    "AsyncClient": "serving.client",
+    "ClientTls": "serving.client",
     "Client": "serving.client",
     "Code": "serving.errors",
     "DeployError": "serving.errors",

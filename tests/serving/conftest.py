@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,12 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import serving
+from serving import grpc_face, rest_face, runtimes
+from serving.batching import scheduled
+from serving.grpc_face import GrpcOptions
+from serving.lifecycle import Load, ModelConfig, Models, Timing
+from serving.rest_face import RestOptions
+from serving.service import PredictionService
 
 LABELS = ("red", "green", "blue", "dark", "light", "grey")
 SIZE = (32, 48)
@@ -175,6 +183,42 @@ def run_python(code: str, *arguments: str) -> str:
     return done.stdout
 
 
+@dataclass(frozen=True)
+class InProcess:
+    """A server in this process: where it listens, and its models."""
+
+    grpc_address: str
+    rest_url: str
+    models: Models
+
+
+@contextmanager
+def in_process(
+    *bases: Path,
+    load: Load | None = None,
+    grpc: GrpcOptions = GrpcOptions(),  # noqa: B008 - frozen
+    rest: RestOptions = RestOptions(),  # noqa: B008 - frozen
+    configs: Sequence[ModelConfig] = (),
+    poll: float = 0.05,
+) -> Iterator[InProcess]:
+    """Serves BASE/NAME folders (or `configs`) on free ports of loopback with real faces; by default each
+    request waits its turn.
+    """
+    wanted = configs or [ModelConfig(base.name, base) for base in bases]
+    models = Models(wanted, load or scheduled(runtimes.load), Timing(poll))
+    models.start()
+    assert models.tried(60)
+    models.serving_begins()
+    service = PredictionService(models)
+    grpc_server, rest_server = grpc_face.start(service, grpc), rest_face.start(service, rest, 10)
+    try:
+        yield InProcess(f"127.0.0.1:{grpc_server.port}", f"http://127.0.0.1:{rest_server.port}", models)
+    finally:
+        rest_server.stop()
+        grpc_server.stop(10)
+        models.stop()
+
+
 # Test modules cannot import this file, so its helpers reach them as fixtures.
 
 
@@ -191,6 +235,11 @@ def _colour_model() -> Callable[..., onnx.ModelProto]:
 @pytest.fixture(scope="session", name="add_model")
 def _add_model() -> Callable[..., onnx.ModelProto]:
     return add_model
+
+
+@pytest.fixture(scope="session", name="in_process")
+def _in_process() -> Callable[..., Any]:
+    return in_process
 
 
 @pytest.fixture(scope="session", name="png")
