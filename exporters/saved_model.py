@@ -1,8 +1,8 @@
 """A TensorFlow 2 SavedModel with the four signatures, the labels as an asset, and every weight stored once.
 
 It is also a reusable SavedModel (https://www.tensorflow.org/hub/reusable_saved_models): __call__(images,
-training), variables, trainable_variables, regularization_losses. Its images are RGB 0..255 at the input
-size.
+training), variables, trainable_variables, regularization_losses. `serve` and `train` are the two modes of
+that call, by the names that keras.layers.TFSMLayer takes. Its images are RGB 0..255 at the input size.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def servable(model: Subject, labels: Path) -> Any:
     # Keras's variables and TensorFlow's inside them would be stored as two objects.
     root.variables = [variable.value for variable in model.model.variables]
     root.trainable_variables = [variable.value for variable in model.model.trainable_variables]
-    root.regularization_losses = []
+    root.regularization_losses = penalties(model)
     root.labels = tf.lookup.StaticHashTable(
         tf.lookup.TextFileInitializer(
             os.fspath(labels),
@@ -65,7 +65,8 @@ def servable(model: Subject, labels: Path) -> Any:
     root.network = network(model)
     for name, function in signatures(model, root.network, root.labels).items():
         setattr(root, name, function)
-    setattr(root, "__call__", reusable(model))  # noqa: B010 (tracked as an attribute of the object, not of its class)
+    call, root.serve, root.train = reusable(model)
+    setattr(root, "__call__", call)  # noqa: B010 (tracked as an attribute of the object, not of its class)
     return root
 
 
@@ -154,8 +155,8 @@ def resized(preprocessing: Preprocessing, images: tf.Tensor) -> tf.Tensor:
         return tf_evaluate(preprocessing, tf.identity(images))
 
 
-def reusable(model: Subject) -> Any:
-    """The model itself, traced for inference and for training on."""
+def reusable(model: Subject) -> tuple[Any, Any, Any]:
+    """The model itself, traced for inference and for training on; then each of the two alone."""
     spec = tf.TensorSpec((None, *model.image_shape), tf.float32, name="images")
 
     @tf.function
@@ -164,7 +165,18 @@ def reusable(model: Subject) -> Any:
 
     for training in (False, True):
         call.get_concrete_function(spec, training=training)
-    return call
+    serve = tf.function(lambda images: call(images, training=False), input_signature=[spec])
+    train = tf.function(lambda images: call(images, training=True), input_signature=[spec])
+    return call, serve, train
+
+
+def penalties(model: Subject) -> list[Any]:
+    """The regularisers of the weights, as functions without arguments."""
+
+    def penalty(variable: Any) -> Any:
+        return tf.function(lambda: variable.regularizer(variable.value), input_signature=[])
+
+    return [penalty(v) for v in model.model.trainable_variables if getattr(v, "regularizer", None)]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+import exporters
 from exporters.pictures import png
 from exporters.saved_model import example
 from zoo.classifier import heads
@@ -200,6 +201,7 @@ import tf_keras
 
 images = np.random.default_rng(0).uniform(0, 255, (4, 64, 64, 3)).astype("float32")
 layer = hub.KerasLayer(sys.argv[1], trainable=True)
+assert tuple(hub.load(sys.argv[1])(images).shape) == (4, 3)
 first = layer(images).numpy()
 trained = [v for v in layer.trainable_variables]
 before = [v.numpy() for v in layer.weights]
@@ -222,7 +224,49 @@ def test_tensorflow_hub_trains_it_as_a_layer(exported):
     assert found["changed"] == found["all"] == len(exported.model.variables)
 
 
-def test_keras_uses_it_as_a_layer(exported, photos):
+def test_keras_uses_it_as_a_layer(exported, photos, images):
     layer = keras.layers.TFSMLayer(exported.path, call_endpoint="predict_images")
     outputs = layer(np.stack(photos).astype(np.float32))
     assert outputs["probabilities"].shape == (2, 3)
+    np.testing.assert_allclose(
+        keras.layers.TFSMLayer(exported.path)(images), exported.model(images), atol=1e-5
+    )
+
+
+def test_keras_trains_it_as_a_layer(exported, images):
+    layer = keras.layers.TFSMLayer(exported.path, call_training_endpoint="train")
+    assert len(layer.trainable_variables) == len(exported.model.trainable_variables)
+    before = {variable.path: np.array(variable) for variable in layer.variables}
+    model = keras.Sequential([keras.Input((64, 64, 3)), layer])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(images, np.array([0, 1]), verbose=0)
+    still = [v.path for v in layer.variables if np.array_equal(before[v.path], np.array(v))]
+    assert still == []
+    assert any("moving" in path for path in before)
+
+
+def test_tensorflow_trains_it(exported, images):
+    module = tf.saved_model.load(os.fspath(exported.path))
+    assert len(module.variables) == len(exported.model.variables)
+    assert len(module.trainable_variables) == len(exported.model.trainable_variables)
+    before = [variable.numpy() for variable in module.variables]
+    with tf.GradientTape() as tape:
+        loss = -tf.reduce_mean(tf.math.log(module(images, training=True)[:, 0]))
+    for variable, gradient in zip(
+        module.trainable_variables, tape.gradient(loss, module.trainable_variables), strict=True
+    ):
+        variable.assign_sub(0.01 * gradient)
+    assert all((a != b.numpy()).any() for a, b in zip(before, module.variables, strict=True))
+    assert (module(images, training=False).numpy() != exported.model(images).numpy()).any()
+
+
+def test_regularisers_travel(tiny, tmp_path):
+    dense = tiny.get_layer("fc")
+    dense.kernel.regularizer = keras.regularizers.L2(0.5)
+    export = exporters.export(tiny, tmp_path / "tiny", ("saved_model",))
+    module = tf.saved_model.load(os.fspath(export.path))
+    (penalty,) = module.regularization_losses
+    np.testing.assert_allclose(penalty(), 0.5 * np.sum(np.array(dense.kernel) ** 2), rtol=1e-5)
+    kernel = next(v for v in module.trainable_variables if v.shape == dense.kernel.shape)
+    kernel.assign(kernel * 0)
+    assert penalty() == 0
