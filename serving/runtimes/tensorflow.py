@@ -122,11 +122,21 @@ class Function:
             return self._function
         with self._lock:
             if outputs not in self._partial and len(self._partial) < _FILTERS:
-                self._partial[outputs] = self._tf.function(
-                    lambda **feeds: {alias: self._function(**feeds)[alias] for alias in outputs},
-                    reduce_retracing=True,
-                )
+                self._partial[outputs] = self._reduced(outputs)
             return self._partial.get(outputs, self._function)
+
+    def _reduced(self, outputs: frozenset[str]) -> Any:
+        """TensorFlow prunes from a traced function what its results do not need. Shapes stay open, as declared
+        ones are not enforced either.
+        """
+
+        def chosen(**feeds: Any) -> Any:
+            results = self._function(**feeds)
+            return {alias: results[alias] for alias in outputs}
+
+        declared = self._function.structured_input_signature[1]
+        specs = {alias: self._tf.TensorSpec(None, spec.dtype) for alias, spec in declared.items()}
+        return self._tf.function(chosen, autograph=False).get_concrete_function(**specs)
 
 
 def _array(tensor: Any) -> np.ndarray:
