@@ -112,6 +112,7 @@ def options(values: Mapping[str, Any]) -> Options:
         patient=True,
         config_file=values["model_config_file"] or None,
         config_poll=values["model_config_file_poll_wait_seconds"],
+        access_log=values["access_log"],
     )
 
 

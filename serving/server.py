@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from serving import config, grpc_face, rest_face, runtimes
+from serving import config, grpc_face, observing, rest_face, runtimes
 from serving.batching import scheduled
 from serving.errors import Code, DeployError
 from serving.grpc_face import GrpcOptions
@@ -45,7 +45,8 @@ class Options:
     """A server: its models, how they are loaded and when, and its faces; `rest` None means no REST.
 
     `patient` waits for a first model as long as one may still come; otherwise the first try decides.
-    `config_file` is read anew every `config_poll` seconds, when that is positive.
+    `config_file` is read anew every `config_poll` seconds, when that is positive; `access_log` writes a line
+    per request.
     """
 
     models: Sequence[ModelConfig]
@@ -58,6 +59,7 @@ class Options:
     patient: bool = False
     config_file: Path | None = None
     config_poll: float = 0.0
+    access_log: bool = False
 
 
 def serve(
@@ -67,6 +69,7 @@ def serve(
     rest_port: int = 0,
     runtime: str | None = None,
     body_limit: int = rest_face.BODY_LIMIT,
+    access_log: bool = False,
     announce: Callable[[Ready], None] = lambda ready: None,
     stopping: threading.Event | None = None,
 ) -> None:
@@ -82,6 +85,7 @@ def serve(
         load=scheduled(warmed(partial(runtimes.load, runtime=runtime))),
         grpc=GrpcOptions(host, grpc_port),
         rest=RestOptions(host, rest_port, body_limit=body_limit, metrics_path=METRICS_PATH),
+        access_log=access_log,
     )
     run(options, announce, stopping)
 
@@ -95,6 +99,8 @@ def run(
     stopping = stopping or threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
+    if options.access_log:
+        observing.log_requests()
     models = Models(options.models, options.load, options.timing, options.free_labels)
     models.start()
     _wait_for_models(models, options.patient, stopping)
@@ -209,6 +215,7 @@ def _stop_at_end_of_input(stopping: threading.Event) -> None:
     help="Engine to use instead of the directory's first choice.",
 )
 @click.option("--body-limit", default=rest_face.BODY_LIMIT, help="Largest REST request, in bytes.")
+@click.option("--access-log", is_flag=True, help="A line of JSON per request, on standard error.")
 @click.option("--exit-with-parent", is_flag=True, help="Stop when standard input ends.")
 def main(exit_with_parent: bool, **options: Any) -> None:
     """Serves model folders over TensorFlow Serving's gRPC and REST; prints one JSON line with the ports when

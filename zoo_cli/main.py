@@ -204,7 +204,8 @@ def export(model: str, base: Path, formats: str, as_json: bool) -> None:
 @click.option("--grpc-port", default=8500, show_default=True)
 @click.option("--rest-port", default=8501, show_default=True)
 @click.option("--runtime", type=click.Choice(["onnx", "tensorflow"]), help="The fitting one by default.")
-def serve(models: tuple[Path, ...], host: str, grpc_port: int, rest_port: int, runtime: str | None) -> None:
+@click.option("--access-log", is_flag=True, help="Write a line of JSON per request.")
+def serve(models: tuple[Path, ...], runtime: str | None, **options: Any) -> None:
     """Serve model directories until interrupted.
 
     Example: zoo serve models/flowers
@@ -217,9 +218,9 @@ def serve(models: tuple[Path, ...], host: str, grpc_port: int, rest_port: int, r
         level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", stream=sys.stderr
     )
     try:
-        run(models, host=host, grpc_port=grpc_port, rest_port=rest_port, runtime=runtime)
+        run(models, runtime=runtime, **options)
     except OSError as error:
-        raise ZooError(f"cannot listen on {host}, ports {grpc_port} and {rest_port}: {error}") from error
+        raise ZooError(str(error)) from error
 
 
 @main.command()

@@ -1,9 +1,13 @@
 """What operators rely on: metrics, access log, health, batching by files, TLS."""
 
+import contextlib
 import io
 import json
 import logging
 import re
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -163,6 +167,52 @@ def test_health_and_the_list_of_models(
         assert "Could not find SavedModel .pb" in bad["versions"][0]["error"]
     with in_process(base) as server:
         assert run_curl(f"{server.rest_url}/v1/health/ready") == (200, {"status": "ready"})
+
+
+# --- zoo-model-server's files ---------------------------------------------------------------------------
+
+
+def test_the_flags_of_batching_monitoring_tls_and_access_log_take_effect(
+    base: Path, tmp_path: Path, authority: "Authority", run_curl: Curl
+) -> None:
+    (tmp_path / "batching").write_text("max_batch_size { value: 2 }")
+    (tmp_path / "monitoring").write_text('prometheus_config { enable: true path: "/here" }')
+    port, rest_port = free_ports(2)
+    flags = {
+        "port": port,
+        "rest_api_port": rest_port,
+        "host": "127.0.0.1",
+        "model_name": "m",
+        "model_base_path": base,
+        "enable_batching": "true",
+        "batching_parameters_file": tmp_path / "batching",
+        "monitoring_config_file": tmp_path / "monitoring",
+        "ssl_config_file": authority.config(tmp_path, False),
+        "access_log": "true",
+    }
+    command = [sys.executable, "-c", "from serving.model_server import main; main()"]
+    command += [f"--{k}={v}" for k, v in flags.items()]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        next(line for line in process.stderr if "Exporting HTTP/REST API" in line)
+        with Client(f"127.0.0.1:{port}", tls=ClientTls(roots=authority.roots)) as client:
+            assert client.classify("m", [BLACK, BLACK])[1][0][0] == "dark"
+            with pytest.raises(ServingError, match="Task size 3 is larger than maximum input batch size 2"):
+                client.classify("m", [BLACK] * 3)
+        url = f"https://127.0.0.1:{rest_port}/here"
+        page = run_curl(url, None, "--cacert", str(authority.roots))[1]
+        assert series(page, ":tensorflow:serving:batching_session:wrapped_run_count") == {"": 1}
+        process.terminate()
+        lines = [json.loads(line) for line in process.stderr if line.startswith("{")]
+    assert [line["status"] for line in lines] == ["OK", "INVALID_ARGUMENT"]
+    assert process.returncode == 0
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [one.getsockname()[1] for one in sockets]
 
 
 # --- TLS ------------------------------------------------------------------------------------------------
