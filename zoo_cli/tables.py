@@ -199,7 +199,7 @@ def _figure(x: str) -> tuple[Any, Any]:
     axes = figure.subplots()
     axes.set_xlabel(x, color=INK)
     axes.set_ylabel("best published top-1, percent", color=INK)
-    axes.set_ylim(54, 91)
+    axes.set_ylim(50, 91)
     axes.grid(color=GRID)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
