@@ -85,6 +85,27 @@ def test_h5_as_keras_saves_it(tmp_path):
     assert list(arrays) == ["head.fc/kernel", "head.fc/bias"]
 
 
+def test_h5_whose_names_are_cut_into_several_attributes(tmp_path):
+    with h5py.File(tmp_path / "weights.h5", "w") as file:
+        file.attrs["layer_names0"], file.attrs["layer_names1"] = [b"a", b"b"], [b"c"]
+        for i, layer in enumerate("abc"):
+            group = file.create_group(layer)
+            group.attrs["weight_names"] = [f"{layer}_W_1:0".encode()]
+            group[f"{layer}_W_1:0"] = np.full(3, i)
+    arrays = read(tmp_path / "weights.h5")
+    assert {name: values[0] for name, values in arrays.items()} == {"a/a_W_1": 0, "b/b_W_1": 1, "c/c_W_1": 2}
+
+
+def test_h5_with_two_variables_of_one_name(tmp_path):
+    with h5py.File(tmp_path / "weights.h5", "w") as file:
+        file.attrs["layer_names"] = [b"block"]
+        group = file.create_group("block")
+        group.attrs["weight_names"] = [b"one/kernel:0", b"two/kernel:0"]
+        for name in group.attrs["weight_names"]:
+            group[name] = np.ones(3)
+    assert "the layer block has two variables block/kernel" in refusal(tmp_path / "weights.h5")
+
+
 def h5_with(path: Path, make) -> Path:
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = ["fc"]

@@ -80,6 +80,24 @@ def test_the_hash_in_a_release_s_name(site, cache_folder):
     assert fetch(by_url(site, "/net.safetensors")).read_bytes() == DATA
 
 
+def test_an_md5_where_nothing_better_is_published(site, cache_folder):
+    site.files["/net.h5"] = DATA
+    stated = replace(by_url(site, "/net.h5"), md5=hashlib.md5(DATA).hexdigest())
+    with pytest.raises(WeightsError, match=f"the md5 of what came is {stated.md5}, not 1234"):
+        fetch(replace(stated, md5="1234" * 8))
+    assert [path for path in cache_folder.rglob("*") if path.is_file()] == []
+    path = fetch(stated)
+    assert path.read_bytes() == DATA
+    assert path.with_name("net.h5.sha256").read_text() == f"{SHA256}  net.h5\n"
+    path.write_bytes(DATA + b" ")
+    with pytest.raises(WeightsError, match=f"damaged: its sha256 is .*, not {SHA256}"):
+        fetch(stated)
+    path.write_bytes(b"by hand")
+    with pytest.raises(WeightsError, match=f"damaged: its md5 is .*, not {stated.md5}"):
+        fetch(stated)
+    assert not path.exists()
+
+
 def test_an_address_that_leaves_the_cache(site):
     with pytest.raises(WeightsError, match="is no address of a file"):
         fetch(by_url(site, "/../../etc/passwd"))

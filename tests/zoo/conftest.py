@@ -1,9 +1,8 @@
-"""Some hundred networks do not fit into memory at once; and keras.applications' files, as they are published."""
+"""Some hundred networks do not fit into memory at once; networks of keras.applications beside ours."""
 
 import gc
 import sys
 
-import h5py
 import keras
 import numpy as np
 import pytest
@@ -23,20 +22,18 @@ def _forget_networks(request):
 
 
 @pytest.fixture
-def equals_keras(tmp_path):
+def equals_keras(tmp_path, publish):
     """A function: the tag's network, filled from the file of a seeded network of keras.applications, gives
     its logits for pictures in 0..255, which theirs are fed through Keras's own preprocess_input.
     """
 
     def check(tag, application, size, **options):
-        theirs = application(
-            weights=None, input_shape=(size, size, 3), classifier_activation=None, **options
-        )
-        publish(seed(theirs), tmp_path / "theirs.h5")
+        theirs = application(weights=None, input_shape=(size, size, 3), classifier_activation=None, **options)
+        path = publish(seed(theirs), tmp_path / "theirs.h5")
         pictures = np.random.default_rng(1).uniform(0, 255, (2, size, size, 3)).astype(np.float32)
         prepare = sys.modules[application.__module__].preprocess_input
         expected = theirs.predict_on_batch(prepare(pictures.copy()))
-        ours = zoo.load(tag, weights=tmp_path / "theirs.h5", input_size=size, classifier_activation=None)
+        ours = zoo.load(tag, weights=path, input_size=size, classifier_activation=None)
         logits = ours.predict_on_batch(pictures)
         assert expected.std() > 1e-3
         assert np.abs(logits - expected).max() / expected.std() < 1e-4
@@ -53,7 +50,8 @@ def seed(model):
     for layer in model.layers:
         if isinstance(layer, keras.layers.Normalization) and layer.weights:
             # EfficientNet's file brings the mean and variance of ImageNet's pictures.
-            layer.set_weights([[0.485, 0.456, 0.406], np.square([0.229, 0.224, 0.225]), 0])
+            statistics = ([0.485, 0.456, 0.406], np.square([0.229, 0.224, 0.225]), 0)
+            layer.set_weights([np.asarray(values) for values in statistics])
     for variable in model.variables:
         if variable.name.endswith("kernel"):
             fan_in = np.prod(variable.shape[:-1] if variable.shape[-1] > 1 else variable.shape[:2])
@@ -64,16 +62,3 @@ def seed(model):
         elif variable.name in ("beta", "bias", "moving_mean"):
             variable.assign(draws.normal(0, 0.1, variable.shape))
     return model
-
-
-def publish(model, path):
-    """The layout of the published files: weights alone, each layer a group, its variables in attributes."""
-    with h5py.File(path, "w") as file:
-        file.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
-        file.attrs["backend"], file.attrs["keras_version"] = b"tensorflow", b"2.1.6"
-        for layer in model.layers:
-            group = file.create_group(layer.name)
-            variables = [*layer.trainable_weights, *layer.non_trainable_weights]
-            group.attrs["weight_names"] = [f"{variable.path}:0".encode() for variable in variables]
-            for variable in variables:
-                group[f"{variable.path}:0"] = np.asarray(variable)

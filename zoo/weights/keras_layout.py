@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 Arrays = dict[str, np.ndarray]
 Layer = dict[str, Slot]  # by the name of the variable
 
-CONVOLUTION = (2, 3, 1, 0)  # from the reference's axes to Keras's
-LINEAR = (1, 0)
+CONVOLUTION: tuple[int, ...] = (2, 3, 1, 0)  # from the reference's axes to Keras's
+LINEAR: tuple[int, ...] = (1, 0)
 
 
 def reference_tensors(
@@ -86,16 +86,18 @@ def _pieces(stored: Mapping[str, np.ndarray]) -> tuple[list[Arrays], list[Arrays
         # Statistics of the pictures come with their count; normalisation is the tag's mean and std.
         if any(array.ndim == 0 for array in arrays.values()):
             continue
-        piece = None
+        piece: Arrays = {}
+        room = 0
         for key, array in arrays.items():
             if array.ndim > 1:
-                piece = {key: array}
+                piece, room = {key: array}, 1  # for its bias
                 kernels.append(piece)
-            elif piece is None or (len(piece) == 2 and piece is kernels[-1]):
-                piece = {key: array}
-                norms.append(piece)
-            else:
+            elif room:
                 piece[key] = array
+                room -= 1
+            else:
+                piece, room = {key: array}, len(arrays)
+                norms.append(piece)
     return kernels, norms
 
 
