@@ -20,9 +20,10 @@ from zoo.classifier import Facts, attach, load_file
 from zoo.errors import UnknownModelError, WeightsError, ZooError
 from zoo.labels import imagenet_labels
 from zoo.registry import Architecture, Weights, card, resolve, weights_of
+from zoo.weights import keras_layout
 from zoo.weights.cache import discard
 from zoo.weights.convert import assign, renamed, slots, state_dict
-from zoo.weights.readers import read
+from zoo.weights.readers import holds_model, read
 from zoo.weights.sources import fetch
 
 log = logging.getLogger("zoo")
@@ -168,7 +169,7 @@ def _fill(
     """Set the variables from the file; heads stay new where the file's have other classes, and auxiliary
     ones where it has none.
     """
-    tensors = dict(renamed(model, _tensors(architecture, tag, path), tag.renames))
+    tensors = dict(renamed(model, _tensors(model, architecture, tag, path), tag.renames))
     own = {slot.key: slot for slot in slots(model)}
     sides = tuple(f"{name}." for name in architecture.auxiliary)
     tensors = {key: t for key, t in tensors.items() if key in own or not key.startswith(sides)}
@@ -192,9 +193,16 @@ def _fill(
     assign(model, tensors | fresh)
 
 
-def _tensors(architecture: Architecture, tag: Weights, path: Path) -> Mapping[str, np.ndarray]:
+def _tensors(
+    model: keras.Model, architecture: Architecture, tag: Weights, path: Path
+) -> Mapping[str, np.ndarray]:
     if path.name.endswith(".weights.h5"):
         return state_dict(_from_weights_h5(architecture, tag, path))
+    if tag.layout == "keras" and path.suffix == ".h5" and not holds_model(path):
+        beside = (*(f"{name}." for name in architecture.auxiliary), *POOLS)
+        stored = [slot for slot in slots(model) if not slot.key.startswith(beside)]
+        bgr = tag.channels == "bgr"
+        return keras_layout.reference_tensors(model, stored, read(path), order=tag.order, bgr=bgr)
     if path.suffix in MODEL_FILES:
         return state_dict(load_file(path))
     return read(path)
