@@ -85,6 +85,32 @@ def add_model() -> onnx.ModelProto:
     return _model(graph)
 
 
+def spin_model() -> onnx.ModelProto:
+    """Multiplies a matrix `times` times: a request that takes as long as it is told."""
+    weights = numpy_helper.from_array(np.eye(64, dtype=np.float32), "eye")
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("MatMul", ["x", "eye"], ["y"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, [64, 64]),
+        ],
+        [
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, [64, 64]),
+        ],
+    )
+    graph = helper.make_graph(
+        [helper.make_node("Loop", ["times", "", "eye"], ["product"], body=body)],
+        "spin",
+        [helper.make_tensor_value_info("times", TensorProto.INT64, [])],
+        [helper.make_tensor_value_info("product", TensorProto.FLOAT, [64, 64])],
+        [weights],
+    )
+    return _model(graph)
+
+
 def _model(graph: onnx.GraphProto) -> onnx.ModelProto:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
@@ -240,6 +266,11 @@ def _add_model() -> Callable[..., onnx.ModelProto]:
 @pytest.fixture(scope="session", name="in_process")
 def _in_process() -> Callable[..., Any]:
     return in_process
+
+
+@pytest.fixture(scope="session", name="spin_model")
+def _spin_model() -> Callable[..., onnx.ModelProto]:
+    return spin_model
 
 
 @pytest.fixture(scope="session", name="png")

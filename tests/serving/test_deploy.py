@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 import serving
 from serving.deployment.local import start
@@ -159,39 +158,15 @@ def test_the_server_ends_with_a_killed_parent(base: Path, tmp_path: Path) -> Non
     until(gone)
 
 
-def spin_model() -> onnx.ModelProto:
-    """Multiplies a matrix `times` times: a request that takes as long as it is told."""
-    weights = numpy_helper.from_array(np.eye(64, dtype=np.float32), "eye")
-    body = helper.make_graph(
-        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("MatMul", ["x", "eye"], ["y"])],
-        "body",
-        [
-            helper.make_tensor_value_info("i", TensorProto.INT64, []),
-            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("x", TensorProto.FLOAT, [64, 64]),
-        ],
-        [
-            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("y", TensorProto.FLOAT, [64, 64]),
-        ],
-    )
-    graph = helper.make_graph(
-        [helper.make_node("Loop", ["times", "", "eye"], ["product"], body=body)],
-        "spin",
-        [helper.make_tensor_value_info("times", TensorProto.INT64, [])],
-        [helper.make_tensor_value_info("product", TensorProto.FLOAT, [64, 64])],
-        [weights],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
 def cpu_seconds(pid: int) -> float:
     """What all threads of a process have computed so far."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
-def test_sigterm_finishes_a_grpc_request_under_way(tmp_path: Path, publish: Publish) -> None:
+def test_sigterm_finishes_a_grpc_request_under_way(
+    tmp_path: Path, publish: Publish, spin_model: MakeModel
+) -> None:
     publish(tmp_path / "spin", 1, spin_model(), labels=None)
     with (
         serving.deploy(tmp_path / "spin") as endpoint,
