@@ -126,9 +126,7 @@ class Function:
             return self._partial.get(outputs, self._function)
 
     def _reduced(self, outputs: frozenset[str]) -> Any:
-        """TensorFlow prunes from a traced function what its results do not need. Shapes stay open, as declared
-        ones are not enforced either.
-        """
+        """Traced anew, what the results do not need is pruned. Shapes stay open: declared ones bind nobody."""
 
         def chosen(**feeds: Any) -> Any:
             results = self._function(**feeds)
