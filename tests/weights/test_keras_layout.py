@@ -104,7 +104,9 @@ def test_the_pictures_statistics_are_no_layer():
         (lambda a: a.update({"more/kernel": np.ones((3, 3))}), "left over: more/kernel"),
         (lambda a: a.update({"n1/more": np.ones(3)}), "left over: n1/gamma"),
         (lambda a: a.update({"fc1/kernel": np.ones((23, 5))}), r"misshapen: fc1.weight is \(5, 23\)"),
+        (lambda a: a.update({"fc1/kernel": np.ones((2, 2, 5))}), r"misshapen: fc1.weight is \(2, 2, 5\)"),
         (lambda a: a.update({"sep/bias": np.ones(6)}), "left over: sep/bias"),
+        (lambda a: a.update({"block1_conv1/bias": np.ones(5)}), "left over: block1_conv1/bias"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, message):

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 Arrays = dict[str, np.ndarray]
 Layer = dict[str, Slot]  # by the name of the variable
 
-CONVOLUTION: tuple[int, ...] = (2, 3, 1, 0)  # from the reference's axes to Keras's
-LINEAR: tuple[int, ...] = (1, 0)
+# Of linear layers and convolutions, from the reference's to Keras's, by their number.
+AXES = {2: (1, 0), 4: (2, 3, 1, 0)}
 
 
 def reference_tensors(
@@ -122,11 +122,10 @@ def _to_reference(slot: Slot, kernel: np.ndarray) -> np.ndarray:
     if kernel.ndim == 2 and len(shape) == 4 and len(kernel) % (shape[0] * shape[1]) == 0:
         # Keras flattens a map with its channels last.
         kernel = kernel.reshape(*shape[:2], -1, kernel.shape[1])
+    axes = AXES.get(kernel.ndim, range(kernel.ndim))
+    # A depthwise convolution may be written as a grouped one, [kh, kw, 1, channels].
     if slot.axes is not None and len(slot.axes) == kernel.ndim == 4 and kernel.shape[2] != 1:
         axes = slot.axes
-    else:
-        # A depthwise convolution written as a grouped one has [kh, kw, 1, channels], as every other one.
-        axes = CONVOLUTION if kernel.ndim == 4 else LINEAR
     return kernel.transpose(np.argsort(axes))
 
 
@@ -146,9 +145,11 @@ def _without_kernels(layers: list[Layer], pieces: list[Arrays]) -> Arrays:
 
 def _folded(model: keras.Model, tensors: Arrays, biases: dict[str, Arrays]) -> Arrays:
     """norm(x + bias) is the norm with the mean less the bias. Biases without a norm behind them stay."""
-    behind = {id(model.get_layer(name).output): bias for name, bias in biases.items()}
+    outputs = {id(model.get_layer(name).output): bias for name, bias in biases.items()}
     for key in [key for key in tensors if biases and key.endswith(".running_mean")]:
-        bias = behind.pop(id(model.get_layer(_layer(key)).input), {})
-        for value in bias.values():
-            tensors[key] = tensors[key] - value
-    return tensors | {key: value for bias in behind.values() for key, value in bias.items()}
+        source = id(model.get_layer(_layer(key)).input)
+        for value in outputs.get(source, {}).values():
+            if value.shape == tensors[key].shape:
+                tensors[key] = tensors[key] - value
+                del outputs[source]
+    return tensors | {key: value for bias in outputs.values() for key, value in bias.items()}
