@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from zoo.classifier import Facts, attach, facts, heads, save
     from zoo.errors import DataError, DownloadError, UnknownModelError, WeightsError, ZooError
     from zoo.evaluating import Comparison, Evaluation, compare, evaluate
+    from zoo.explaining import Explanation, explain
     from zoo.fusing import fuse
     from zoo.loading import load
     from zoo.preprocessing import Preprocessing
@@ -22,6 +23,7 @@ _HOMES = {
     "zoo.classifier": ("Facts", "attach", "facts", "heads", "save"),
     "zoo.errors": ("DataError", "DownloadError", "UnknownModelError", "WeightsError", "ZooError"),
     "zoo.evaluating": ("Comparison", "Evaluation", "compare", "evaluate"),
+    "zoo.explaining": ("Explanation", "explain"),
     "zoo.fusing": ("fuse",),
     "zoo.loading": ("load",),
     "zoo.preprocessing": ("Preprocessing",),
@@ -36,6 +38,7 @@ __all__ = [
     "DataError",
     "DownloadError",
     "Evaluation",
+    "Explanation",
     "Facts",
     "Preprocessing",
     "Result",
@@ -47,6 +50,7 @@ __all__ = [
     "describe",
     "embedder",
     "evaluate",
+    "explain",
     "facts",
     "features",
     "fine_tune",

@@ -139,6 +139,24 @@ def evaluate(model: str, data: Path, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("model")
+@click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--out", default="explanation.png", show_default=True, type=click.Path(path_type=Path))
+@click.option("--methods", default="gradcam,integrated_gradients,occlusion", show_default=True)
+@click.option("--label", help="The class to look for; the model's first answer by default.")
+def explain(model: str, image: Path, out: Path, methods: str, label: str | None) -> None:
+    """Show where in IMAGE the MODEL sees its answer: a PNG of heat maps.
+
+    Example: zoo explain flowers/ rose.jpg --out rose.png
+    """
+    import zoo
+
+    _load_tensorflow()
+    shown = zoo.explain(zoo.load(model), image, methods.split(","), label=label)
+    click.echo(f"{shown.label} {shown.probability:.3f}\n{shown.save(out)}")
+
+
+@main.command()
 @click.argument("first")
 @click.argument("second")
 @click.argument("data", type=click.Path(path_type=Path))
@@ -199,6 +217,43 @@ def export(model: str, base: Path, formats: str, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--pictures", type=click.Path(exists=True, file_okay=False), help="Compare on these, not generated ones."
+)
+@as_json
+def check(folder: Path, pictures: str | None, as_json: bool) -> None:
+    """Verify the published version FOLDER (or all of a model's): hashes, then each file by its own runtime.
+
+    Example: zoo check models/flowers
+    """
+    import exporters
+    from zoo_cli.files import checked_data, checked_text
+
+    _load_tensorflow()
+    found = exporters.check(folder, pictures)
+    click.echo(json.dumps(checked_data(found)) if as_json else "\n".join(map(checked_text, found)))
+    if any(one.problems for one in found):
+        click.get_current_context().exit(1)
+
+
+@main.command()
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@as_json
+def inspect(path: Path, as_json: bool) -> None:
+    """Show what the model file or folder PATH holds: signatures, shapes, labels, card.
+
+    Example: zoo inspect models/flowers/1/model.onnx
+    """
+    import exporters
+    from zoo_cli.files import inspected_text
+
+    _load_tensorflow()
+    found = exporters.inspect(path)
+    click.echo(json.dumps(asdict(found), default=str) if as_json else inspected_text(found))
+
+
+@main.command()
 @click.argument("models", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--grpc-port", default=8500, show_default=True)
@@ -210,13 +265,10 @@ def serve(models: tuple[Path, ...], runtime: str | None, **options: Any) -> None
 
     Example: zoo serve models/flowers
     """
-    import logging
-
+    from serving.server import log_to_stderr
     from serving.server import serve as run
 
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", stream=sys.stderr
-    )
+    log_to_stderr()
     try:
         run(models, runtime=runtime, **options)
     except OSError as error:

@@ -1,0 +1,78 @@
+"""Heat maps find what a network looks at: here, by construction, the brightness of one corner."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from PIL import Image
+
+import zoo
+from zoo.explaining import METHODS, favourite, filters
+
+SIZE = 24
+PLAIN = zoo.Preprocessing(input_size=(SIZE, SIZE), crop=1.0)
+
+
+@pytest.fixture(scope="module")
+def corner():
+    """Says "bright" by the mean of the upper left quarter's red, green and blue."""
+    images = keras.Input((SIZE, SIZE, 3))
+    x = layers.Conv2D(4, 3, padding="same", activation="relu", name="conv")(images)
+    x = layers.Flatten()(x)
+    scores = layers.Dense(2, name="fc")(x)
+    model = keras.Model(images, layers.Activation("softmax", name="predictions")(scores), name="corner")
+    kernel = np.zeros((3, 3, 3, 4), np.float32)
+    kernel[1, 1] = 1 / 3
+    model.get_layer("conv").set_weights([kernel, np.zeros(4, np.float32)])
+    weights = np.zeros((SIZE, SIZE, 4, 2), np.float32)
+    weights[: SIZE // 2, : SIZE // 2, :, 1] = 1e-4
+    model.get_layer("fc").set_weights([weights.reshape(-1, 2), np.array([1.5, 0], np.float32)])
+    return zoo.attach(model, zoo.Facts("corner", ("dark", "bright"), PLAIN))
+
+
+@pytest.fixture(scope="module")
+def picture():
+    noise = np.random.default_rng(0).integers(0, 40, (SIZE, SIZE, 3), np.uint8)
+    noise[: SIZE // 2, : SIZE // 2] += 190
+    return noise
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_points_to_the_corner(corner, picture, method):
+    explanation = zoo.explain(corner, picture, [method])
+    heat = explanation.maps[method]
+    assert explanation.label == "bright"
+    assert explanation.probability > 0.5
+    assert heat.shape == (SIZE, SIZE)
+    assert (heat.min(), heat.max()) == (0, 1)
+    inside = heat[: SIZE // 2, : SIZE // 2].mean()
+    outside = heat[SIZE // 2 + 4 :, SIZE // 2 + 4 :].mean()
+    assert inside > 3 * outside + 0.05
+
+
+def test_integrated_gradients_are_zero_elsewhere(corner, picture):
+    """Where the score does not come from, they are zero."""
+    brighter = zoo.explain(corner, np.maximum(picture, 128), ["integrated_gradients"], label="bright")
+    assert np.flatnonzero(brighter.maps["integrated_gradients"].sum(axis=0) > 0).max() < SIZE // 2
+
+
+def test_an_explanation_is_a_png(corner, picture, tmp_path):
+    path = zoo.explain(corner, picture, ["gradcam", "occlusion"]).save(tmp_path / "out" / "why.png")
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        assert image.width > 2 * image.height
+
+
+def test_filters_and_a_classs_favourite(corner, tmp_path):
+    with Image.open(filters(corner, tmp_path / "filters.png")) as image:
+        assert image.format == "PNG"
+    liked = favourite(corner, "bright", steps=40).astype(float)
+    assert liked.shape == (SIZE, SIZE, 3)
+    assert liked[: SIZE // 2, : SIZE // 2].mean() > liked[SIZE // 2 :, SIZE // 2 :].mean() + 3
+
+
+def test_unknown_names(corner, picture):
+    with pytest.raises(zoo.ZooError, match='unknown method "grad-cam"; did you mean "gradcam"'):
+        zoo.explain(corner, picture, ["grad-cam"])
+    with pytest.raises(zoo.ZooError, match='unknown label "brigth"; did you mean "bright"'):
+        zoo.explain(corner, picture, label="brigth")
