@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,17 @@ from exporters.parity import Parity
 from zoo.classifier import Facts
 
 FORMAT = 1
-PACKAGES = ("tensorflow", "keras", "numpy", "onnx", "onnxruntime", "tf2onnx", "h5py")
+PACKAGES = (
+    "tensorflow",
+    "keras",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "tf2onnx",
+    "h5py",
+    "ai-edge-litert",
+    "openvino",
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,7 @@ def card(
         "metrics": dict(facts.card.get("metrics", {}) if metrics is None else metrics),
         "files": {path: asdict(file) for path, file in files.items()},
         "parity": {path: asdict(figures) for path, figures in parity.items()},
-        "versions": {package: version(package) for package in PACKAGES},
+        "versions": _versions(),
     }
 
 
@@ -60,6 +71,15 @@ def files_in(folder: Path) -> dict[str, File]:
     """Every file in the folder by its path there; all are on disk when this returns."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): _read(path) for path in paths}
+
+
+def _versions() -> dict[str, str]:
+    """Of those that are installed."""
+    found = {}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def _read(path: Path) -> File:

@@ -5,52 +5,101 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import statistics
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
-from exporters import card, keras_files, onnx, publish, saved_model, warmup
+from exporters import card, keras_files, onnx, publish, saved_model, tflite, warmup
 from exporters.card import File
 from exporters.errors import ExportError
-from exporters.parity import TOLERANCE, Parity, Reference, measure, measure_encoded, reference, require
-from exporters.pictures import Picture, read, samples
+from exporters.parity import (
+    FLOAT16,
+    FLOAT32,
+    INT8,
+    Limits,
+    Parity,
+    Reference,
+    measure,
+    measure_encoded,
+    reference,
+    require,
+)
+from exporters.pictures import Source, calibration, given
 from exporters.subject import Run, Subject, subject
 from zoo.errors import ZooError
+from zoo.preprocessing import Preprocessing
 from zoo.progress import progress
+
+Check = Callable[[Any, Reference], Parity]
 
 
 @dataclass(frozen=True)
 class Format:
-    """file: its place in the version's folder; reopen: by the format's own runtime, from the file alone."""
+    """file: its place in the version's folder; reopen: by the format's own runtime, from the file alone;
+    limits: how equal it must be; checks: what is compared, by what it is called beside the format's name;
+    calibrated: needs calibration pictures.
+    """
 
     file: str
     write: Callable[[Subject, Path], None]
     reopen: Callable[[Subject, Path], Run]
+    limits: Limits = FLOAT32
+    checks: Mapping[str, Check] = field(default_factory=lambda: {"": measure})
+    calibrated: bool = False
 
 
 FORMATS = {
-    "saved_model": Format(".", saved_model.write, saved_model.reopen),
+    "saved_model": Format(
+        ".",
+        saved_model.write,
+        saved_model.reopen,
+        checks={"": measure, " from encoded pictures": measure_encoded},
+    ),
     "onnx": Format("model.onnx", onnx.write, onnx.reopen),
     "h5": Format("model.h5", keras_files.write, keras_files.reopen),
     "keras": Format("model.keras", keras_files.write, keras_files.reopen),
+    "tflite": Format("model.tflite", tflite.write, tflite.reopen),
+    "tflite_float16": Format("model_float16.tflite", tflite.write_float16, tflite.reopen, FLOAT16),
+    "tflite_dynamic": Format("model_dynamic.tflite", tflite.write_dynamic, tflite.reopen, INT8),
+    "tflite_int8": Format("model_int8.tflite", tflite.write_int8, tflite.reopen, INT8, calibrated=True),
 }
 SERVED = ("saved_model", "onnx")
 NOISY = ("tf2onnx", "tensorflow", "absl")
+RUNS = 5
+
+Tolerance = float | Mapping[str, float] | None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """bytes: of the format's files; seconds: to write and compare; milliseconds: the median for one picture
+    in the format's own runtime, on this machine.
+    """
+
+    bytes: int
+    seconds: float
+    milliseconds: float
 
 
 @dataclass(frozen=True)
 class Export:
-    """path: BASE/NAME/VERSION; files: by their path in there, card.json not counted; parity: by format."""
+    """path: BASE/NAME/VERSION; files: by their path in there, card.json not counted; parity: by format and
+    what was compared; costs: by format.
+    """
 
     path: Path
     name: str
     version: int
     files: Mapping[str, File]
     parity: Mapping[str, Parity]
+    costs: Mapping[str, Cost]
 
 
 def export(
@@ -58,16 +107,24 @@ def export(
     base: str | os.PathLike[str],
     formats: Sequence[str] = ("saved_model", "onnx", "h5"),
     *,
-    pictures: Sequence[Picture] | None = None,
+    labels: Sequence[str] | None = None,
+    preprocessing: Preprocessing | None = None,
+    pictures: Source | None = None,
+    calibrate: Source | None = None,
     metrics: Mapping[str, Any] | None = None,
-    tolerance: float = TOLERANCE,
+    tolerance: Tolerance = None,
 ) -> Export:
     """Write the model as BASE/NAME/VERSION/, where `base` is BASE/NAME and VERSION the highest there + 1.
 
-    formats: of saved_model, onnx, h5, keras. pictures: to compare by; paths, encoded bytes or RGB uint8 [H,
-    W, 3]; None: generated ones. metrics: for card.json; None: those of the model's training. tolerance: the
-    largest difference allowed, of the logits relative to the largest of them (or to 1), and of the
-    probabilities.
+    model: a Classifier, or any Keras 3 classifier of RGB pictures in 0..255, made of layers, with
+    preprocessing (what its pictures are resized to) and labels (the numbers from 0 by default).
+    formats: of FORMATS. pictures: to compare by; a folder (with one folder for each class, accuracy is
+    compared too), {label: pictures}, or pictures: paths, encoded bytes or RGB uint8 [H, W, 3], all held in
+    memory; None: those of `calibrate`, or generated ones. calibrate: the same, for the int8 formats that
+    need it. metrics: for card.json; None: those of the model's training. tolerance: instead of the formats'
+    limits; a number for those in float32, or a number by format: the largest difference of the logits
+    relative to the largest of them (or to 1) and of the probabilities; for the others 1 - the least cosine
+    of the logits, and the most pictures in another class.
 
     A version is complete or absent: it appears by one rename, after each file was opened by its own runtime
     and compared. Raises ExportError (a format or a model that cannot be exported, a path that cannot be
@@ -75,41 +132,96 @@ def export(
     for unreadable pictures.
     """
     chosen = _formats(formats)
+    limits = _limits(chosen, tolerance)
     target = _target(base)
-    exported = subject(model)
-    preprocessing = exported.facts.preprocessing
-    known = reference(exported, samples(preprocessing) if pictures is None else read(pictures))
+    exported = _calibrated(subject(model, labels, preprocessing), chosen, calibrate)
+    known = reference(exported, given(calibrate if pictures is None else pictures, exported.facts))
     with _quiet(), publish.partial_folder(target) as folder, _steps(2 * len(chosen) + 1) as step:
         parity: dict[str, Parity] = {}
+        costs: dict[str, Cost] = {}
         for name in chosen:
+            begun = time.perf_counter()
             step(f"writing {name}")
             with _failures_of(name, target):
-                FORMATS[name].write(exported, folder / FORMATS[name].file)
+                size = _write(name, exported, folder)
             step(f"comparing {name}")
             with _failures_of(name, target):
-                parity |= _compare(name, known, folder)
-            for path, figures in parity.items():
-                require(figures, path, tolerance)
+                run = FORMATS[name].reopen(exported, folder / FORMATS[name].file)
+                figures = _compare(name, run, known)
+            for what, measured in figures.items():
+                require(measured, what, limits[name], real=known.given.real)
+            parity |= figures
+            costs[name] = Cost(size, time.perf_counter() - begun, _milliseconds(run, known.images[:1]))
         step("publishing")
         with _failures_of("card.json", target):
             if set(chosen) & set(SERVED):
-                warmup.write(preprocessing, target.name, folder)
+                warmup.write(exported.facts.preprocessing, target.name, folder)
             files = card.files_in(folder)
             facts = card.card(exported.facts, target.name, files, parity, metrics)
             version = publish.publish(folder, target, lambda number: card.write(facts, number, folder))
-    return Export(target / str(version), target.name, version, files, parity)
+    return Export(target / str(version), target.name, version, files, parity, costs)
+
+
+def _limits(chosen: Sequence[str], tolerance: Tolerance) -> dict[str, Limits]:
+    if isinstance(tolerance, Mapping):
+        for name in tolerance:
+            _known_format(name)
+        own = {name: tolerance.get(name) for name in chosen}
+    else:
+        own = {name: None if FORMATS[name].limits.difference is None else tolerance for name in chosen}
+    return {
+        name: FORMATS[name].limits if value is None else FORMATS[name].limits.with_tolerance(value)
+        for name, value in own.items()
+    }
+
+
+def _calibrated(exported: Subject, chosen: Sequence[str], calibrate: Source | None) -> Subject:
+    needing = [name for name in chosen if FORMATS[name].calibrated]
+    if not needing:
+        return exported
+    if calibrate is None:
+        raise ExportError(
+            f"{needing[0]} needs pictures to calibrate with, a hundred or more of the usual ones; "
+            "give calibrate (--calibrate): a folder, or a list"
+        )
+    return replace(exported, calibration=calibration(calibrate, exported.facts.preprocessing))
+
+
+def _write(name: str, exported: Subject, folder: Path) -> int:
+    """The bytes written."""
+    before = _bytes_in(folder)
+    FORMATS[name].write(exported, folder / FORMATS[name].file)
+    return _bytes_in(folder) - before
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _milliseconds(run: Run, image: np.ndarray) -> float:
+    answer = run.classified if isinstance(run, saved_model.Reopened) else run
+    times = []
+    for _ in range(RUNS):
+        begun = time.perf_counter()
+        answer(image)
+        times.append(time.perf_counter() - begun)
+    return 1000 * statistics.median(times)
 
 
 def _formats(formats: Sequence[str]) -> tuple[str, ...]:
     chosen = tuple(dict.fromkeys((formats,) if isinstance(formats, str) else formats))
     for name in chosen:
-        if name not in FORMATS:
-            near = difflib.get_close_matches(str(name), FORMATS, n=1, cutoff=0.5)
-            hint = f'did you mean "{near[0]}"?' if near else f"there are: {', '.join(FORMATS)}"
-            raise ExportError(f'unknown format "{name}"; {hint}')
+        _known_format(name)
     if not chosen:
         raise ExportError(f"no format was given; there are: {', '.join(FORMATS)}")
     return chosen
+
+
+def _known_format(name: Any) -> None:
+    if name not in FORMATS:
+        near = difflib.get_close_matches(str(name), FORMATS, n=1, cutoff=0.5)
+        hint = f'did you mean "{near[0]}"?' if near else f"there are: {', '.join(FORMATS)}"
+        raise ExportError(f'unknown format "{name}"; {hint}')
 
 
 def _target(base: str | os.PathLike[str]) -> Path:
@@ -122,12 +234,8 @@ def _target(base: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _compare(name: str, known: Reference, folder: Path) -> dict[str, Parity]:
-    run = FORMATS[name].reopen(known.model, folder / FORMATS[name].file)
-    figures = {name: measure(run, known)}
-    if isinstance(run, saved_model.Reopened):
-        figures[f"{name} from encoded pictures"] = measure_encoded(run, known)
-    return figures
+def _compare(name: str, run: Run, known: Reference) -> dict[str, Parity]:
+    return {f"{name}{what}": check(run, known) for what, check in FORMATS[name].checks.items()}
 
 
 @contextmanager

@@ -9,21 +9,22 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
-import tensorflow as tf
 import tf2onnx
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from exporters.errors import ExportError
 from exporters.subject import OUTPUTS, Run, Subject
+from exporters.tracing import check_size, frozen
 
 OPSET = 17
 
 
 def write(model: Subject, file: Path) -> None:
+    check_size(model, "ONNX")
     proto = convert(model)
     _name_batch(proto)
     _check(model, proto)
@@ -42,25 +43,29 @@ def write(model: Subject, file: Path) -> None:
 def convert(model: Subject) -> onnx.ModelProto:
     """The network as ONNX, its tensors named as the module says."""
 
-    @tf.function(input_signature=[tf.TensorSpec((None, *model.image_shape), tf.float32, name="images")])
-    def network(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = model.heads(images, training=False)
-        return {name: tf.cast(outputs[name], tf.float32) for name in OUTPUTS}
-
-    frozen = convert_variables_to_constants_v2(network.get_concrete_function())
-    inputs = [tensor.name for tensor in frozen.inputs]
-    outputs = [tensor.name for tensor in frozen.outputs]
+    graph = frozen(model)
+    inputs = [tensor.name for tensor in graph.inputs]
+    outputs = [tensor.name for tensor in graph.outputs]
     # TensorFlow orders a dictionary's tensors by key.
     renamed = dict(zip(inputs + outputs, ["images", *sorted(OUTPUTS)], strict=True))
     proto, _ = tf2onnx.convert.from_graph_def(
-        frozen.graph.as_graph_def(),
+        graph.graph.as_graph_def(),
         name=model.model.name,
         input_names=inputs,
         output_names=outputs,
         opset=OPSET,
         tensors_to_rename=renamed,
+        custom_op_handlers={"Erfc": (_erfc, [])},
     )
     return proto
+
+
+def _erfc(context: Any, node: Any, name: str, arguments: Any) -> Any:
+    """1 - Erf(x), which tf2onnx lacks: TensorFlow's exact GELU is made of it."""
+    one = context.make_const(f"{name}_one", np.ones((), np.float32))
+    erf = context.make_node("Erf", node.input, name=f"{name}_erf")
+    context.remove_node(name)
+    return context.make_node("Sub", [one.output[0], erf.output[0]], name=name, outputs=node.output)
 
 
 def reopen(model: Subject, file: Path) -> Run:
@@ -83,7 +88,10 @@ def _name_batch(proto: onnx.ModelProto) -> None:
 
 def _check(model: Subject, proto: onnx.ModelProto) -> None:
     """tf2onnx leaves what it cannot express in the graph, without an error."""
-    unknown = sorted({node.op_type for node in proto.graph.node if node.domain not in ("", "ai.onnx.ml")})
+    nodes = proto.graph.node
+    unknown = sorted(
+        {n.op_type for n in nodes if n.domain or not onnx.defs.has(n.op_type, max_inclusive_version=OPSET)}
+    )
     inputs = [value.name for value in proto.graph.input]
     if unknown or inputs != ["images"]:
         raise ExportError(

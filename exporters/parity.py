@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
 from exporters.errors import ExportError
-from exporters.pictures import fit
+from exporters.pictures import Given, fit
 from exporters.saved_model import Reopened
 from exporters.subject import Run, Subject
 from zoo.preprocessing import tf_evaluate
@@ -22,10 +22,38 @@ BATCH = 16
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What a format must keep to.
+
+    difference: the most that the logits, relative to the largest of them, and the probabilities may differ,
+    with every picture in the same class. For formats that round the weights such a number says nothing, but
+    cosine: of the logits, at least, for every picture; agreement: the least fraction of real pictures in the
+    same class.
+    """
+
+    difference: float | None = None
+    cosine: float | None = None
+    agreement: float | None = None
+
+    def with_tolerance(self, tolerance: float) -> Limits:
+        """For a rounding format it is 1 - cosine, and the fraction of the pictures in another class."""
+        if self.difference is not None:
+            return Limits(difference=tolerance)
+        return Limits(cosine=1 - tolerance, agreement=1 - tolerance)
+
+
+FLOAT32 = Limits(difference=TOLERANCE)
+FLOAT16 = Limits(cosine=0.99, agreement=0.98)
+INT8 = Limits(cosine=0.95, agreement=0.9)
+
+
+@dataclass(frozen=True)
 class Parity:
     """max_abs: the largest difference of the logits (of the probabilities where a format gives no logits);
     max_rel: that / max(1, largest |logit|); max_probability: of the probabilities; top1: the fraction of
-    the pictures that get the same class, or for which the model's first two classes are too close to tell.
+    the pictures that get the same class, or for which the model's first two classes are too close to tell;
+    cosine: of the logits, the smallest of all pictures; agreement: the fraction in the same class, close or
+    not; accuracy: of the file, where the pictures' classes are known, and model_accuracy: of the model.
     """
 
     max_abs: float
@@ -33,79 +61,111 @@ class Parity:
     max_probability: float
     top1: float
     pictures: int
+    cosine: float
+    agreement: float
+    accuracy: float | None = None
+    model_accuracy: float | None = None
 
 
 @dataclass(frozen=True)
 class Reference:
-    """pictures: RGB uint8 [H, W, 3] of any sizes; images: float32 [N, h, w, 3] at the input size; outputs:
-    the model's.
-    """
+    """images: float32 [N, h, w, 3], the pictures at the input size; outputs: the model's."""
 
     model: Subject
-    pictures: Sequence[np.ndarray]
+    given: Given
     images: np.ndarray
     outputs: Mapping[str, np.ndarray]
 
 
-def reference(model: Subject, pictures: Sequence[np.ndarray]) -> Reference:
+def reference(model: Subject, given: Given) -> Reference:
     """Raises ExportError for a model that answers with NaN or infinity."""
-    images = fit(model.facts.preprocessing, pictures)
+    images = fit(model.facts.preprocessing, given.pictures)
     outputs = _batched(model.run, images)
     if not np.isfinite(outputs["logits"]).all():
         raise ExportError(f"{model.model.name} answers with NaN or infinity; it cannot be compared")
-    return Reference(model, pictures, images, outputs)
+    return Reference(model, given, images, outputs)
 
 
 def measure(run: Run, known: Reference) -> Parity:
-    return compare(_batched(run, known.images), known.outputs)
+    return compare(_batched(run, known.images), known.outputs, known.given.truth)
 
 
 def measure_encoded(reopened: Reopened, known: Reference) -> Parity:
     """From encoded pictures on. Raises ExportError where their pixels are not those of
     zoo.preprocessing.evaluate.
     """
-    preprocessing = known.model.facts.preprocessing
-    images = np.stack(
-        [tf_evaluate(preprocessing, tf.constant(picture)).numpy() for picture in known.pictures]
-    )
+    preprocessing, pictures = known.model.facts.preprocessing, known.given.pictures
+    images = np.stack([tf_evaluate(preprocessing, tf.constant(picture)).numpy() for picture in pictures])
+    require_pixels(images, known)
+    batches = [pictures[i : i + BATCH] for i in range(0, len(images), BATCH)]
+    probabilities = np.concatenate([reopened.encoded(batch)["probabilities"] for batch in batches])
+    return compare({"probabilities": probabilities}, _batched(known.model.run, images), known.given.truth)
+
+
+def require_pixels(images: np.ndarray, known: Reference) -> None:
+    """images: the reference's pictures as a graph resized them. Raises ExportError where Pillow's differ."""
     difference = float(np.abs(images - known.images).max())
-    if difference > PIXELS:
+    if not difference <= PIXELS:
         raise ExportError(
             f"resizing in the graph is {difference:.0f} of 255 off Pillow's, more than {PIXELS:.0f}"
         )
-    batches = [known.pictures[i : i + BATCH] for i in range(0, len(images), BATCH)]
-    probabilities = np.concatenate([reopened.encoded(batch)["probabilities"] for batch in batches])
-    return compare({"probabilities": probabilities}, _batched(known.model.run, images))
 
 
-def compare(got: Mapping[str, np.ndarray], want: Mapping[str, np.ndarray]) -> Parity:
-    """Both: "probabilities" [N, C] and, in `want` at least, "logits" [N, C]."""
+def compare(
+    got: Mapping[str, np.ndarray], want: Mapping[str, np.ndarray], truth: np.ndarray | None = None
+) -> Parity:
+    """Both: "probabilities" [N, C] and, in `want` at least, "logits" [N, C]. truth: the classes [N]."""
     name = "logits" if "logits" in got else "probabilities"
     a, b = got[name].astype(np.float64), want[name].astype(np.float64)
     max_abs = float(np.abs(a - b).max())
     max_rel = max_abs / max(1.0, float(np.abs(b).max()))
     best = np.sort(b, axis=-1)[:, -2:]
     close = best[:, -1] - best[:, 0] < 10 * max_rel
+    agree = a.argmax(-1) == b.argmax(-1)
     return Parity(
         max_abs=max_abs,
         max_rel=max_rel,
         max_probability=float(np.abs(got["probabilities"] - want["probabilities"]).max()),
-        top1=float(np.mean((a.argmax(-1) == b.argmax(-1)) | close)),
+        top1=float(np.mean(agree | close)),
         pictures=len(b),
+        cosine=float(_cosines(a, b).min()),
+        agreement=float(np.mean(agree)),
+        accuracy=None if truth is None else float(np.mean(a.argmax(-1) == truth)),
+        model_accuracy=None if truth is None else float(np.mean(b.argmax(-1) == truth)),
     )
 
 
-def require(parity: Parity, what: str, tolerance: float) -> None:
-    """Raises ExportError with the figure that is beyond the tolerance; NaN is beyond any."""
-    limits = {"max_rel": tolerance, "max_probability": tolerance}
-    for name, limit in limits.items():
-        value = getattr(parity, name)
-        if not value <= limit:
-            raise ExportError(f"{what} is not equal to the model: {name} {value:.3g}, allowed is {limit:.3g}")
-    if parity.top1 < 1:
-        raise ExportError(
-            f"{what} is not equal to the model: the same class for only {parity.top1:.1%} of the pictures"
-        )
+def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Of the rows; those of two rows of zeros are equal."""
+    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    both_zero = ~(a.any(-1) | b.any(-1))
+    return np.where(both_zero, 1.0, (a * b).sum(-1) / np.where(norms == 0, 1.0, norms))
+
+
+def require(parity: Parity, what: str, limits: Limits, *, real: bool = True) -> None:
+    """Raises ExportError with the figure that is beyond the limits; NaN is beyond any. real: the pictures
+    are no generated ones, on which nobody needs two networks to agree about the class.
+    """
+    if limits.difference is not None:
+        for name in ("max_rel", "max_probability"):
+            _require(getattr(parity, name) <= limits.difference, parity, what, name, limits.difference)
+        _require(parity.top1 >= 1, parity, what, "top1", 1.0)
+    if limits.cosine is not None:
+        _require(parity.cosine >= limits.cosine, parity, what, "cosine", limits.cosine)
+    if limits.agreement is not None and real:
+        _require(parity.agreement >= limits.agreement, parity, what, "agreement", limits.agreement)
+
+
+def _require(holds: bool, parity: Parity, what: str, name: str, limit: float) -> None:
+    if holds:
+        return
+    value = getattr(parity, name)
+    if name in ("top1", "agreement"):
+        figure = f"the same class for only {value:.1%} of the pictures, {limit:.1%} are asked for"
+    else:
+        asked = "asked for" if name == "cosine" else "allowed"
+        figure = f"{name} {value:.3g}, {asked} is {limit:.3g}"
+    raise ExportError(f"{what} is not equal to the model: {figure}")
 
 
 def _batched(run: Run, images: np.ndarray) -> dict[str, np.ndarray]:

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from exporters.errors import ExportError
+from zoo.classifier import Facts
+from zoo.data.listing import SUFFIXES
 from zoo.preprocessing import Preprocessing, evaluate, read_image
 
 Picture = str | PathLike[str] | bytes | np.ndarray
+# A folder (with a folder for each class, perhaps), pictures by class, or pictures.
+Source = str | PathLike[str] | Mapping[str, Sequence[Picture]] | Sequence[Picture]
 
 COUNT = 4
+CALIBRATION = 200
+
+
+@dataclass(frozen=True)
+class Given:
+    """pictures: RGB uint8 [H, W, 3] of any sizes; truth: their classes, int64 [N], where known; real: not
+    generated.
+    """
+
+    pictures: Sequence[np.ndarray]
+    truth: np.ndarray | None = None
+    real: bool = True
 
 
 def samples(preprocessing: Preprocessing) -> list[np.ndarray]:
@@ -39,13 +57,73 @@ def _sample(seed: int, height: int, width: int) -> np.ndarray:
     return np.clip(picture + rng.normal(0, 6, picture.shape), 0, 255).astype(np.uint8)
 
 
+def given(source: Source | None, facts: Facts) -> Given:
+    """Pictures to compare by: generated ones for None.
+
+    Raises ExportError for no pictures, for arrays that are none, and for classes that the model does not
+    know; DataError for files that are no pictures.
+    """
+    if source is None:
+        return Given(samples(facts.preprocessing), None, real=False)
+    groups = _groups(source)
+    pictures = [picture for group in groups.values() for picture in group]
+    if not pictures:
+        raise ExportError("pictures is empty; give some, or None for generated ones")
+    return Given(read(pictures), _truth(groups, facts, strict=isinstance(source, Mapping)))
+
+
+def calibration(source: Source, preprocessing: Preprocessing) -> np.ndarray:
+    """At most CALIBRATION of the pictures, spread over all of them: float32 [N, h, w, 3] at the input size.
+
+    Raises as `given`.
+    """
+    pictures = [picture for group in _groups(source).values() for picture in group]
+    if not pictures:
+        raise ExportError("there are no pictures to calibrate with; give some hundred of the usual ones")
+    count = min(len(pictures), CALIBRATION)
+    chosen = [pictures[i * len(pictures) // count] for i in range(count)]
+    return fit(preprocessing, read(chosen))
+
+
+def _groups(source: Source) -> Mapping[str, Sequence[Picture]]:
+    """By class; those of no class under the empty name."""
+    if isinstance(source, Mapping):
+        return source
+    if not isinstance(source, str | PathLike):
+        return {"": source}
+    folder = Path(source)
+    if not folder.is_dir():
+        raise ExportError(f'"{folder}" is no folder; give a folder of pictures, or a list of them')
+    homes = sorted(path for path in folder.iterdir() if path.is_dir())
+    groups = {"": _pictures_in(folder.iterdir())}
+    return groups | {home.name: _pictures_in(home.rglob("*")) for home in homes}
+
+
+def _pictures_in(paths: Iterable[Path]) -> list[Path]:
+    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+
+
+def _truth(groups: Mapping[str, Sequence[Picture]], facts: Facts, *, strict: bool) -> np.ndarray | None:
+    """The class of each picture; None for a folder whose folders are no classes of the model."""
+    names = {name for name, pictures in groups.items() if len(pictures)}
+    strange = sorted(names - set(facts.labels))
+    if strange and (strict or len(strange) < len(names)):
+        raise ExportError(
+            f'the pictures are in the class "{strange[0]}", which is none of the labels of {facts.name}'
+        )
+    if strange:
+        return None
+    classes = [
+        [facts.labels.index(name)] * len(pictures) for name, pictures in groups.items() if len(pictures)
+    ]
+    return np.concatenate(classes).astype(np.int64)
+
+
 def read(pictures: Sequence[Picture]) -> list[np.ndarray]:
     """Paths, encoded bytes or uint8 [H, W, 3] -> uint8 [H, W, 3].
 
     Raises ExportError for other arrays, DataError for files that are no pictures.
     """
-    if not len(pictures):
-        raise ExportError("pictures is empty; give some, or None for generated ones")
     return [_read(i, picture) for i, picture in enumerate(pictures)]
 
 

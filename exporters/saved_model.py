@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,7 +161,7 @@ def reusable(model: Subject) -> tuple[Any, Any, Any]:
 
     @tf.function
     def call(images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        return model.model(images, training=training)
+        return model.network(images, training=training)
 
     for training in (False, True):
         call.get_concrete_function(spec, training=training)
@@ -193,6 +193,11 @@ class Reopened:
             "probabilities": signed["predict_images"](images=tf.constant(images))["probabilities"],
         }
         return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+    def classified(self, images: np.ndarray) -> Mapping[str, np.ndarray]:
+        """float32 [N, H, W, 3] -> the outputs of predict_images."""
+        outputs = self.loaded.signatures["predict_images"](images=tf.constant(images))
+        return {name: tensor.numpy() for name, tensor in outputs.items()}
 
     def encoded(self, pictures: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """uint8 [H, W, 3] of any sizes, as PNG -> serving_default's probabilities, classes and scores.

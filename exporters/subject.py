@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 
+from exporters import graph
 from exporters.errors import ExportError
-from zoo.classifier import Facts, attach, classifier_layer, facts, heads
+from zoo.classifier import Facts, attach
+from zoo.preprocessing import Preprocessing
 
 OUTPUTS = ("features", "logits", "probabilities")
 
@@ -20,11 +23,16 @@ Run = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class Subject:
-    """model: without optimizer and loss; heads: images [N, h, w, 3] -> the tensors of OUTPUTS."""
+    """model: without optimizer and loss, for Keras's own files; network: the same function over the same
+    variables, as TensorFlow's converters can trace it; heads: images [N, h, w, 3] -> the tensors of OUTPUTS;
+    calibration: float32 [N, h, w, 3], for the formats that compute in whole numbers.
+    """
 
     model: keras.Model
+    network: keras.Model
     heads: keras.Model
     facts: Facts
+    calibration: np.ndarray = field(default_factory=partial(np.zeros, (0, 0, 0, 3), np.float32))
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -35,24 +43,56 @@ class Subject:
         return {name: np.asarray(tensor) for name, tensor in self.heads(images, training=False).items()}
 
 
-def subject(model: keras.Model) -> Subject:
-    """Raises ZooError for a model without facts or a Dense classifier, ExportError where the facts do not
-    fit it.
+def subject(
+    model: keras.Model, labels: Sequence[str] | None = None, preprocessing: Preprocessing | None = None
+) -> Subject:
+    """labels, preprocessing: for a model that has no facts, or instead of its own.
+
+    Raises ExportError for a model that is no classifier of pictures, has no facts, or facts that do not fit.
     """
     if keras.backend.backend() != "tensorflow":
         raise ExportError("exports need Keras on TensorFlow; set KERAS_BACKEND=tensorflow")
-    known = facts(model)
-    _check_labels(model, known)
-    _check_input(model, known)
-    classifier = classifier_layer(model)
-    if getattr(classifier, "activation", keras.activations.linear) is not keras.activations.linear:
+    _check_graph(model)
+    bare = graph.classifier(model)
+    _check_output(bare)
+    known = _known(bare, getattr(model, "zoo", None), labels, preprocessing)
+    _check_labels(bare, known)
+    _check_input(bare, known)
+    network = graph.traceable(bare)
+    return Subject(attach(bare, known), network, graph.heads(network), known)
+
+
+def _known(
+    model: keras.Model, own: Facts | None, labels: Sequence[str] | None, preprocessing: Preprocessing | None
+) -> Facts:
+    if own is None and preprocessing is None:
         raise ExportError(
-            f'the classifier "{classifier.name}" has its activation inside; give it a layer of its own: '
-            "Dense(classes), then Activation"
+            f'model "{model.name}" does not know its labels and preprocessing; give them: '
+            "exporters.export(..., labels=[...], preprocessing=zoo.Preprocessing((height, width)))"
         )
-    # A new Model over the same layers leaves the caller's optimizer and loss out of the files.
-    bare = attach(keras.Model(model.inputs, model.outputs, name=model.name), known)
-    return Subject(bare, heads(model), known)
+    if own is None:
+        own = Facts(model.name, tuple(str(i) for i in range(model.outputs[0].shape[-1])), Preprocessing())
+    return replace(
+        own,
+        labels=own.labels if labels is None else tuple(labels),
+        preprocessing=own.preprocessing if preprocessing is None else preprocessing,
+    )
+
+
+def _check_graph(model: keras.Model) -> None:
+    if not getattr(model, "inputs", None):
+        raise ExportError(
+            f"{model.name} is no graph of layers, or was never built: make it keras.Model(inputs, outputs) "
+            "or a Sequential model with an Input"
+        )
+    if len(model.inputs) != 1:
+        raise ExportError(f"{model.name} has {len(model.inputs)} inputs; a classifier of pictures has one")
+
+
+def _check_output(model: keras.Model) -> None:
+    if len(model.outputs[0].shape) != 2:
+        shape = list(model.outputs[0].shape)
+        raise ExportError(f"{model.name} gives {shape}; a classifier of pictures gives [None, classes]")
 
 
 def _check_labels(model: keras.Model, known: Facts) -> None:
@@ -67,8 +107,6 @@ def _check_labels(model: keras.Model, known: Facts) -> None:
 
 
 def _check_input(model: keras.Model, known: Facts) -> None:
-    if len(model.inputs) != 1:
-        raise ExportError(f"{model.name} has {len(model.inputs)} inputs; a classifier of pictures has one")
     shape, size = model.inputs[0].shape, known.preprocessing.input_size
     if (
         len(shape) != 4

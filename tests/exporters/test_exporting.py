@@ -21,7 +21,7 @@ import tensorflow as tf
 
 import exporters
 import zoo
-from exporters.parity import compare, require
+from exporters.parity import FLOAT16, INT8, Limits, compare, require
 from exporters.pictures import png
 
 ExportError = exporters.ExportError
@@ -135,7 +135,10 @@ def test_formats(tiny, tmp_path):
     refused(tiny, tmp_path / "x", ("onx",), match='unknown format "onx"; did you mean "onnx"?')
     refused(tiny, tmp_path / "x", ("savedmodel",), match='did you mean "saved_model"?')
     refused(
-        tiny, tmp_path / "x", ("zip",), match='unknown format "zip"; there are: saved_model, onnx, h5, keras'
+        tiny,
+        tmp_path / "x",
+        ("zip",),
+        match='unknown format "zip"; there are: saved_model, onnx, h5, keras, tflite',
     )
     refused(tiny, tmp_path / "x", (), match="no format was given")
     assert os.listdir(tmp_path) == []
@@ -156,10 +159,8 @@ def test_models(tiny, tmp_path):
     refused(
         plain,
         base,
-        match=re.escape('"plain" does not know its labels and preprocessing; give them: zoo.attach('),
+        match=re.escape('"plain" does not know its labels and preprocessing; give them: exporters.export('),
     )
-    fused = keras.Model(images, keras.layers.Dense(3, activation="softmax", name="top")(pooled))
-    refused(zoo.attach(fused, facts), base, match='the classifier "top" has its activation inside')
     headless = zoo.attach(keras.Model(images, keras.layers.Dense(3)(pooled), name="plain"), facts)
     zoo.attach(headless, zoo.Facts("x", ("a", "b"), facts.preprocessing))
     refused(headless, base, match="plain has 3 classes and 2 labels; give one label per class")
@@ -310,7 +311,29 @@ def test_another_class_is_told_unless_the_first_two_are_too_close():
 def test_nan_is_beyond_any_tolerance():
     figures = compare(outputs([[np.nan, 0.0]]), outputs([[1.0, 0.0]]))
     with pytest.raises(ExportError, match="onnx is not equal to the model: max_rel nan, allowed is 1"):
-        require(figures, "onnx", 1.0)
+        require(figures, "onnx", Limits(difference=1.0))
+
+
+def test_rounding_formats_are_measured_by_angle_and_class():
+    want = outputs([[8.0, 1.0, 0.0], [0.0, 9.0, 8.9]])
+    turned = compare(outputs([[8.0, 2.0, 0.0], [0.0, 9.0, 9.1]]), want)
+    assert turned.cosine == pytest.approx(0.9927, abs=1e-4)
+    assert (turned.top1, turned.agreement) == (1.0, 0.5)
+    require(turned, "x", FLOAT16, real=False)
+    with pytest.raises(ExportError, match=r"the same class for only 50.0% of the pictures, 98.0% are asked"):
+        require(turned, "x", FLOAT16)
+    with pytest.raises(ExportError, match=r"x is not equal to the model: cosine 0\.993, asked for is 0\.999"):
+        require(turned, "x", INT8.with_tolerance(0.001))
+    with pytest.raises(ExportError, match=r"cosine nan, asked for is 0\.95"):
+        require(compare(outputs([[np.nan, 0.0]]), outputs([[1.0, 0.0]])), "x", INT8)
+
+
+def test_accuracy_is_told_where_the_classes_are_known():
+    want = outputs([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    got = outputs([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
+    figures = compare(got, want, np.array([0, 0, 1, 0]))
+    assert (figures.accuracy, figures.model_accuracy) == (0.75, 0.75)
+    assert (compare(got, want).accuracy, figures.agreement) == (None, 0.5)
 
 
 def test_the_probabilities_count_where_there_are_no_logits():
@@ -318,7 +341,7 @@ def test_the_probabilities_count_where_there_are_no_logits():
     figures = compare({"probabilities": want["probabilities"] + np.float32(0.01)}, want)
     assert figures.max_abs == pytest.approx(0.01, rel=1e-3)
     with pytest.raises(ExportError, match=r"max_rel 0\.01, allowed is 0\.0001"):
-        require(figures, "x", 1e-4)
+        require(figures, "x", Limits(difference=1e-4))
 
 
 def test_nothing_is_said_where_nobody_watches(tiny, tmp_path):

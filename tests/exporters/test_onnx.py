@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import tensorflow as tf
 
 import exporters
 import zoo
@@ -83,14 +84,22 @@ def test_captured_constants_do_not_become_inputs(tmp_path):
     assert [value.name for value in session.get_inputs()] == ["images"]
 
 
+@keras.saving.register_keras_serializable("tests")
+class Spectrum(keras.layers.Layer):
+    """What neither ONNX nor LiteRT's built-in operations can say."""
+
+    def call(self, x):
+        return x + tf.linalg.svd(x, compute_uv=False)[:, :, :1, None] * 1e-3
+
+
 def test_what_onnx_cannot_say_is_refused(tmp_path):
     images = keras.Input((32, 32, 3))
-    x = keras.layers.Conv2D(8, 3, groups=1)(images)
-    x = keras.layers.Conv2D(8, 3, groups=4)(x)
+    x = Spectrum()(keras.layers.Conv2D(8, 3)(images))
     model = keras.Model(images, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x)))
-    zoo.attach(model, zoo.Facts("grouped", ("a", "b"), zoo.Preprocessing((32, 32))))
-    with pytest.raises(exporters.ExportError, match=r"onnx for .* failed, nothing was published"):
-        exporters.export(model, tmp_path / "grouped", "onnx")
-    with pytest.raises(exporters.ExportError, match="refuses functions that XLA must compile"):
-        exporters.export(model, tmp_path / "grouped", "saved_model")
+    zoo.attach(model, zoo.Facts("spectrum", ("a", "b"), zoo.Preprocessing((32, 32))))
+    message = r"cannot be expressed in ONNX: unknown operations \['Svd'\]"
+    with pytest.raises(exporters.ExportError, match=message):
+        exporters.export(model, tmp_path / "spectrum", "onnx")
+    with pytest.raises(exporters.ExportError, match=r"tflite for .* failed, nothing was published"):
+        exporters.export(model, tmp_path / "spectrum", "tflite")
     assert list(tmp_path.iterdir()) == []

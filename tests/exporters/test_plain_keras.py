@@ -1,0 +1,131 @@
+"""Models that this library did not build: any Keras 3 classifier, given labels and preprocessing."""
+
+import json
+import os
+
+import keras
+import numpy as np
+import onnx
+import pytest
+import tensorflow as tf
+
+import exporters
+import zoo
+
+SIZE = zoo.Preprocessing((32, 40))
+IMAGES = np.random.default_rng(1).uniform(0, 255, (3, 32, 40, 3)).astype(np.float32)
+layers = keras.layers
+
+
+def features(images, **options):
+    x = layers.Rescaling(1 / 64, -2.0)(images)
+    x = layers.Conv2D(24, 3, 2, activation="relu", **options)(x)
+    x = layers.Conv2D(24, 3, groups=24, padding="same", activation="gelu", **options)(x)
+    return layers.GlobalAveragePooling2D()(x)
+
+
+def softmax_inside() -> keras.Model:
+    images = keras.Input((32, 40, 3))
+    x = layers.Dropout(0.2)(features(images))
+    return keras.Model(images, layers.Dense(4, activation="softmax", name="top")(x), name="inside")
+
+
+def many_at_once() -> keras.Model:
+    images = keras.Input((32, 40, 3))
+    return keras.Model(
+        images, layers.Dense(4, activation="sigmoid", name="top")(features(images)), name="tags"
+    )
+
+
+def nested() -> keras.Model:
+    """A model in a model in a Sequential one, as in Keras's guide to transfer learning."""
+    images = keras.Input((None, None, 3))
+    base = keras.Model(images, features(images), name="base")
+    outer = keras.Input((32, 40, 3))
+    x = base(layers.RandomFlip()(outer), training=False)
+    tail = keras.Sequential([keras.Input((24,)), layers.Dense(8, "relu"), layers.Dense(4, name="top")])
+    return keras.Sequential(
+        [keras.Input((32, 40, 3)), keras.Model(outer, tail(x)), layers.Softmax()], name="nested"
+    )
+
+
+def convolution_at_the_end() -> keras.Model:
+    """As MobileNetV3 of keras.applications."""
+    images = keras.Input((None, None, 3))
+    x = layers.Conv2D(24, 3, 2, activation="relu")(layers.Rescaling(1 / 64, -2.0)(images))
+    x = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    x = layers.Flatten()(layers.Conv2D(4, 1)(x))
+    return keras.Model(images, layers.Activation("softmax")(x), name="convolution")
+
+
+@pytest.mark.parametrize("build", [softmax_inside, many_at_once, nested, convolution_at_the_end])
+def test_every_format_has_its_probabilities(build, tmp_path):
+    keras.utils.set_random_seed(3)
+    model = build()
+    formats = ("saved_model", "onnx", "h5", "keras", "tflite")
+    done = exporters.export(model, tmp_path / "plain", formats, labels="abcd", preprocessing=SIZE)
+    assert max(figures.max_rel for figures in done.parity.values()) < 1e-5
+    loaded = tf.saved_model.load(os.fspath(done.path))
+    expected = model(IMAGES, training=False)
+    found = loaded.signatures["predict_images"](images=tf.constant(IMAGES))["probabilities"]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(loaded(tf.constant(IMAGES)), expected, atol=1e-5)
+    assert len(loaded.variables) == len(model.variables)
+    for file in ("model.h5", "model.keras"):
+        np.testing.assert_allclose(
+            keras.models.load_model(done.path / file)(IMAGES, training=False), expected, atol=1e-5
+        )
+    card = json.loads((done.path / "card.json").read_text())
+    assert (card["labels"], card["architecture"]) == ([*"abcd"], model.name)
+
+
+def test_a_grouped_convolution_is_one_node(tmp_path):
+    done = exporters.export(softmax_inside(), tmp_path / "x", "onnx", preprocessing=SIZE)
+    nodes = onnx.load(done.path / "model.onnx").graph.node
+    groups = [a.i for node in nodes if node.op_type == "Conv" for a in node.attribute if a.name == "group"]
+    assert sorted(groups) == [1, 24] or groups == [24]
+    assert [node.op_type for node in nodes].count("Erf") == 1
+
+
+def test_labels_are_numbers_unless_given(tmp_path):
+    done = exporters.export(nested(), tmp_path / "x", "keras", preprocessing=SIZE)
+    assert zoo.load(done.path / "model.keras").zoo == zoo.Facts("nested", ("0", "1", "2", "3"), SIZE)
+
+
+def test_a_classifier_takes_other_labels(tiny, tmp_path):
+    done = exporters.export(tiny, tmp_path / "x", "keras", labels=("Gänseblümchen", "Rose", "Tulpe"))
+    card = json.loads((done.path / "card.json").read_text("utf-8"))
+    assert card["labels"] == ["Gänseblümchen", "Rose", "Tulpe"]
+    assert tiny.zoo.labels == ("daisy", "rosé", "tulip")
+
+
+def test_the_model_stays_as_it_was(tmp_path):
+    model = nested()
+    before, config = model.get_weights(), model.get_config()
+    model.compile("adam", "sparse_categorical_crossentropy")
+    exporters.export(model, tmp_path / "x", ("saved_model", "onnx"), preprocessing=SIZE)
+    assert model.get_config() == config
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+    assert not hasattr(model, "zoo")
+    model.fit(IMAGES, np.array([0, 1, 2]), verbose=0)
+
+
+class Subclassed(keras.Model):
+    def call(self, x):
+        return x
+
+
+def test_what_is_no_classifier_is_refused(tmp_path):
+    images = keras.Input((32, 40, 3))
+    pooled = layers.GlobalAveragePooling2D()(images)
+
+    def refused(model: keras.Model, message: str) -> None:
+        with pytest.raises(exporters.ExportError, match=message):
+            exporters.export(model, tmp_path / "x", "onnx", preprocessing=SIZE)
+
+    refused(Subclassed(name="own"), "own is no graph of layers, or was never built")
+    refused(keras.Model(images, layers.Dense(3, "relu", name="top")(pooled)), '"top" ends in relu')
+    refused(keras.Model(images, layers.Activation("softmax")(pooled)), "the model must end in a Dense layer")
+    refused(keras.Model(images, layers.Conv2D(3, 1)(images), name="map"), r"map gives \[None, 32, 40, 3\]")
+    refused(keras.Model([images, keras.Input((2,))], pooled, name="two"), "two has 2 inputs")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,163 @@
+"""model*.tflite, opened by LiteRT in a process that has neither TensorFlow nor this library."""
+
+import json
+import subprocess
+import sys
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+import exporters
+import exporters.pictures
+import exporters.tracing
+import zoo
+from exporters import tflite_metadata
+from exporters.exporting import FORMATS
+from zoo.classifier import heads
+
+SORTS = ("tflite", "tflite_float16", "tflite_dynamic", "tflite_int8")
+LABELS = ("daisy", "rosé", "tulip")
+
+
+@pytest.fixture(scope="module")
+def model() -> keras.Model:
+    """Grouped convolutions, GELU and layer scale among its layers' kinds; logits of a usual size."""
+    keras.utils.set_random_seed(4)
+    images = keras.Input((32, 48, 3), name="images")
+    x = keras.layers.Rescaling(1 / 64, -2.0)(images)
+    x = keras.layers.Conv2D(16, 3, 2, activation="gelu")(x)
+    x = keras.layers.DepthwiseConv2D(3, padding="same", activation="relu6")(x)
+    x = keras.layers.Conv2D(32, 1, activation="swish")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    x = keras.layers.Dense(3, kernel_initializer=keras.initializers.RandomNormal(stddev=8))(x)
+    model = keras.Model(images, keras.layers.Activation("softmax")(x), name="small")
+    return zoo.attach(model, zoo.Facts("small", LABELS, zoo.Preprocessing((32, 48))))
+
+
+@pytest.fixture(scope="module")
+def export(model, photos, tmp_path_factory) -> exporters.Export:
+    base = tmp_path_factory.mktemp("tflite") / "small"
+    return exporters.export(model, base, SORTS, calibrate=crops(photos))
+
+
+def crops(photos) -> list[np.ndarray]:
+    return [
+        photo[top : top + 200, left : left + 300] for photo in photos for top, left in ((0, 0), (90, 250))
+    ]
+
+
+PLAIN = """
+import json, sys
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+file, images, out = sys.argv[1:]
+runner = Interpreter(model_path=file).get_signature_runner("serving_default")
+images = np.load(images)
+if runner.get_input_details()["images"]["dtype"] == np.uint8:
+    images = images.astype(np.uint8)
+parts = [runner(images=images[i : i + n]) for i, n in ((0, 1), (1, 3))]
+scales = {name: details["quantization"] for name, details in runner.get_output_details().items()}
+np.savez(out, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+print(json.dumps({name: [float(scale), int(zero)] for name, (scale, zero) in scales.items()}))
+assert not {"tensorflow", "keras", "zoo"} & set(sys.modules)
+"""
+
+
+def opened(export, name: str, images: np.ndarray, folder) -> dict[str, np.ndarray]:
+    np.save(folder / "images.npy", images)
+    paths = [export.path / FORMATS[name].file, folder / "images.npy", folder / "out.npz"]
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN, *map(str, paths)], check=True, stdout=subprocess.PIPE, text=True
+    )
+    scales = json.loads(done.stdout)
+    found = {name: values.astype(np.float32) for name, values in np.load(paths[2]).items()}
+    return {
+        name: (values - scales[name][1]) * scales[name][0] if scales[name][0] else values
+        for name, values in found.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "closest"), [("tflite", 1e-5), ("tflite_float16", 0.02), ("tflite_int8", 0.2)]
+)
+def test_litert_gives_what_the_model_gives(model, export, photos, tmp_path, name, closest):
+    images = exporters.pictures.fit(model.zoo.preprocessing, crops(photos))
+    found, expected = opened(export, name, images, tmp_path), heads(model)(images)
+    assert set(found) == {"features", "logits", "probabilities"}
+    for output, values in found.items():
+        scale = max(1.0, np.abs(expected[output]).max())
+        assert np.abs(values - expected[output]).max() / scale < closest, output
+
+
+def test_int8_takes_pictures_as_they_are(export):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(export.path / "model_int8.tflite"))
+    (taken,) = interpreter.get_input_details()
+    assert (taken["dtype"], taken["quantization"][1]) == (np.uint8, 0)
+    assert taken["quantization"][0] == pytest.approx(1, rel=0.02)
+    kinds = {details["dtype"] for details in interpreter.get_tensor_details()}
+    assert np.float32 not in kinds
+
+
+def test_sizes_and_figures(export):
+    sizes = {name: export.costs[name].bytes for name in SORTS}
+    assert sizes["tflite_float16"] < sizes["tflite"]
+    assert {name: export.files[FORMATS[name].file].bytes for name in SORTS} == sizes
+    assert export.parity["tflite"].max_rel < 1e-5
+    assert 1e-5 < export.parity["tflite_float16"].max_rel < 0.02
+    for name in SORTS:
+        assert export.parity[name].cosine > 0.99
+        assert export.parity[name].agreement == 1
+        assert export.costs[name].milliseconds > 0
+
+
+@pytest.mark.parametrize("name", SORTS)
+def test_labels_travel_in_the_file(export, model, name):
+    with zipfile.ZipFile(export.path / FORMATS[name].file) as inside:
+        assert inside.read("labels.txt").decode("utf-8").splitlines() == list(LABELS)
+        assert zoo.Facts.from_dict(json.loads(inside.read("zoo.json"))) == model.zoo
+
+
+def test_metadata_is_where_tools_look_for_it(export):
+    from ai_edge_litert import schema_py_generated as schema
+
+    file = schema.Model.GetRootAsModel((export.path / "model.tflite").read_bytes(), 0)
+    entries = [file.Metadata(i) for i in range(file.MetadataLength())]
+    (buffer,) = [entry.Buffer() for entry in entries if entry.Name() == b"TFLITE_METADATA"]
+    data = file.Buffers(buffer).DataAsNumpy().tobytes()
+    assert data[4:8] == b"M001"
+    assert data == tflite_metadata.described(exported_facts(export), ["features", "logits", "probabilities"])
+    for text in (b"small", b"RGB pictures of 32 x 48 pixels, 0..255", b"labels.txt", b"zoo.json"):
+        assert text in data
+
+
+def exported_facts(export) -> zoo.Facts:
+    card = json.loads((export.path / "card.json").read_text("utf-8"))
+    preprocessing = zoo.Preprocessing.from_dict(card["preprocessing"])
+    return zoo.Facts(card["architecture"], tuple(card["labels"]), preprocessing)
+
+
+def test_the_same_model_gives_the_same_bytes(model, export, photos, tmp_path):
+    again = exporters.export(model, tmp_path / "small", SORTS, calibrate=crops(photos))
+    for name in SORTS:
+        file = FORMATS[name].file
+        assert again.files[file].sha256 == export.files[file].sha256
+
+
+def test_int8_needs_pictures(model, tmp_path):
+    with pytest.raises(exporters.ExportError, match="tflite_int8 needs pictures to calibrate with"):
+        exporters.export(model, tmp_path / "small", "tflite_int8")
+    with pytest.raises(exporters.ExportError, match="there are no pictures to calibrate with"):
+        exporters.export(model, tmp_path / "small", "tflite_int8", calibrate=[])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_beyond_two_gigabytes_are_refused(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporters.tracing, "MOST_BYTES", 1000)
+    for name, what in (("tflite", "TFLite"), ("onnx", "ONNX")):
+        with pytest.raises(exporters.ExportError, match=f"GiB of weights, a file of {what} holds 2"):
+            exporters.export(model, tmp_path / "small", name)
+    assert list(tmp_path.iterdir()) == []
