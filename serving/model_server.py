@@ -17,7 +17,7 @@ from serving.operations import METRICS_PATH
 from serving.protos import message
 from serving.rest_face import RestOptions
 from serving.runtimes.base import Engines
-from serving.server import Options, run
+from serving.server import Options, log_to_stderr, run
 from serving.warmup import warmed
 
 log = logging.getLogger("serving")
@@ -47,10 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _start(parsed: Parsed) -> None:
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", stream=sys.stderr
-    )
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    log_to_stderr()
     try:
         check(parsed)
         run(options(parsed.values))

@@ -198,6 +198,15 @@ def _stop_at_end_of_input(stopping: threading.Event) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def log_to_stderr() -> None:
+    """What a server says of itself, and only the warnings of what it stands on."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", stream=sys.stderr
+    )
+    for library in ("uvicorn", "absl", "tensorflow"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+
+
 @click.command(context_settings={"show_default": True})
 @click.option(
     "--model-base-path",
@@ -221,10 +230,7 @@ def main(exit_with_parent: bool, **options: Any) -> None:
     """Serves model folders over TensorFlow Serving's gRPC and REST; prints one JSON line with the ports when
     ready.
     """
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", stream=sys.stderr
-    )
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    log_to_stderr()
     stopping = threading.Event()
     if exit_with_parent:
         _stop_at_end_of_input(stopping)

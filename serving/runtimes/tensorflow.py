@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ log = logging.getLogger("serving")
 
 Call = Callable[[Mapping[str, np.ndarray], Sequence[str]], Mapping[str, np.ndarray]]
 
+_PLACES = ('  File "', "<stack traces unavailable>", "Graph execution error")
+_FUNCTION = re.compile(r" \[Op:__inference_\w+\]")
 _FILTERS = 64  # sets of outputs for which a signature keeps a function of its own
 
 
@@ -54,8 +57,14 @@ class TensorFlowRuntime:
         code = Code(error.error_code) if is_op else Code.INVALID_ARGUMENT
         expected = ", ".join(f'"{alias}" {spec}' for alias, spec in specs.items())
         given = ", ".join(f'"{alias}" {list(array.shape)}' for alias, array in inputs.items())
-        reason = getattr(error, "message", None) or str(error)
-        return ServingError(code, f"{reason} (expected {expected}; given {given})")
+        return ServingError(code, f"{_reason(error)} (expected {expected}; given {given})")
+
+
+def _reason(error: Any) -> str:
+    """What went wrong, without the lines that tell where in the server the graph was loaded."""
+    lines = (getattr(error, "message", None) or str(error)).splitlines()
+    places = [i for i, line in enumerate(lines) if line.startswith(_PLACES)]
+    return _FUNCTION.sub("", "\n".join(lines[places[-1] + 1 if places else 0 :]).strip())
 
 
 def _tensorflow(engines: Engines) -> Any:
@@ -126,7 +135,7 @@ class Function:
             return self._partial.get(outputs, self._function)
 
     def _reduced(self, outputs: frozenset[str]) -> Any:
-        """Traced anew, what the results do not need is pruned. Shapes stay open: declared ones bind nobody."""
+        """Traced anew, what the results do not need is pruned. Shapes stay open: declared ones bind none."""
 
         def chosen(**feeds: Any) -> Any:
             results = self._function(**feeds)

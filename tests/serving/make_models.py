@@ -26,6 +26,8 @@ def half_plus(out: Path, addend: float, folder: str = "00000123", text: bool = F
         parsed = v1.parse_example(
             serialised, {n: v1.FixedLenFeature([1], tf.float32, default_value=[0.0]) for n in ("x", "x2")}
         )
+        for feature in parsed.values():
+            feature.set_shape([None, 1])
         x = tf.identity(parsed["x"], name="x")
         y = tf.add(half * x, plus, name="y")
         y2 = tf.add(half * x, plus_three, name="y2")
@@ -146,6 +148,20 @@ def loose(out: Path) -> None:
     tf.saved_model.save(model, str(out / "1"), signatures=model.predict)
 
 
+def saved(out: Path) -> None:
+    """One number times six; the second model has a signature of another name, and a scalar result."""
+    for folder, named in ((out / "saved", False), (out / "saved_multiple", True)):
+        module = tf.Module()
+        number = tf.TensorSpec([1], tf.float32, "x")
+        module.six = tf.function(lambda x: {"y": x * 6.0}, input_signature=[number])
+        module.one = tf.function(lambda x: {"y": tf.reduce_sum(x) * 0.5}, input_signature=[number])
+        module.two = tf.function(lambda x: {"y": tf.reduce_sum(x)}, input_signature=[number])
+        signatures = {"serving_default": module.one, "custom_signature_key": module.two}
+        tf.saved_model.save(
+            module, str(folder / "1"), signatures if named else {"serving_default": module.six}
+        )
+
+
 def half_plus_two_tflite(out: Path, described: Path) -> None:
     """x and y are all that the first file knows; the second has a signature in its metadata."""
     with tf.Graph().as_default(), v1.Session() as session:
@@ -187,4 +203,5 @@ if __name__ == "__main__":
     half_plus_two_tf2(root / "half_plus_two_tf2")
     counter(root / "counter")
     loose(root / "loose")
+    saved(root)
     half_plus_two_tflite(root / "half_plus_two_tflite", root / "half_plus_two_tflite_with_sigdef")
