@@ -106,7 +106,7 @@ def _add_metadata(proto: Any, described: bytes) -> None:
 
 
 def reopen(model: Subject, file: Path) -> Run:
-    interpreter = _interpreter()(model_path=os.fspath(file), num_threads=1)
+    interpreter = interpreter_class()(model_path=os.fspath(file), num_threads=1)
     signature = interpreter.get_signature_runner(SIGNATURE)
     (taken,) = signature.get_input_details().values()
     given = signature.get_output_details()
@@ -118,7 +118,7 @@ def reopen(model: Subject, file: Path) -> Run:
     return run
 
 
-def _interpreter() -> Any:
+def interpreter_class() -> Any:
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
