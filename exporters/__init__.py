@@ -8,18 +8,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from exporters.checking import Checked, check
     from exporters.errors import ExportError
     from exporters.exporting import Export, export
+    from exporters.inspecting import Inspected, inspect
     from exporters.parity import Parity
 
 _HOME_OF = {
+    "Checked": "exporters.checking",
     "Export": "exporters.exporting",
     "ExportError": "exporters.errors",
+    "Inspected": "exporters.inspecting",
     "Parity": "exporters.parity",
+    "check": "exporters.checking",
     "export": "exporters.exporting",
+    "inspect": "exporters.inspecting",
 }
 
-__all__ = ["Export", "ExportError", "Parity", "export"]
+__all__ = ["Checked", "Export", "ExportError", "Inspected", "Parity", "check", "export", "inspect"]
 
 
 def __getattr__(name: str) -> Any:
