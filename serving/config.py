@@ -84,8 +84,17 @@ def _model(given: Any) -> ModelConfig:
         base_path=base_path,
         policy=_policy(given.model_version_policy),
         labels=dict(given.version_labels),
-        logging=given.logging_config if given.HasField("logging_config") else None,
+        logging=_logging(given) if given.HasField("logging_config") else None,
     )
+
+
+def _logging(given: Any) -> Any:
+    rate = given.logging_config.sampling_config.sampling_rate
+    if not given.logging_config.log_collector_config.filename_prefix:
+        raise invalid(f"logging_config of model {given.name} needs a log_collector_config.filename_prefix")
+    if not 0 <= rate <= 1:
+        raise invalid(f"logging_config of model {given.name}: sampling_rate must be in 0..1; was {rate:g}")
+    return given.logging_config
 
 
 def local_path(model: str, base_path: str) -> Path:

@@ -371,6 +371,11 @@ class Models:
         model = self._models.get(name)
         return model is not None and model.config is not None
 
+    def logging(self, name: str) -> Any:
+        """The LoggingConfig of a model, None when its requests are not logged."""
+        model = self._models.get(name)
+        return model.config.logging if model and model.config else None
+
     def history(self, name: str) -> list[VersionStatus]:
         """Every version ever seen of a model, newest first, even when the model is no longer served."""
         model = self._models.get(name)

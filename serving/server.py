@@ -22,6 +22,7 @@ from serving.errors import Code, DeployError
 from serving.grpc_face import GrpcOptions
 from serving.lifecycle import DEFAULT_TIMING, Load, ModelConfig, Models, Timing, why
 from serving.operations import METRICS_PATH
+from serving.request_log import RequestLog
 from serving.rest_face import RestOptions
 from serving.service import PredictionService
 from serving.warmup import warmed
@@ -114,7 +115,8 @@ def run(
 def _serve_until(
     stopping: threading.Event, options: Options, models: Models, announce: Callable[[Ready], None]
 ) -> None:
-    service = PredictionService(models, options.strict)
+    request_log = RequestLog(models.logging)
+    service = PredictionService(models, options.strict, request_log.hear)
     grpc_server = grpc_face.start(service, options.grpc)
     rest_server = rest_face.start(service, options.rest, GRACE) if options.rest else None
     _say_where(options, grpc_server.port, rest_server.port if rest_server else 0)
@@ -126,6 +128,7 @@ def _serve_until(
     rest_stop.start()
     grpc_server.stop(GRACE)
     rest_stop.join()
+    request_log.close()
 
 
 def _say_where(options: Options, grpc_port: int, rest_port: int) -> None:

@@ -1,6 +1,6 @@
 """The prediction service: what gRPC and REST both ask for, on the models that are loaded."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -42,13 +42,27 @@ class Answer(Generic[T]):
 
 
 @dataclass(frozen=True)
+class Served:
+    """A request and its answer. `kind` is predict, classify, regress or multi_inference; `asked` the arrays
+    by alias, the serialised tf.Examples, or the tasks and the examples; `answer` one Answer, or one per task.
+    """
+
+    kind: str
+    spec: ModelSpec
+    asked: Any
+    answer: Any
+    outputs: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class PredictionService:
     """Answers the requests of both faces; `strict` checks method names
-    (--enable_signature_method_name_check).
+    (--enable_signature_method_name_check). `hear` is told of every answer.
     """
 
     models: Models
     strict: bool = False
+    hear: Callable[[Served], None] = lambda served: None
 
     def predict(self, spec: ModelSpec, feed: Feed, output_filter: Sequence[str] = ()) -> Answer[Arrays]:
         """Runs a signature on the arrays that `feed` reads from the request once the signature is known.
@@ -57,20 +71,32 @@ class PredictionService:
         INVALID_ARGUMENT for inputs and output names.
         """
         with self._pin(spec) as held:
-            outputs = inference.predict(held.runtime, spec.resolved, feed, output_filter, self.strict)
-            return Answer(held.version, spec.resolved, outputs)
+            asked: dict[str, Any] = {}
+
+            def remembered(signature: Signature) -> Arrays:
+                asked.update(feed(signature))
+                return asked
+
+            outputs = inference.predict(held.runtime, spec.resolved, remembered, output_filter, self.strict)
+            answer = Answer(held.version, spec.resolved, outputs)
+            self.hear(Served("predict", spec, asked, answer, output_filter))
+            return answer
 
     def classify(self, spec: ModelSpec, examples: Sequence[bytes]) -> Answer[list[list[Class]]]:
         """The classes of serialised tf.Examples; INVALID_ARGUMENT where a signature cannot classify."""
         with self._pin(spec) as held:
             rows = inference.classify(held.runtime, spec.resolved, examples, self.strict)
-            return Answer(held.version, spec.resolved, rows)
+            answer = Answer(held.version, spec.resolved, rows)
+            self.hear(Served("classify", spec, examples, answer))
+            return answer
 
     def regress(self, spec: ModelSpec, examples: Sequence[bytes]) -> Answer[list[float]]:
         """The values of serialised tf.Examples; INVALID_ARGUMENT where a signature cannot regress."""
         with self._pin(spec) as held:
             values = inference.regress(held.runtime, spec.resolved, examples, self.strict)
-            return Answer(held.version, spec.resolved, values)
+            answer = Answer(held.version, spec.resolved, values)
+            self.hear(Served("regress", spec, examples, answer))
+            return answer
 
     def multi_inference(
         self, tasks: Sequence[tuple[ModelSpec, str]], examples: Sequence[bytes]
@@ -80,10 +106,12 @@ class PredictionService:
         """
         with self._pin(tasks[0][0] if tasks else ModelSpec("")) as held:
             _check_tasks(held, tasks)
-            return [
+            answers = [
                 Answer(held.version, spec.resolved, _METHODS[method](held.runtime, spec.resolved, examples))
                 for spec, method in tasks
             ]
+            self.hear(Served("multi_inference", tasks[0][0], (tasks, examples), answers))
+            return answers
 
     def metadata(self, spec: ModelSpec, fields: Sequence[str]) -> tuple[int, Mapping[str, Signature]]:
         """The version and signatures of a model; `fields` may hold "signature_def" only."""

@@ -23,6 +23,7 @@ from serving import grpc_face, rest_face, runtimes
 from serving.batching import scheduled
 from serving.grpc_face import GrpcOptions
 from serving.lifecycle import Load, ModelConfig, Models, Timing
+from serving.request_log import RequestLog
 from serving.rest_face import RestOptions
 from serving.service import PredictionService
 
@@ -235,13 +236,15 @@ def in_process(
     models.start()
     assert models.tried(60)
     models.serving_begins()
-    service = PredictionService(models)
+    request_log = RequestLog(models.logging)
+    service = PredictionService(models, hear=request_log.hear)
     grpc_server, rest_server = grpc_face.start(service, grpc), rest_face.start(service, rest, 10)
     try:
         yield InProcess(f"127.0.0.1:{grpc_server.port}", f"http://127.0.0.1:{rest_server.port}", models)
     finally:
         rest_server.stop()
         grpc_server.stop(10)
+        request_log.close()
         models.stop()
 
 
