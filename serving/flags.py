@@ -58,7 +58,7 @@ FLAGS = (
     Flag("enable_per_model_batching_parameters", "bool", False, "A version's own batching_params.pbtxt."),
     Flag("monitoring_config_file", "string", "", "MonitoringConfig in text form: Prometheus."),
     Flag("access_log", "bool", False, "A line of JSON per request (not in tensorflow_model_server)."),
-    Flag("enable_profiler", "bool", True, "tf.profiler's server is not part of this one.", IGNORED),
+    Flag("enable_profiler", "bool", True, "tf.profiler's clients may ask on the gRPC port."),
     # engines
     Flag("tensorflow_session_parallelism", "int64", 0, "Threads of a run, and runs at once; 0 = as found."),
     Flag("tensorflow_intra_op_parallelism", "int64", 0, "Threads of one operation; 0 = as found."),

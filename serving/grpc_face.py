@@ -12,10 +12,11 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from serving import config, replies, requests
+from serving import config, metrics, replies, requests
 from serving.batching import CALLERS
 from serving.errors import ServingError, invalid
 from serving.observing import observed
+from serving.profiler import Profiler
 from serving.protos import MODEL_SERVICE, POOL, PREDICTION_SERVICE, ReloadConfigResponse, methods
 from serving.service import PredictionService
 from serving.tls import Tls
@@ -35,8 +36,8 @@ _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 @dataclass(frozen=True)
 class GrpcOptions:
     """Where to listen and how. `port` 0 is any free one and None no port; `socket_path` listens on a Unix
-    socket too; `arguments` are gRPC's channel arguments; `content` puts replies into tensor_content; `tls`
-    secures both ways in.
+    socket too; `arguments` are gRPC's channel arguments; `content` puts replies into tensor_content;
+    `profiler` answers TensorFlow's profiler; `tls` secures both ways in.
     """
 
     host: str = "127.0.0.1"
@@ -46,6 +47,7 @@ class GrpcOptions:
     arguments: Mapping[str, int | str] = field(default_factory=dict)
     content: bool = False
     health: bool = True
+    profiler: bool = False
     tls: Tls | None = None
 
 
@@ -73,6 +75,8 @@ def start(service: PredictionService, options: GrpcOptions) -> GrpcServer:
             _handlers(MODEL_SERVICE, model_calls(service), service),
         )
     )
+    if options.profiler:
+        server.add_generic_rpc_handlers((Profiler(),))
     healthy = _add_health_and_reflection(server, options.health)
     port = 0
     if options.port is not None:
@@ -201,7 +205,11 @@ def model_calls(service: PredictionService) -> dict[str, Callable[[Any], Any]]:
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is "
                 "currently supported"
             )
+        before = {name: metrics.first_value(name) for name in request.metric_names}
         service.reload(config.models(request.config))
-        return ReloadConfigResponse()
+        response = ReloadConfigResponse()
+        for name, value in before.items():
+            response.metric.add(name=name, int64_value_increase=metrics.first_value(name) - value)
+        return response
 
     return {"GetModelStatus": status, "HandleReloadConfigRequest": reload}

@@ -169,3 +169,10 @@ def page(loaded: Iterable[tuple[str, int, str]]) -> bytes:
     served = CollectorRegistry()
     served.register(Runtimes(loaded))
     return _UPSTREAM_TOTAL.sub(rb"\1", generate_latest(REGISTRY) + generate_latest(served))
+
+
+def first_value(name: str) -> int:
+    """The first cell of a series by TensorFlow's name, as /tensorflow/serving/request_count; 0 if none."""
+    wanted = name.replace("/", ":")
+    samples = (f.samples for f in REGISTRY.collect() if f.name == wanted and f.samples)
+    return next((int(found[0].value) for found in samples), 0)

@@ -166,6 +166,7 @@ def _grpc(values: Mapping[str, Any]) -> GrpcOptions:
         arguments=channel_arguments(values["grpc_channel_arguments"]),
         content=values["enable_serialization_as_tensor_content"],
         health=values["enable_grpc_healthcheck_service"],
+        profiler=values["enable_profiler"],
         tls=_tls(values),
         **({"threads": threads} if threads > 0 else {}),
     )

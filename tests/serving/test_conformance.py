@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -459,6 +460,21 @@ def test_rest_examples_that_are_wrong(server: Server, name: str) -> None:
     assert "lifecycle.py" not in reply.text
 
 
+def test_the_profiler_answers_on_the_grpc_port(server: Server, tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def keep_busy() -> None:
+        while not stop.wait(0.01):
+            predicted(server, "half_plus_two")
+
+    busy = threading.Thread(target=keep_busy)
+    busy.start()
+    STUBS.tf.profiler.experimental.client.trace(server.grpc, str(tmp_path), 300)
+    stop.set()
+    busy.join()
+    assert list(tmp_path.rglob("*.xplane.pb"))
+
+
 def test_prometheus(server: Server) -> None:
     page = requests.get(server.rest.replace("/v1/models", "/monitoring/prometheus/metrics"), timeout=30)
     assert "# TYPE :tensorflow:serving:request_count counter" in page.text
@@ -758,7 +774,13 @@ def test_models_labels_and_policies_change_by_reload(models: Path, tmp_path: Pat
         code, message = refused(running, "HandleReloadConfigRequest", empty)
         assert code == "UNKNOWN"
         assert message.startswith("1 model(s) did not become available: {{name: n} due to error: NOT_FOUND: ")
-        call(running, "HandleReloadConfigRequest", reload_request())
+        nothing = reload_request()
+        nothing.metric_names.append("/tensorflow/serving/request_count")
+        reply = call(running, "HandleReloadConfigRequest", nothing)
+        assert reply.status.error_code == 0
+        assert [(m.name, m.int64_value_increase) for m in reply.metric] == [
+            ("/tensorflow/serving/request_count", 0)
+        ]
         until(lambda: status_of(running, "m") == {3: 50, 2: 50, 1: 50})
 
 
