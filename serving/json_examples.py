@@ -33,7 +33,12 @@ def _example(features: Any) -> Any:
         raise invalid(f"Example must be JSON object but got JSON {json_type(features)}")
     example = Example()
     for name, value in features.items():
-        _fill(example.features.feature[name], name, value if isinstance(value, list) else [value])
+        try:
+            _fill(example.features.feature[name], name, value if isinstance(value, list) else [value])
+        except UnicodeEncodeError as error:
+            raise invalid(f"Feature: {name!a} is not UTF-8") from error
+        except OverflowError as error:
+            raise invalid(f"Feature: {name} has a number that no float holds") from error
     return example
 
 

@@ -487,6 +487,20 @@ def test_mutated_requests_get_the_codes_of_the_book(
     check_rest(150, endpoint)
 
 
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (rb'{"\ud800": 1}', r"Feature: '\ud800' is not UTF-8"),
+        (b'{"\xff": 1}', r"Feature: '\udcff' is not UTF-8"),
+        (b'{"x": -' + b"9" * 400 + b"}", "Feature: x has a number that no float holds"),
+    ],
+)
+def test_features_that_no_example_holds(endpoint: Endpoint, features: bytes, message: str) -> None:
+    with Http(endpoint.rest_url) as http:
+        body = b'{"signature_name": "classify", "examples": [' + features + b"]}"
+        assert http.ask("POST", "/v1/models/colours:classify", body) == (400, {"error": message})
+
+
 @pytest.mark.large
 def test_ten_thousand_mutated_requests_crash_nothing(
     endpoint: Endpoint, raw: Callable[[str, bytes], str]
