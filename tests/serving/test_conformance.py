@@ -853,8 +853,10 @@ def test_flags_are_read_as_upstream_reads_them() -> None:
 
 
 def test_help_names_every_flag() -> None:
-    from serving.flags import FLAGS
+    from serving.flags import FLAGS, table
 
+    page = Path(__file__).parents[2] / "docs" / "serving.md"
+    assert table() in page.read_text(encoding="utf-8"), "print(serving.flags.table()) is its table"
     text = run_program("--help").stdout
     assert all(f"--{flag.name}=" in text for flag in FLAGS)
     assert len(FLAGS) == len({flag.name for flag in FLAGS}) >= 46
