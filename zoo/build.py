@@ -33,7 +33,7 @@ def build(
 ) -> keras.Model:
     """Images float32 [N, H, W, 3], RGB 0..255 -> probabilities [N, classes], or logits with activation None.
 
-    The weights' conventions (padding, epsilon, stride_in, mean, std) are built in; the variables are freshly
+    The weights' conventions (padding, epsilon, mean, std, build) are built in; the variables are freshly
     initialised. dropout, drop_path and pooling (one of zoo.blocks.POOLINGS) default to the paper's. With
     auxiliary=True the outputs are a dict:
     "predictions", and one of the same shape by each auxiliary head ("aux1", ...). Raises ZooError for an
@@ -51,18 +51,11 @@ def build(
     path = architecture.drop_path if drop_path is None else drop_path
     if pooling and pooling not in POOLINGS:
         raise ZooError(f'unknown pooling "{pooling}"; there are: {", ".join(POOLINGS)}')
-    net = Net(
-        weights.padding,
-        weights.epsilon,
-        drop_path=path,
-        dropout=rate,
-        pooling=pooling or "avg",
-        stride_in=weights.stride_in,
-    )
+    net = Net(weights.padding, weights.epsilon, drop_path=path, dropout=rate, pooling=pooling or "avg")
     images = keras.Input((*input_size, 3), name="images")
     family = import_module(f"zoo.architectures.{architecture.family}")
     maps = getattr(family, architecture.builder)(
-        net, normalise(images, weights.preprocessing), **architecture.build
+        net, normalise(images, weights.preprocessing), **architecture.build | weights.build
     )
     head = HEADS[architecture.head]
     outputs = activate(head(net, maps, classes, architecture.classifier), classifier_activation, OUTPUT)

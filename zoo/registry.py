@@ -19,9 +19,10 @@ class Weights:
     """One published set of weights: where it is, its licence, and the conventions of its training.
 
     input_size is in pixels, top1 and top5 in percent on ImageNet-1k's validation set at input_size (at
-    test_input_size for the *_test ones); padding, epsilon and stride_in are those of zoo.blocks.Net. layout
-    "keras": the file is one of keras.applications (zoo.weights.keras_layout), with the given order of layers
-    and channels of its first kernel, "rgb" or "bgr". md5 and sha256 are the file's, as published.
+    test_input_size for the *_test ones); padding and epsilon are those of zoo.blocks.Net, build what else of
+    the network was another when these weights were trained. layout "keras": the file is one of
+    keras.applications (zoo.weights.keras_layout), with the given order of layers and channels of its first
+    kernel, "rgb" or "bgr". md5 and sha256 are the file's, as published.
     """
 
     architecture: str
@@ -47,7 +48,7 @@ class Weights:
     std: tuple[float, float, float] = IMAGENET_STD
     padding: str = "torch"
     epsilon: float = 1e-5
-    stride_in: str = "conv2"
+    build: dict[str, Any] = field(default_factory=dict)
     top1: float | None = None
     top5: float | None = None
     top1_test: float | None = None

@@ -52,6 +52,7 @@ def seed(model):
             # EfficientNet's file brings the mean and variance of ImageNet's pictures.
             statistics = ([0.485, 0.456, 0.406], np.square([0.229, 0.224, 0.225]), 0)
             layer.set_weights([np.asarray(values) for values in statistics])
+            layer.finalize_state()
     for variable in model.variables:
         if variable.name.endswith("kernel"):
             fan_in = np.prod(variable.shape[:-1] if variable.shape[-1] > 1 else variable.shape[:2])

@@ -1,9 +1,8 @@
 """Residual networks. He et al., "Deep residual learning for image recognition", arXiv 1512.03385.
 
-The stride of a bottleneck is in its 3x3 convolution, as in most public releases since 2016; weights of the
-paper's own form, with the stride in the first 1x1, say so (stride_in). The D stem and shortcut are He et al.,
-"Bag of tricks", arXiv 1812.01187; wide bottlenecks Zagoruyko and Komodakis, arXiv 1605.07146; pre-activation
-He et al., arXiv 1603.05027.
+The stride of a bottleneck is in its 3x3 convolution, as in most public releases since 2016. The D stem and
+shortcut are He et al., "Bag of tricks", arXiv 1812.01187; wide bottlenecks Zagoruyko and Komodakis, arXiv
+1605.07146; pre-activation He et al., arXiv 1603.05027.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,12 +17,19 @@ PLANES = (64, 128, 256, 512)
 
 
 def resnet(
-    net: Net, images: Tensor, *, block: str, depths: Sequence[int], deep_stem: bool = False, width: int = 64
+    net: Net,
+    images: Tensor,
+    *,
+    block: str,
+    depths: Sequence[int],
+    deep_stem: bool = False,
+    width: int = 64,
+    stride_in: str = "conv2",
 ) -> Tensor:
     """Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, C]. `width` is the bottleneck's in the
-    first stage.
+    first stage, stride_in its convolution that halves the map: "conv2", or "conv1" as in the paper.
     """
-    residual = basic if block == "basic" else partial(bottleneck, width=width)
+    residual = basic if block == "basic" else partial(bottleneck, width=width, stride_in=stride_in)
     x = (stem_deep if deep_stem else stem)(net, images)
     x = max_pool(x, 3, 2, "maxpool", pad=1)
     return residual_stages(net, x, depths, residual, averaged if deep_stem else projected)
@@ -67,11 +73,19 @@ def basic(net: Net, x: Tensor, planes: int, stride: int, name: str) -> Tensor:
 
 
 def bottleneck(
-    net: Net, x: Tensor, planes: int, stride: int, name: str, *, width: int = 64, groups: int = 1
+    net: Net,
+    x: Tensor,
+    planes: int,
+    stride: int,
+    name: str,
+    *,
+    width: int = 64,
+    groups: int = 1,
+    stride_in: str = "conv2",
 ) -> Tensor:
     """`width` channels in each group of the first stage's 3x3 convolution."""
     inner = planes * width // 64 * groups
-    first, second = (stride, 1) if net.stride_in == "conv1" else (1, stride)
+    first, second = (stride, 1) if stride_in == "conv1" else (1, stride)
     y = net.conv_norm_act(x, inner, 1, f"{name}.conv1", f"{name}.bn1", first)
     y = net.norm_act(net.conv(y, inner, 3, f"{name}.conv2", second, groups=groups), f"{name}.bn2")
     return net.conv_norm(y, 4 * planes, 1, f"{name}.conv3", f"{name}.bn3")

@@ -27,8 +27,7 @@ class Net:
     padding: "torch" pads k // 2 on both sides of a strided window, "same" as TensorFlow does. drop_path is
     the rate of stochastic depth at the last block (Huang et al., arXiv 1603.09382); it grows linearly from
     0 at the first. dropout is the rate after a hidden linear layer, for the networks that have some.
-    pooling is how the last map becomes a vector, one of POOLINGS. stride_in is the convolution of a ResNet's
-    bottleneck that halves the map: "conv2", the 3x3, or "conv1" before it.
+    pooling is how the last map becomes a vector, one of POOLINGS.
     """
 
     padding: str = "torch"
@@ -38,7 +37,6 @@ class Net:
     drop_path: float = 0.0
     dropout: float = 0.0
     pooling: str = "avg"
-    stride_in: str = "conv2"
 
     def conv(
         self,
