@@ -345,24 +345,28 @@ class Pool:
 
     def _work(self) -> None:
         while True:
-            queue, batch = self._next()
-            _execute(queue, batch)
-            # A waiting thread must not keep alive what it ran last: a version is freed once nobody has it.
-            del queue, batch
+            # Without a variable: a waiting thread would keep alive what it ran last, and its model with it.
+            _execute(*self._next())
 
     def _next(self) -> tuple[Queue, Batch]:
         with self._changed:
             while True:
                 now = time.monotonic()
-                for _ in range(len(self._busy)):
-                    queue = self._busy.popleft()
-                    batch = queue.pop(now)
-                    if queue.batches:
-                        self._busy.append(queue)
-                    if batch:
-                        return queue, batch
+                if found := self._take(now):
+                    return found
                 soonest = min((queue.due() for queue in self._busy), default=None)
                 self._changed.wait(None if soonest is None else max(0.0, soonest - now))
+
+    def _take(self, now: float) -> tuple[Queue, Batch] | None:
+        """The batch whose turn it is, its queue going to the back of the line."""
+        for _ in range(len(self._busy)):
+            queue = self._busy.popleft()
+            batch = queue.pop(now)
+            if queue.batches:
+                self._busy.append(queue)
+            if batch:
+                return queue, batch
+        return None
 
 
 def _execute(queue: Queue, batch: Batch) -> None:

@@ -80,7 +80,8 @@ def start(service: PredictionService, options: GrpcOptions) -> GrpcServer:
     healthy = _add_health_and_reflection(server, options.health)
     port = 0
     if options.port is not None:
-        port = _listen(server, f"{options.host}:{options.port}", options.tls)
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        port = _listen(server, f"{host}:{options.port}", options.tls)
     if options.socket_path:
         _listen(server, f"unix:{options.socket_path}", options.tls)
     server.start()
@@ -172,7 +173,9 @@ def prediction_calls(service: PredictionService, content: bool = False) -> dict[
 
     def multi_inference(request: Any) -> Any:
         tasks = [(requests.to_spec(task.model_spec), task.method_name) for task in request.tasks]
-        answers = service.multi_inference(tasks, requests.examples(request.input))
+        examples = requests.examples(request.input)
+        answers = service.multi_inference(tasks, examples)
+        metrics.count_examples(tasks[0][0].name, len(examples))
         return replies.multiple(tasks, answers)
 
     def metadata(request: Any) -> Any:

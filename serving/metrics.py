@@ -34,8 +34,10 @@ _LATENCY = [10 * 1.8**i for i in range(33)]
 _QUEUING = [100 * 1.2**i for i in range(52)]
 _SIZES = [2**i for i in range(14)]
 _COUNTED = {"Predict", "Classify", "Regress"}
-# The library ends every counter's name in _total; TensorFlow Serving's have none.
-_UPSTREAM_TOTAL = re.compile(rb"^((?:# (?:HELP|TYPE) )?:tensorflow:[\w:]+)_total\b", re.MULTILINE)
+# The library ends every counter's name in _total; of TensorFlow Serving's only one does.
+_UPSTREAM_TOTAL = re.compile(
+    rb"^((?:# (?:HELP|TYPE) )?:tensorflow:[\w:]+)(?<!example_count)_total\b", re.MULTILINE
+)
 
 
 def _counter(name: str, text: str, *labels: str) -> Counter:
@@ -62,6 +64,28 @@ RUNTIME_LATENCY = _histogram(
     "model_name",
     "API",
     "runtime",
+)
+EXAMPLES = _histogram(
+    ":tensorflow:serving:request_example_counts",
+    "Examples of a MultiInference request",
+    [2**i for i in range(15)],
+    "model",
+)
+EXAMPLES_TOTAL = _counter(
+    ":tensorflow:serving:request_example_count", "Examples of MultiInference requests in all", "model"
+)
+WARMUP = _histogram(
+    ":tensorflow:serving:model_warmup_latency",
+    "Microseconds of a version's warm-up",
+    _LATENCY,
+    "model_path",
+    "status",
+)
+WARMUP_RECORDS = _counter(
+    ":tensorflow:serving:model_warmup_records_read",
+    "Warm-up requests that were read",
+    "model_path",
+    "status",
 )
 LOGGED = _counter(
     ":tensorflow:serving:request_log_count",
@@ -112,6 +136,31 @@ def running(call: Call, runtime: str) -> Iterator[None]:
     yield
     seconds = time.monotonic() - started
     RUNTIME_LATENCY.labels(call.model, call.api.capitalize(), runtime).observe(seconds * 1e6)
+
+
+def count_examples(model: str, count: int) -> None:
+    """Counts the examples of a MultiInference request."""
+    EXAMPLES.labels(model).observe(count)
+    EXAMPLES_TOTAL.labels(model).inc(count)
+
+
+@contextmanager
+def warming(path: str) -> Iterator[Callable[[], None]]:
+    """Counts a version's warm-up; the context's value is to be called for each record."""
+    started, status, read = time.monotonic(), Code.OK, 0
+
+    def count() -> None:
+        nonlocal read
+        read += 1
+
+    try:
+        yield count
+    except Exception as error:
+        status = getattr(error, "code", Code.INTERNAL)
+        raise
+    finally:
+        WARMUP.labels(path, status.name).observe((time.monotonic() - started) * 1e6)
+        WARMUP_RECORDS.labels(path, status.name).inc(read)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from serving import inference, records, requests
+from serving import inference, metrics, records, requests
 from serving.errors import Code, ServingError, invalid
 from serving.inference import DEFAULT_SIGNATURE
 from serving.lifecycle import Load
@@ -38,13 +38,15 @@ def warm_up(runtime: Runtime, version_dir: Path, repeats: int = 1) -> None:
         log.info("No warmup data file found at %s", file)
         return
     count = 0
-    for record in _records(file):
-        count += 1
-        if count > LIMIT:
-            raise invalid(f"Number of warmup records exceeds the maximum ({LIMIT}) at {file}")
-        entry = _parsed(record, file)
-        for _ in range(repeats):
-            _replay(runtime, entry)
+    with metrics.warming(str(version_dir)) as counted:
+        for record in _records(file):
+            count += 1
+            if count > LIMIT:
+                raise invalid(f"Number of warmup records exceeds the maximum ({LIMIT}) at {file}")
+            entry = _parsed(record, file)
+            for _ in range(repeats):
+                _replay(runtime, entry)
+            counted()
     log.info("Finished reading warmup data for model at %s. Number of warmup records read: %d.", file, count)
 
 

@@ -1,8 +1,11 @@
 """Who runs next and what runs together, by runtimes that tell what they were given."""
 
+import gc
 import math
 import os
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -276,6 +279,22 @@ def test_a_batch_waits_for_company_as_long_as_it_was_told(
     assert [len(array) for array in doubler.seen] == [3]
     soon = parameters("batch_timeout_micros { value: 1000 }")
     assert BatchedRuntime(doubler, Pool(1), soon).run("s", row(4), ["y"])["y"].item() == 8
+
+
+def test_a_version_is_freed_with_its_last_reference() -> None:
+    pool, doubler = Pool(2), Doubler()
+    alive = weakref.ref(doubler)
+    runtime = BatchedRuntime(doubler, pool, parameters("batch_timeout_micros { value: 2000 }"))
+    assert runtime.run("s", row(1), ["y"])["y"].item() == 2
+    gc.disable()
+    try:
+        del runtime, doubler
+        end = time.monotonic() + 60
+        while alive() is not None:
+            assert time.monotonic() < end, gc.get_referrers(alive())
+            os.sched_yield()
+    finally:
+        gc.enable()
 
 
 def test_an_empty_request_passes(doubler: Doubler) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 
-from serving import Client, ServingError, config, records
+from serving import Client, ServingError, config, metrics, records
 from serving.batching import scheduled
 from serving.config import parse
 from serving.errors import Code
@@ -106,6 +106,10 @@ def test_a_logged_file_is_a_warm_up_file(
     with caplog.at_level(logging.INFO, "serving"):
         runtime = scheduled(warmed(load))(base / "1")
     assert "Number of warmup records read: 4." in caplog.text
+    page = metrics.page([]).decode()
+    labels = f'model_path="{base / "1"}",status="OK"'
+    assert f":tensorflow:serving:model_warmup_records_read{{{labels}}} 4.0" in page
+    assert f":tensorflow:serving:model_warmup_latency_count{{{labels}}} 1.0" in page
     assert runtime.run("features", {"images": BLACK[None]}, ["features"])["features"].shape == (1, 3)
 
 
