@@ -134,7 +134,8 @@ def _guarded(
     def call(request: Any, context: grpc.ServicerContext) -> Any:
         model = requests.model_name(request)
         try:
-            with observed("GRPC", api, model, context.time_remaining(), service.models.known):
+            seconds, headers = context.time_remaining(), context.invocation_metadata()
+            with observed("GRPC", api, model, seconds, service.models.known, headers):
                 return function(request)
         except ServingError as error:
             context.abort(_STATUS[error.code], cut(error.message))

@@ -4,11 +4,11 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from serving import calls, metrics
+from serving import calls, metrics, tracing
 from serving.errors import Code
 
 _access = logging.getLogger("serving.access")
@@ -17,12 +17,18 @@ _access.propagate = False
 
 @contextmanager
 def observed(
-    entrypoint: str, api: str, model: str, seconds: float | None, known: Callable[[str], bool]
+    entrypoint: str,
+    api: str,
+    model: str,
+    seconds: float | None,
+    known: Callable[[str], bool],
+    headers: Iterable[tuple[str, str | bytes]] = (),
 ) -> Iterator[calls.Call]:
     """The call that the context's body answers, within `seconds`. An error that leaves the body gives the
-    call its status: its `code`, else INTERNAL. `known` tells whether a model of a name is served.
+    call its status: its `code`, else INTERNAL. `known` tells whether a model of a name is served;
+    `headers` may name the trace that the request belongs to.
     """
-    with calls.begin(entrypoint, api, model, seconds) as call:
+    with calls.begin(entrypoint, api, model, seconds) as call, tracing.span(call, headers):
         try:
             yield call
         except BaseException as error:

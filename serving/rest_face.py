@@ -194,7 +194,7 @@ async def _guarded(
     service: PredictionService, request: Request, path: str, options: RestOptions, workers: CapacityLimiter
 ) -> Response:
     try:
-        with observed("REST", "", "", None, service.models.known):
+        with observed("REST", "", "", None, service.models.known, request.headers.items()):
             return await _routed(service, request, path, options, workers)
     except SlowRequestError as error:
         return failure(408, str(error))

@@ -17,6 +17,10 @@ import numpy as np
 import onnx
 import pytest
 import trustme
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import serving
 from serving import Client, ClientTls, ServingError, observing, tls
@@ -140,6 +144,43 @@ def test_the_access_log_has_a_line_of_json_per_request(
         ("REST", "predict", "nope", "NOT_FOUND"),
     ]
     assert all(line["milliseconds"] >= 0 for line in lines)
+
+
+# --- tracing --------------------------------------------------------------------------------------------
+
+
+def test_requests_are_spans_of_the_callers_trace(base: Path, in_process: InProcess, run_curl: Curl) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with in_process(base) as server:
+        with Client(server.grpc_address) as client:
+            client.classify("m", BLACK)
+        url = f"{server.rest_url}/v1/models/nope:predict"
+        run_curl(url, {"instances": [1]}, "-H", f"traceparent: {traceparent}")
+    grpc_span, rest_span = exporter.get_finished_spans()
+    assert grpc_span.name == "GRPC Predict m"
+    assert grpc_span.status.is_ok or grpc_span.status.status_code.name == "UNSET"
+    assert rest_span.name == "REST predict nope"
+    assert rest_span.attributes is not None
+    assert rest_span.attributes["serving.status"] == "NOT_FOUND"
+    assert rest_span.parent is not None
+    assert f"{rest_span.parent.trace_id:032x}" == traceparent[3:35]
+
+
+WITHOUT_OPENTELEMETRY = """
+import sys
+sys.modules["opentelemetry"] = None
+from serving.observing import observed
+with observed("GRPC", "Predict", "m", None, lambda name: True) as call:
+    print(call.model)
+"""
+
+
+def test_nothing_is_traced_without_opentelemetry(run_python: Callable[..., str]) -> None:
+    assert run_python(WITHOUT_OPENTELEMETRY) == "m\n"
 
 
 # --- health ---------------------------------------------------------------------------------------------

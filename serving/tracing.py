@@ -1,0 +1,37 @@
+"""A span per request where OpenTelemetry is installed. Where spans go is its own configuration: run the server
+by `opentelemetry-instrument`, or set a tracer provider.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from serving.calls import Call
+from serving.errors import Code
+
+try:
+    from opentelemetry import propagate, trace
+except ImportError:
+    trace = None  # type: ignore[assignment]
+
+
+@contextmanager
+def span(call: Call, headers: Iterable[tuple[str, str | bytes]]) -> Iterator[None]:
+    """The call's span, a child of the one that its gRPC metadata or HTTP headers name (W3C traceparent)."""
+    if trace is None:
+        yield
+        return
+    parent = propagate.extract({name: value for name, value in headers if isinstance(value, str)})
+    with trace.get_tracer("serving").start_as_current_span(
+        call.entrypoint,
+        parent,
+        trace.SpanKind.SERVER,
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as current:
+        try:
+            yield
+        finally:
+            current.update_name(" ".join(filter(None, (call.entrypoint, call.api, call.model))))
+            current.set_attributes({"serving.model": call.model, "serving.status": call.status.name})
+            if call.status != Code.OK:
+                current.set_status(trace.StatusCode.ERROR, call.status.name)
