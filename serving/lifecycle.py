@@ -358,6 +358,8 @@ class Models:
         self._stopping.set()
         for model in self._models.values():
             model.wake.set()
+        with self._progress:
+            self._progress.notify_all()
         for thread in self._threads:
             thread.join()
 

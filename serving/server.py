@@ -165,13 +165,22 @@ def _follow_config(options: Options, models: Models, stopping: threading.Event) 
         return
 
     def follow() -> None:
+        trouble = ""
         while not stopping.wait(options.config_poll):
-            try:
-                models.reload(config.models(config.read_model_config(file)))
-            except Exception as error:
-                log.error("%s is not followed: %s", file, error)
+            known, trouble = trouble, _reloaded(models, file)
+            if trouble and trouble != known:
+                log.error("%s is not followed: %s", file, trouble)
 
     threading.Thread(target=follow, name="config", daemon=True).start()
+
+
+def _reloaded(models: Models, file: Path) -> str:
+    """Serves what a config file asks for; what is wrong with it, "" when nothing is."""
+    try:
+        models.reload(config.models(config.read_model_config(file)))
+    except Exception as error:
+        return str(error)
+    return ""
 
 
 def by_name(base_paths: Sequence[str | Path]) -> dict[str, Path]:

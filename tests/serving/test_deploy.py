@@ -58,7 +58,7 @@ def test_a_server_process_starts_answers_and_stops(base: Path) -> None:
     [
         (lambda path: None, "is no folder: give BASE/NAME, which holds versions as BASE/NAME/1"),
         (lambda path: path.mkdir(), "holds no version .*: export a model there first"),
-        (lambda path: (path / "1").mkdir(parents=True), "Could not find SavedModel .pb or model.onnx"),
+        (lambda path: (path / "1").mkdir(parents=True), "Could not find SavedModel .pb or .pbtxt"),
         (
             lambda path: (
                 (path / "1").mkdir(parents=True),
@@ -111,7 +111,7 @@ def test_a_broken_model_does_not_hold_up_the_others(base: Path, tmp_path: Path) 
         serving.Client(endpoint.grpc_address) as client,
     ):
         assert client.classify("m", BLACK)[0][0] == "dark"
-        assert client.status("bad")[1].startswith("END: Could not find SavedModel .pb or model.onnx")
+        assert client.status("bad")[1].startswith("END: Could not find SavedModel .pb or .pbtxt")
 
 
 def test_a_killed_server_leaves_a_clear_error(base: Path) -> None:
