@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ZooError
 from zoo.preprocessing import Preprocessing
+from zoo.weights.archives import check_zip
 
 if TYPE_CHECKING:
     import keras
 
 FACTS_MEMBER = "zoo.json"
+MODEL_FILES = (".keras", ".h5")
+PICKLES = (".pkl", ".pickle", ".joblib", ".pth", ".pt", ".bin")
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def _producer(tensor: Any) -> Any:
 def save(model: keras.Model, path: str | PathLike[str]) -> Path:
     """Write a .keras or .h5 file that plain Keras opens, with the facts inside; complete or not at all."""
     path = Path(path)
-    if path.suffix not in (".keras", ".h5"):
+    if path.suffix not in MODEL_FILES:
         raise ZooError(f'cannot save to "{path}": the name must end in .keras or .h5')
     known = json.dumps(facts(model).to_dict())
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,21 +129,47 @@ def save(model: keras.Model, path: str | PathLike[str]) -> Path:
 
 
 def load_file(path: str | PathLike[str]) -> keras.Model:
-    """A .keras or .h5 file -> the model, with its facts where `save` put some.
+    """A .keras or .h5 file -> the model, with its facts where `save` put some. No code in it is run.
 
-    Raises ZooError naming a damaged file.
+    Raises ZooError naming a damaged file, one that holds code (a Lambda layer, a pickle), and an archive
+    whose members leave it or unpack to far more than it.
     """
     import keras
 
     path = Path(path)
     if not path.is_file():
         raise ZooError(f'"{path}" does not exist')
+    if path.suffix not in MODEL_FILES:
+        raise ZooError(_no_keras_file(path))
     try:
-        model = keras.saving.load_model(path, compile=path.suffix != ".h5")
+        if path.suffix == ".keras":
+            check_zip(path)
+        model = keras.saving.load_model(path, compile=path.suffix != ".h5", safe_mode=True)
         known = _read_facts(path)
-    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except ZooError:
+        raise
+    except (ValueError, OSError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        if "`Lambda` layer" in str(error):
+            raise ZooError(_lambda(path)) from error
         raise ZooError(f'"{path}" is not a Keras model that can be loaded: {error}') from error
     return attach(model, known) if known else model
+
+
+def _no_keras_file(path: Path) -> str:
+    if path.suffix in PICKLES:
+        return (
+            f'"{path}" is a pickle, which runs code of its author when it is read: it is refused. Weights of '
+            "PyTorch are read without running any: zoo.load(NAME, weights=PATH); else save it as .keras"
+        )
+    return f'"{path}" is no model: files end in {" or ".join(MODEL_FILES)}'
+
+
+def _lambda(path: Path) -> str:
+    return (
+        f'"{path}" has a Lambda layer: code of its author, which would run on this machine. It is refused. '
+        "If you trust the file, load it with keras.saving.load_model(PATH, safe_mode=False) and zoo.attach its "
+        "facts; better, replace the layer by one of Keras's own"
+    )
 
 
 def _write_facts(path: Path, known: str) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from zoo import hub
 from zoo.build import build
-from zoo.classifier import Facts, attach, load_file
+from zoo.classifier import MODEL_FILES, Facts, attach, load_file
 from zoo.errors import UnknownModelError, WeightsError, ZooError
 from zoo.labels import imagenet_labels
 from zoo.registry import Architecture, Weights, card, resolve, weights_of
@@ -29,7 +29,6 @@ from zoo.weights.sources import fetch
 log = logging.getLogger("zoo")
 
 DEFAULT = "default"
-MODEL_FILES = (".keras", ".h5")
 MODEL_IN_FOLDER = "model.keras"
 POOLS = ("global_pool.", "head_pool.")
 WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin", ".npz", *MODEL_FILES)
