@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -119,9 +120,8 @@ def _handlers(
         name,
         {
             api: grpc.unary_unary_rpc_method_handler(
-                _guarded(api, function, service),
-                known[api].request.FromString,
-                known[api].response.SerializeToString,
+                _guarded(api, known[api].request, function, service),
+                response_serializer=known[api].response.SerializeToString,
             )
             for api, function in functions.items()
         },
@@ -129,11 +129,13 @@ def _handlers(
 
 
 def _guarded(
-    api: str, function: Callable[[Any], Any], service: PredictionService
-) -> Callable[[Any, grpc.ServicerContext], Any]:
-    def call(request: Any, context: grpc.ServicerContext) -> Any:
-        model = requests.model_name(request)
+    api: str, kind: Any, function: Callable[[Any], Any], service: PredictionService
+) -> Callable[[bytes, grpc.ServicerContext], Any]:
+    def call(data: bytes, context: grpc.ServicerContext) -> Any:
         try:
+            # Not by gRPC, which would write a traceback for every request that is none.
+            request = _parsed(kind, data)
+            model = requests.model_name(request)
             seconds, headers = context.time_remaining(), context.invocation_metadata()
             with observed("GRPC", api, model, seconds, service.models.known, headers):
                 return function(request)
@@ -144,6 +146,13 @@ def _guarded(
             context.abort(grpc.StatusCode.INTERNAL, cut(f"{type(error).__name__}: {error}"))
 
     return call
+
+
+def _parsed(kind: Any, data: bytes) -> Any:
+    try:
+        return kind.FromString(data)
+    except DecodeError as error:
+        raise invalid(f"The request is no {kind.DESCRIPTOR.full_name}") from error
 
 
 def cut(message: str) -> str:

@@ -57,6 +57,7 @@ _CORS = {
     "Access-Control-Allow-Headers": "Content-Type",
 }
 _WORTH_PACKING = 16 << 10  # bytes of a reply, where gzip at its fastest saves more than it costs
+_CLOSING = {"Connection": "close"}  # what is still to come of the request is not read
 _MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _POST = re.compile(_MODEL + r"(?::(?P<verb>classify|regress|predict))?", re.IGNORECASE | re.ASCII)
 _GET = re.compile(_MODEL + r"(?P<metadata>/metadata)?", re.IGNORECASE | re.ASCII)
@@ -197,9 +198,9 @@ async def _guarded(
         with observed("REST", "", "", None, service.models.known, request.headers.items()):
             return await _routed(service, request, path, options, workers)
     except SlowRequestError as error:
-        return failure(408, str(error))
+        return failure(408, str(error), **_CLOSING)
     except BodyTooLargeError as error:
-        return failure(413, str(error))
+        return failure(413, str(error), **_CLOSING)
     except UnknownSignatureError as error:
         return failure(400, f'Serving signature name: "{error.signature}" not found in signature def')
     except ServingError as error:
@@ -225,9 +226,11 @@ async def _routed(
     return await run_sync(_post, service, path, body, options.timeout, limiter=workers)
 
 
-def failure(status: int, message: str) -> Response:
+def failure(status: int, message: str, **headers: str) -> Response:
     """An error reply."""
-    return _json(json.dumps({"error": message}, indent=4).encode(), status)
+    response = _json(json.dumps({"error": message}, indent=4).encode(), status)
+    response.headers.update(headers)
+    return response
 
 
 def _json(body: bytes, status: int = 200) -> Response:

@@ -1,5 +1,5 @@
-"""A span per request where OpenTelemetry is installed. Where spans go is its own configuration: run the server
-by `opentelemetry-instrument`, or set a tracer provider.
+"""A span per request where OpenTelemetry is installed. Where spans go is its own configuration: run the
+server by `opentelemetry-instrument`, or set a tracer provider.
 """
 
 from collections.abc import Iterable, Iterator
