@@ -4,6 +4,7 @@ Checks, their order and their words are upstream's (util/json_tensor.cc), becaus
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,9 +53,17 @@ def _fill(feature: Any, name: str, values: Sequence[Any]) -> None:
     if kinds[0] == "bytes":
         feature.bytes_list.value.extend(to_bytes(value) for value in values)
     elif kinds[0] == "float":
-        feature.float_list.value.extend(values)
+        feature.float_list.value.extend(_float(value) for value in values)
     else:
         feature.int64_list.value.extend(int(value) for value in values)
+
+
+def _float(value: float) -> float:
+    """Integers below int64 count as decimals, however long they are."""
+    try:
+        return float(value)
+    except OverflowError:
+        return -math.inf
 
 
 def _kind(name: str, value: Any) -> str:
