@@ -135,7 +135,7 @@ def test_json_features_take_the_type_of_their_first_value() -> None:
 
 
 def test_json_results_are_written_as_upstream_writes_numbers() -> None:
-    assert json_examples.classes_reply([[Class('a"', 1 / 3), Class("", 1e7)]]) == (
+    assert json_examples.classes_reply([[Class('a"', float(np.float32(1 / 3))), Class("", 1e7)]]) == (
         b'{"results":[[["a\\"",0.333333343],["",1e+07]]]}'
     )
     assert json_examples.values_reply([3.0, float("nan")]) == b'{"results":[3.0,NaN]}'
