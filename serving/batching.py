@@ -6,7 +6,6 @@ outputs, types and shapes share a run, by TensorFlow Serving's BatchingParameter
 UNAVAILABLE at once, so that those who are let in know how long they wait.
 """
 
-import os
 import threading
 import time
 from collections import OrderedDict, deque
@@ -23,6 +22,7 @@ import numpy as np
 from serving import calls, metrics
 from serving.config import read_batching
 from serving.errors import Code, ServingError, invalid
+from serving.machine import cores
 from serving.runtimes import Runtime
 
 QUEUE_LIMIT = 100  # requests of one model that may wait
@@ -31,11 +31,6 @@ PER_MODEL_FILE = "batching_params.pbtxt"
 
 Arrays = Mapping[str, np.ndarray]
 Load = Callable[[Path], Runtime]
-
-
-def cores() -> int:
-    """The processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # --- one at a time ------------------------------------------------------------------------------------------

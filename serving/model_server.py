@@ -154,7 +154,8 @@ def _metrics_path(values: Mapping[str, Any]) -> str | None:
     if not values["monitoring_config_file"]:
         return None
     prometheus = config.read_monitoring(values["monitoring_config_file"]).prometheus_config
-    return (prometheus.path or METRICS_PATH) if prometheus.enable else None
+    path = prometheus.path or METRICS_PATH
+    return f"/{path.removeprefix('/')}" if prometheus.enable else None
 
 
 def _grpc(values: Mapping[str, Any]) -> GrpcOptions:

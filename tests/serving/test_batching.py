@@ -28,6 +28,7 @@ from serving.batching import (
 )
 from serving.config import parse
 from serving.errors import Code, ServingError, invalid
+from serving.machine import cores
 from serving.runtimes import Signature, load
 
 Inputs = Mapping[str, np.ndarray]
@@ -437,6 +438,19 @@ def test_who_gives_up_waiting_leaves_the_others_their_turn(gated: Callable[[int]
     assert (one.first.result(60), patient.result(60)) == (0, 4)
     assert [array.item() for array in one.doubler.seen] == [0, 2]
     assert one.gate.depths() == {}
+
+
+def test_a_containers_quota_counts(tmp_path: Path) -> None:
+    every = cores(tmp_path / "none")
+    for text, expected in {
+        "max 100000": every,
+        "50000 100000": 1,
+        "9000000 100000": every,
+        "x": every,
+    }.items():
+        (tmp_path / "cpu.max").write_text(text)
+        assert cores(tmp_path / "cpu.max") == expected
+    assert every >= 1
 
 
 def test_many_callers_never_exceed_the_width(together: ThreadPoolExecutor) -> None:
