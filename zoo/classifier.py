@@ -167,8 +167,8 @@ def _no_keras_file(path: Path) -> str:
 def _lambda(path: Path) -> str:
     return (
         f'"{path}" has a Lambda layer: code of its author, which would run on this machine. It is refused. '
-        "If you trust the file, load it with keras.saving.load_model(PATH, safe_mode=False) and zoo.attach its "
-        "facts; better, replace the layer by one of Keras's own"
+        "If you trust the file, load it with keras.saving.load_model(PATH, safe_mode=False) and zoo.attach "
+        "its facts; better, replace the layer by one of Keras's own"
     )
 
 
