@@ -434,10 +434,11 @@ class Models:
                 )
 
     def _change(self, config: ModelConfig) -> None:
-        if config.name in self._models:
-            self._models[config.name].ask(config)
-        else:
+        model = self._models.get(config.name)
+        if model is None:
             self._watch_in_thread(self._add(config))
+        elif model.config != config:
+            model.ask(config)
 
     def _add(self, config: ModelConfig) -> ServedModel:
         model = ServedModel(config.name, config, self._load, self._timing, loading=self._loading)

@@ -3,6 +3,7 @@
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ v1 = tf.compat.v1
 SIGNATURES = v1.saved_model.signature_def_utils
 
 
-def half_plus(out: Path, addend: float, folder: str = "00000123", text: bool = False) -> None:
+def half_plus(out: Path, addend: float, tags: Sequence[str] = ("serve",), as_text: bool = False) -> None:
     """TensorFlow 1: y = x / 2 + addend on a tensor and on tf.Examples, for Predict, Classify and Regress; the
     init op reads an asset.
     """
@@ -40,10 +41,10 @@ def half_plus(out: Path, addend: float, folder: str = "00000123", text: bool = F
         content = v1.get_variable("asset_content", initializer="", trainable=False)
         init = tf.group(v1.assign(content, tf.io.read_file(asset_name)))
         session.run([v1.global_variables_initializer(), init])
-        builder = v1.saved_model.Builder(str(out / folder))
+        builder = v1.saved_model.Builder(str(out / "00000123"))
         builder.add_meta_graph_and_variables(
             session,
-            ["serve"],
+            list(tags),
             signature_def_map={
                 "regress_x_to_y": SIGNATURES.regression_signature_def(serialised, y),
                 "regress_x_to_y2": SIGNATURES.regression_signature_def(serialised, y2),
@@ -55,7 +56,7 @@ def half_plus(out: Path, addend: float, folder: str = "00000123", text: bool = F
             assets_collection=v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS),
             main_op=init,
         )
-        builder.save(as_text=text)
+        builder.save(as_text=as_text)
 
 
 def counter(out: Path) -> None:
@@ -200,6 +201,7 @@ if __name__ == "__main__":
     root.mkdir(parents=True, exist_ok=True)
     half_plus(root / "half_plus_two", 2.0)
     half_plus(root / "half_plus_three", 3.0)
+    half_plus(root / "as_text", 5.0, ["serve", "gpu"], as_text=True)
     half_plus_two_tf2(root / "half_plus_two_tf2")
     counter(root / "counter")
     loose(root / "loose")

@@ -305,6 +305,23 @@ def test_a_model_of_reference_variables_runs_in_a_session(server: Server) -> Non
     assert count("incr_counter_by", delta=3.0) == start + 4
 
 
+def test_a_graph_in_text_form_by_its_tags(models: Path) -> None:
+    import numpy as np
+
+    from serving.errors import ServingError
+    from serving.runtimes import load
+    from serving.runtimes.base import Engines
+
+    version = models / "as_text" / "00000123"
+    engines = Engines(tags=("gpu", "serve"), intra_op=1, inter_op=1)
+    outputs = load(version, engines=engines).run("serving_default", {"x": np.float32([2])}, ["y"])
+    assert outputs["y"].tolist() == [6.0]
+    with pytest.raises(
+        ServingError, match=r"NOT_FOUND: Could not find meta graph def matching supplied tags: \{ "
+    ):
+        load(version)
+
+
 @pytest.mark.parametrize("model", ["half_plus_two_tflite", "half_plus_two_tflite_with_sigdef"])
 def test_tflite(lite: Server, model: str) -> None:
     reply = call(lite, "Predict", predict_request(model, x=[2.0, 3.0]))
@@ -340,7 +357,10 @@ def test_a_config_file_is_followed_or_not(models: Path, tmp_path: Path, poll: in
     flags = (f"--model_config_file={file}", f"--model_config_file_poll_wait_seconds={poll}")
     with started(tmp_path, *flags) as running:
         assert predicted(running, "first") == [3.0]
-        file.write_text("broken {")
+        if poll:
+            file.write_text("broken {")
+            until(lambda: "is not followed: INVALID_ARGUMENT: Invalid protobuf file" in running.logged())
+            assert predicted(running, "first") == [3.0]
         file.write_text(config(entry(models, "second", "half_plus_two_tflite_with_sigdef")))
         if poll:
             until(lambda: status_of(running, "second") == {123: 30})
