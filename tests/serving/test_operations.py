@@ -120,6 +120,29 @@ def test_batches_and_their_queue_are_measured(base: Path, in_process: InProcess,
     assert series(page, "zoo_serving_queue_depth")['model_name="m"'] == 0
 
 
+def test_a_bad_picture_fails_alone_in_a_batch_of_three(
+    base: Path, in_process: InProcess, png: Callable[..., bytes]
+) -> None:
+    proto = parse(
+        "max_batch_size { value: 3 } batch_timeout_micros { value: 30000000 }", "BatchingParameters"
+    )
+
+    def ask(picture: bytes) -> str:
+        try:
+            return str(client.classify("m", [picture])[0][0][0])
+        except ServingError as error:
+            return error.message
+
+    with (
+        in_process(base, load=scheduled(load, proto)) as server,
+        Client(server.grpc_address) as client,
+        ThreadPoolExecutor(3) as together,
+    ):
+        answers = list(together.map(ask, [png((255, 0, 0)), b"no picture", png((0, 0, 255))]))
+    assert (answers[0], answers[2]) == ("red", "blue")
+    assert answers[1].startswith("image_bytes[0]: picture cannot be decoded")
+
+
 # --- access log -----------------------------------------------------------------------------------------
 
 
