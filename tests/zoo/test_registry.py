@@ -41,6 +41,18 @@ def test_plain_and_tensorflow_weights_of_one_network_differ_in_data_only():
     assert (plain.padding, plain.epsilon) == ("torch", 1e-5)
 
 
+def test_what_differs_in_the_files_of_keras_is_data_too():
+    """Caffe's order of channels, the paper's stride, the order of layers, a hash or why there is none."""
+    _, resnet = registry.resolve("resnet50.keras_in1k")
+    assert (resnet.layout, resnet.channels, resnet.build) == ("keras", "bgr", {"stride_in": "conv1"})
+    assert "3857973248 multiply-adds" in resnet.remark
+    _, nasnet = registry.resolve("nasnetmobile")
+    assert (nasnet.tag, nasnet.order[:2]) == ("keras_in1k", ("path_1", "path_2"))
+    _, mobilenet = registry.resolve("mobilenetv1_050.keras_r160_in1k")
+    assert (mobilenet.input_size, mobilenet.sha256, mobilenet.md5) == (160, None, None)
+    assert mobilenet.remark.startswith("no hash is published")
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
