@@ -38,8 +38,6 @@ def _example(features: Any) -> Any:
             _fill(example.features.feature[name], name, value if isinstance(value, list) else [value])
         except UnicodeEncodeError as error:
             raise invalid(f"Feature: {name!a} is not UTF-8") from error
-        except OverflowError as error:
-            raise invalid(f"Feature: {name} has a number that no float holds") from error
     return example
 
 
