@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from serving import inference
-from serving.errors import Code, ServingError, UnknownSignatureError, invalid
+from serving.errors import Code, ServingError, invalid
 from serving.inference import DEFAULT_SIGNATURE, Arrays, Class, Feed
 from serving.lifecycle import Loaded, ModelConfig, Models, VersionStatus
 from serving.runtimes import Signature
@@ -122,13 +122,6 @@ class PredictionService:
                 raise invalid(f"Metadata field {field} is not supported")
         with self._pin(spec) as held:
             return held.version, held.runtime.signatures
-
-    def signature(self, spec: ModelSpec) -> Signature:
-        """The signature that a request means; FAILED_PRECONDITION when the model has none of this name."""
-        with self._pin(spec) as held:
-            if spec.resolved not in held.runtime.signatures:
-                raise UnknownSignatureError(spec.resolved)
-            return held.runtime.signatures[spec.resolved]
 
     def status(self, name: str, version: int | None = None) -> list[VersionStatus]:
         """The state of one version, or of every version ever seen, newest first; NOT_FOUND when there is

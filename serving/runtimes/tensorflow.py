@@ -26,8 +26,8 @@ _FILTERS = 64  # sets of outputs for which a signature keeps a function of its o
 class TensorFlowRuntime:
     """The signatures of a SavedModel, with the tensor names, defaults and method names that the file states.
 
-    TensorFlow 2's loader runs them, TensorFlow 1's files included; a session does where it cannot, for
-    variables by reference.
+    TensorFlow 2's loader runs them, TensorFlow 1's files included; a session does where it cannot, as
+    for variables by reference.
     """
 
     name = "tensorflow"
@@ -90,16 +90,13 @@ def _load(
     try:
         return _functions(tf, version_dir, tags)
     except Exception as error:
-        if "reference type" not in str(error) and "_ref" not in str(error):
-            raise _unloadable(version_dir, error) from error
-    try:
-        return _sessions(tf, version_dir, tags, signatures)
-    except Exception as error:
-        raise _unloadable(version_dir, error) from error
-
-
-def _unloadable(version_dir: Path, error: Exception) -> ServingError:
-    return ServingError(Code.DATA_LOSS, f"{version_dir} cannot be loaded by TensorFlow: {error}")
+        try:
+            calls = _sessions(tf, version_dir, tags, signatures)
+        except Exception:
+            message = f"{version_dir} cannot be loaded by TensorFlow: {error}"
+            raise ServingError(Code.DATA_LOSS, message) from error
+        log.info("%s runs in a session of TensorFlow 1: %s", version_dir, error)
+        return calls
 
 
 # --- TensorFlow 2's loader ----------------------------------------------------------------------------------
