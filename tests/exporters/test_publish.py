@@ -4,19 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from itertools import chain
-from multiprocessing import get_context
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from exporters.errors import ExportError
 from exporters.publish import next_version, partial_folder, publish
-
-
-def publish_some(target: Path, count: int) -> list[int]:
-    return [publish_one(target) for _ in range(count)]
 
 
 def publish_one(target: Path) -> int:
@@ -54,13 +48,24 @@ def test_no_version_beyond_what_servers_can_count(tmp_path):
         next_version(tmp_path)
 
 
+TEN = """
+import sys
+from pathlib import Path
+from exporters.publish import partial_folder, publish
+
+target = Path(sys.argv[1])
+for _ in range(10):
+    with partial_folder(target) as folder:
+        publish(folder, target, lambda version: (folder / "version").write_text(str(version)))
+"""
+
+
 def test_exports_at_once_get_different_versions(tmp_path):
     target = tmp_path / "models" / "flowers"
-    with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
-        versions = list(chain.from_iterable(pool.map(publish_some, [target] * 4, [10] * 4)))
-    assert sorted(versions) == list(range(1, 41))
+    processes = [subprocess.Popen([sys.executable, "-c", TEN, target]) for _ in range(4)]
+    assert [process.wait() for process in processes] == [0] * 4
     assert sorted(int(path.name) for path in target.iterdir()) == list(range(1, 41))
-    assert all((target / str(v) / "version").read_text() == str(v) for v in versions)
+    assert all((target / str(v) / "version").read_text() == str(v) for v in range(1, 41))
     assert os.listdir(tmp_path / "models") == ["flowers"]
 
 
@@ -114,6 +119,106 @@ with partial_folder(Path({str(target)!r})) as folder:
     assert left.startswith(".flowers.partial-")
     assert publish_one(target) == 1
     assert os.listdir(tmp_path) == ["flowers"]
+
+
+EVERY_LINE = """
+import os, signal, sys
+from pathlib import Path
+from exporters import publish
+
+home = Path(sys.argv[1])
+
+def count_down(lines):
+    def trace(frame, event, argument):
+        nonlocal lines
+        if frame.f_code.co_filename != publish.__file__:
+            return None
+        if event == "line":
+            lines -= 1
+            if lines < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+    return trace
+
+def publish_one(target):
+    with publish.partial_folder(target) as folder:
+        (folder / "model").write_text("whole")
+        publish.publish(folder, target, lambda version: (folder / "version").write_text(str(version)))
+
+n, ended = 0, False
+while not ended:
+    target = home / str(n) / "flowers"
+    publish_one(target)
+    child = os.fork()
+    if child == 0:
+        sys.settrace(count_down(n))
+        publish_one(target)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    ended = os.WIFEXITED(status)
+    n += 1
+"""
+
+
+def test_a_kill_at_any_line_leaves_whole_versions_alone(tmp_path):
+    subprocess.run([sys.executable, "-c", EVERY_LINE, tmp_path], check=True)
+    bases = sorted(tmp_path.iterdir(), key=lambda path: int(path.name))
+    assert len(bases) > 40
+    found = []
+    for base in bases:
+        versions = sorted(os.listdir(base / "flowers"))
+        for version in versions:
+            assert (base / "flowers" / version / "model").read_text() == "whole"
+            assert (base / "flowers" / version / "version").read_text() == version
+        hidden = [name for name in os.listdir(base) if name != "flowers"]
+        assert all(name.startswith(".flowers.partial-") for name in hidden)
+        assert publish_one(base / "flowers") == len(versions) + 1
+        assert os.listdir(base) == ["flowers"]
+        found.append(versions)
+    # Killed before the rename, and after it; nothing between.
+    assert found == sorted(found)
+    assert found[0] == ["1"]
+    assert found[-1] == ["1", "2"]
+
+
+READ_ONLY = """
+import os, sys
+from pathlib import Path
+from exporters.errors import ExportError
+from exporters.publish import partial_folder, publish
+
+target = Path(sys.argv[1])
+if os.getuid() == 0:
+    os.setuid(65534)
+try:
+    with partial_folder(target) as folder:
+        (folder / "model").write_text("x")
+        publish(folder, target, lambda version: None)
+except ExportError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("closed", ["models", "models/flowers"])
+def test_a_read_only_folder_stays_as_it_was(closed):
+    # Not below tmp_path, which other users cannot enter.
+    with tempfile.TemporaryDirectory() as home:
+        for folder in (home, f"{home}/models", f"{home}/models/flowers"):
+            Path(folder).mkdir(exist_ok=True)
+            Path(folder).chmod(0o777)
+        publish_one(Path(home) / "models" / "flowers")
+        before = sorted(Path(home).rglob("*"))
+        (Path(home) / closed).chmod(0o555)
+        done = subprocess.run(
+            [sys.executable, "-c", READ_ONLY, f"{home}/models/flowers"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        verb = "write" if closed == "models" else "publish"
+        assert done.stdout == f'cannot {verb} to "{home}/{closed}": Permission denied\n'
+        (Path(home) / closed).chmod(0o777)
+        assert sorted(Path(home).rglob("*")) == before
 
 
 def test_another_models_folder_is_not_touched(tmp_path):
