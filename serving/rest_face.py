@@ -151,19 +151,19 @@ def application(
             response = await answer(service, request, options, workers)
         except ClientDisconnect:
             return
-        await _packed(response, request)(scope, receive, send)
+        await _pack(response, request)
+        await response(scope, receive, send)
 
     return app
 
 
-def _packed(response: Response, request: Request) -> Response:
-    """The reply gzipped, where the client takes that and it is worth it."""
+async def _pack(response: Response, request: Request) -> None:
+    """Gzips the reply where the client takes that and it is worth it."""
     wanted = "gzip" in request.headers.get("accept-encoding", "")
     if wanted and len(response.body) >= _WORTH_PACKING:
-        response.body = gzip.compress(response.body, 1)
+        response.body = await run_sync(gzip.compress, response.body, 1)
         response.headers["Content-Encoding"] = "gzip"
         response.headers["Content-Length"] = str(len(response.body))
-    return response
 
 
 async def answer(
@@ -257,7 +257,7 @@ async def read_body(request: Request, limit: int) -> bytes:
         return b""
     if inflate.unconsumed_tail:
         raise BodyTooLargeError(f"The inflated request body is larger than {limit} bytes")
-    return inflated
+    return inflated if inflate.eof else b""
 
 
 def _post(service: PredictionService, path: str, body: bytes, timeout: float) -> Response:
