@@ -13,15 +13,20 @@ from zoo.progress import progress
 from zoo.training.checkpoint import State, read_state, write_state
 from zoo.training.metrics import log_loss_and_accuracy
 from zoo.training.network import jit
+from zoo.training.optimizer import optimizer
 from zoo.training.recipe import Recipe
+from zoo.training.views import augmentation, mixtures
+
+EPOCH_SEEDS = 100_003  # more than epochs, so that no two seeds of a recipe share one
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """x: [views, N, ...] of any float type; labels: int [N]."""
+    """x: [views, N, ...] of any type; labels: int [N]; fresh: x are pictures, to be changed in each epoch."""
 
     x: np.ndarray
     labels: np.ndarray
+    fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,13 +48,24 @@ class Batches(keras.utils.PyDataset):
         self.views = random.integers(len(examples.x), size=len(examples.labels))
         self.examples, self.batch_size = examples, recipe.batch_size
         self.targets = np.eye(classes, dtype=np.float32)[examples.labels]
+        seed = EPOCH_SEEDS * recipe.seed + epoch
+        self.change = augmentation(recipe, seed) if examples.fresh else None
+        self.mixtures = mixtures(recipe, seed) if examples.x.ndim == 5 else []
+        self.random = random
 
     def __len__(self) -> int:
         return -(-len(self.order) // self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        return self.examples.x[self.views[chosen], chosen].astype(np.float32), self.targets[chosen]
+        x = self.examples.x[self.views[chosen], chosen].astype(np.float32)
+        if self.change:
+            x = self.change(x, training=True)
+        if not self.mixtures:
+            return np.asarray(x), self.targets[chosen]
+        mixture = self.mixtures[self.random.integers(len(self.mixtures))]
+        mixed = mixture({"images": x, "labels": self.targets[chosen]}, training=True)
+        return np.asarray(mixed["images"]), np.asarray(mixed["labels"])
 
 
 class Bar(keras.callbacks.Callback):
@@ -92,23 +108,23 @@ def train(
 
 
 def _compile(model: keras.Model, stage: Stage, steps: int, recipe: Recipe) -> None:
-    total = max(steps * stage.epochs, 2)
-    warm_up = max(1, round(recipe.warm_up * total))
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.0, total - warm_up, warmup_target=stage.rate, warmup_steps=warm_up
-    )
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
-    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=jit())
-    optimizer.build(model.trainable_variables)
+    made = optimizer(model, steps * stage.epochs, stage.rate, recipe)
+    model.compile(made, loss, metrics=["accuracy"], jit_compile=jit())
 
 
 def _epoch(model: keras.Model, examples: Examples, recipe: Recipe, epoch: int, bar: Bar) -> dict[str, float]:
     _seed_dropout(model, recipe.seed, epoch)
     batches = Batches(examples, model.output_shape[-1], recipe, epoch)
-    logs = model.fit(batches, verbose=0, shuffle=False, callbacks=[bar]).history
+    weights = _class_weights(examples.labels) if recipe.class_weights else None
+    logs = model.fit(batches, verbose=0, shuffle=False, callbacks=[bar], class_weight=weights).history
     return {"loss": float(logs["loss"][0]), "accuracy": float(logs["accuracy"][0])}
+
+
+def _class_weights(labels: np.ndarray) -> dict[int, float]:
+    """So that each class counts alike, and the pictures together as many as they are."""
+    counts = np.bincount(labels)
+    return {label: len(labels) / (len(counts) * count) for label, count in enumerate(counts) if count}
 
 
 def _seed_dropout(model: keras.Model, seed: int, epoch: int) -> None:

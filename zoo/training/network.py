@@ -29,6 +29,11 @@ class Network:
     embed: keras.Model
     head: keras.Model
 
+    @property
+    def whole_learns(self) -> bool:
+        """Whether the bottom is nothing but the pictures."""
+        return not self.bottom.weights
+
 
 def prepare(model: keras.Model, classes: int, top: float) -> Network:
     """A copy of the model with a new head, cut so that the fraction `top` of its weighted layers is above."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, fields, replace
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from zoo.errors import ZooError
@@ -13,29 +16,44 @@ class Recipe:
     """First the head on the frozen network's features, then the top of the network with it.
 
     Sizes in pixels, fractions 0..1. BatchNorm keeps the pretrained statistics, which small sets
-    spoil. What lies below the top does not learn, so it is computed once for each view of a picture.
+    spoil. What lies below the top does not learn, so it is computed once for each view of a picture;
+    where the whole network learns, every epoch sees the pictures changed anew.
     """
 
     seed: int = 0
+    scratch: bool = False  # a network loaded by name starts without its weights
     input_size: int | None = None  # per side; the network's own by default
     crop: float | None = None  # what the centre crop keeps; the network's own by default
     validation: float = 0.15  # the pictures that stop the training and choose its best weights
     test: float = 0.15  # the pictures that judge, seen once at the end
     views: int = 4  # versions of each training picture: itself and augmented ones
+    augment: str = "light"  # one of AUGMENTATIONS; light takes shift, zoom and rotation
     shift: float = 0.06  # of height and width, at most
     zoom: float = 0.08
     rotation: float = 0.02  # of a full turn
     flip: bool = False  # left to right: not for digits, letters, signs
+    erase: float = 0.0  # the share of pictures that lose a rectangle, Zhong et al., arXiv 1708.04896
+    mixup: float = 0.0  # alpha of the shares that two pictures are mixed in, Zhang et al., arXiv 1710.09412
+    cutmix: float = 0.0  # alpha of the area that one gets of another, Yun et al., arXiv 1905.04899
     batch_size: int = 64
+    accumulate: int = 1  # batches whose gradients make one step
     label_smoothing: float = 0.1  # Szegedy et al., arXiv 1512.00567
+    class_weights: bool = False  # rare classes count as much as common ones
     drop_path: float = 0.0  # stochastic depth of a network loaded by name: for long training from scratch
-    weight_decay: float = 0.01  # AdamW, Loshchilov and Hutter, arXiv 1711.05101; of kernels only
-    head_epochs: int = 40
+    optimizer: str = (
+        "adamw"  # Loshchilov and Hutter, arXiv 1711.05101; or "sgd", with Nesterov's momentum 0.9
+    )
+    weight_decay: float = 0.01  # of kernels only
+    clip_norm: float | None = None  # of all gradients together, at most
+    ema: float | None = None  # at each epoch's end the weights become their moving average of this decay
+    head_epochs: int = 40  # 0: the head learns with the network only
     head_rate: float = 3e-3
     epochs: int = 10  # of the top; 0 leaves the network as it is
     rate: float = 1e-3  # the highest, after the warm-up; a cosine takes it to zero
+    lowest_rate: float = 1.0  # of the lowest layer that learns, as a share of the head's; between, geometric
     warm_up: float = 0.1  # of all steps
     top: float = 1 / 3  # of the layers with weights, counted from the end
+    frozen_norms: bool = True
     patience: int = 4  # epochs without a better validation loss
 
     def __post_init__(self) -> None:
@@ -59,6 +77,58 @@ class Recipe:
         return asdict(self)
 
 
+RECIPES: dict[str, dict[str, Any]] = {
+    "linear": {"epochs": 0},
+    "fast": {},
+    "full": {
+        "top": 1.0,
+        "epochs": 20,
+        "rate": 5e-4,
+        "lowest_rate": 0.1,
+        "clip_norm": 1.0,
+        "augment": "trivial",
+        "mixup": 0.2,
+        "patience": 8,
+    },
+    "scratch": {
+        "scratch": True,
+        "top": 1.0,
+        "head_epochs": 0,
+        "epochs": 100,
+        "rate": 2e-3,
+        "weight_decay": 0.05,
+        "clip_norm": 1.0,
+        "frozen_norms": False,
+        "augment": "randaugment",
+        "erase": 0.25,
+        "mixup": 0.2,
+        "cutmix": 1.0,
+        "drop_path": 0.05,
+        "patience": 20,
+    },
+}
+
+
+def recipe_of(recipe: Recipe | str | PathLike[str] | None) -> Recipe:
+    """A recipe by name (one of RECIPES), from the recipe.json of an earlier training, or as it is.
+
+    Raises ZooError for an unknown name and a file that is no recipe.
+    """
+    if isinstance(recipe, Recipe):
+        return recipe
+    if recipe is None or recipe in RECIPES:
+        return Recipe(**RECIPES[str(recipe or "fast")])
+    path = Path(recipe)
+    if not path.is_file():
+        raise ZooError(f'unknown recipe "{recipe}"; give a recipe.json or one of: {", ".join(RECIPES)}')
+    try:
+        stored = json.loads(path.read_text("utf-8"))
+        return Recipe().with_changes(**stored.get("recipe", stored))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ZooError(f'"{path}" is not a recipe: {error}') from error
+
+
+AUGMENTATIONS = ("none", "light", "randaugment", "trivial", "augmix")
 RULES = (
     ("input_size", "at least 1", lambda r: r.input_size is None or r.input_size >= 1),
     ("crop", "above 0 and at most 1", lambda r: r.crop is None or 0 < r.crop <= 1),
@@ -66,8 +136,17 @@ RULES = (
     ("test", "between 0 and 1, with validation below 1", lambda r: 0 < r.test < 1 - r.validation),
     ("views", "at least 1", lambda r: r.views >= 1),
     ("batch_size", "at least 1", lambda r: r.batch_size >= 1),
-    ("head_epochs", "at least 1", lambda r: r.head_epochs >= 1),
+    ("accumulate", "at least 1", lambda r: r.accumulate >= 1),
+    ("augment", f"one of {', '.join(AUGMENTATIONS)}", lambda r: r.augment in AUGMENTATIONS),
+    ("erase", "between 0 and 1", lambda r: 0 <= r.erase <= 1),
+    ("mixup", "at least 0", lambda r: r.mixup >= 0),
+    ("cutmix", "at least 0", lambda r: r.cutmix >= 0),
+    ("optimizer", "adamw or sgd", lambda r: r.optimizer in ("adamw", "sgd")),
+    ("clip_norm", "above 0", lambda r: r.clip_norm is None or r.clip_norm > 0),
+    ("ema", "between 0 and 1", lambda r: r.ema is None or 0 < r.ema < 1),
+    ("head_epochs", "at least 0, and 1 where epochs is 0", lambda r: r.head_epochs >= (r.epochs == 0)),
     ("epochs", "at least 0", lambda r: r.epochs >= 0),
+    ("lowest_rate", "above 0 and at most 1", lambda r: 0 < r.lowest_rate <= 1),
     ("top", "above 0 and at most 1", lambda r: 0 < r.top <= 1),
     ("patience", "at least 1", lambda r: r.patience >= 1),
 )

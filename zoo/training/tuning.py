@@ -7,7 +7,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -25,7 +25,7 @@ from zoo.training.loop import Examples, Stage, train
 from zoo.training.metrics import evaluate
 from zoo.training.mistakes import worst_mistakes
 from zoo.training.network import Network, fingerprint, frozen_norms, prepare
-from zoo.training.recipe import Recipe
+from zoo.training.recipe import Recipe, recipe_of
 from zoo.training.result import MODEL, RECIPE, Result, is_finished, read_result, write_result
 from zoo.training.views import maps, maps_of_views
 
@@ -39,7 +39,7 @@ def fine_tune(
     data: Any,
     out: str | PathLike[str] | None = None,
     *,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | PathLike[str] | None = None,
     **changes: Any,
 ) -> Result:
     """Teach a pretrained network the classes of one's own pictures.
@@ -47,7 +47,9 @@ def fine_tune(
     model_or_name: what zoo.load takes, or a Classifier from it (copied; its head is replaced). data: what
     zoo.data.open_data takes. out: a folder for the model, the result and, until it is finished, checkpoints:
     the same call after a kill goes on from there and ends with the same weights (on CPU); after the end it
-    returns the result at once. changes: fields of the recipe, such as epochs, seed, input_size, batch_size.
+    returns the result at once. recipe: "linear" (only a new head), "fast" (the default: then the top of the
+    network), "full" (the whole network), "scratch" (without its weights), a Recipe, or the recipe.json of an
+    earlier training. changes: fields of the recipe, such as epochs, seed, input_size, batch_size.
 
     Pictures are split by content into training, validation (stops the training, chooses the best weights) and
     test (judges, once, at the end): the metrics are the test's.
@@ -55,7 +57,7 @@ def fine_tune(
     Raises DataError listing all that is wrong with the data, ZooError for a bad recipe or a folder of another
     job, and what zoo.load raises.
     """
-    recipe = (recipe or Recipe()).with_changes(**changes)
+    recipe = recipe_of(recipe).with_changes(**changes)
     pictures = open_data(data)
     keras.utils.set_random_seed(recipe.seed)
     model = _load(model_or_name, recipe)
@@ -77,9 +79,10 @@ def fine_tune(
 
 def _load(model_or_name: Any, recipe: Recipe) -> keras.Model:
     if not isinstance(model_or_name, keras.Model):
-        from zoo.loading import load
+        from zoo.loading import DEFAULT, load
 
-        return load(model_or_name, input_size=recipe.input_size, drop_path=recipe.drop_path)
+        weights = None if recipe.scratch else DEFAULT
+        return load(model_or_name, weights=weights, input_size=recipe.input_size, drop_path=recipe.drop_path)
     size, wanted = facts(model_or_name).preprocessing.input_size, recipe.input_size
     if wanted is not None and size != (wanted, wanted):
         raise ZooError(
@@ -122,15 +125,20 @@ def _train(
 ) -> list[dict[str, Any]]:
     """The head on features, then the top with it; both from maps that the bottom computes once."""
     training = images(pictures, preprocessing, sides.training)
-    x = maps_of_views(network.bottom, training, recipe, checkpoints / "maps.npy")
-    held = maps(network.bottom, images(pictures, preprocessing, sides.validation), recipe.batch_size)[None]
-    seen = Examples(x, pictures.labels[sides.training])
-    unseen = Examples(held, pictures.labels[sides.validation])
-    head = Stage("head", recipe.head_epochs, recipe.head_rate)
-    features = Examples(_embed(network, x), seen.labels), Examples(_embed(network, held), unseen.labels)
-    history = train(head, network.head, *features, recipe, checkpoints)
+    held = images(pictures, preprocessing, sides.validation)
+    labels, held_labels = pictures.labels[sides.training], pictures.labels[sides.validation]
+    if network.whole_learns:
+        seen, unseen = Examples(training[None], labels, fresh=True), Examples(held[None], held_labels)
+    else:
+        seen = Examples(maps_of_views(network.bottom, training, recipe, checkpoints / "maps.npy"), labels)
+        unseen = Examples(maps(network.bottom, held, recipe.batch_size)[None], held_labels)
+    history = []
+    if recipe.head_epochs:
+        head = Stage("head", recipe.head_epochs, recipe.head_rate)
+        features = Examples(_embed(network, seen.x), labels), Examples(_embed(network, unseen.x), held_labels)
+        history += train(head, network.head, *features, recipe, checkpoints)
     if recipe.epochs:
-        with frozen_norms(network.top):
+        with frozen_norms(network.top) if recipe.frozen_norms else nullcontext():
             top = Stage("top", recipe.epochs, recipe.rate)
             history += train(top, network.top, seen, unseen, recipe, checkpoints)
     return history
