@@ -170,11 +170,7 @@ def _definitions(data: bytes) -> dict[str, Any]:
     definition = message("tensorflow.SignatureDef")
     entries = flexbuffers.GetRoot(bytearray(data)).AsMap
     names = [key.AsKey for key in entries.Keys]
-    return {name: definition.FromString(_raw(entries[name])) for name in names}
-
-
-def _raw(value: Any) -> bytes:
-    return bytes(value.AsStringBytes) if value.IsString else bytes(value.AsBlob)
+    return {name: definition.FromString(bytes(entries[name].AsStringBytes)) for name in names}
 
 
 def _tables(table: Table, field: int) -> list[Table]:

@@ -164,14 +164,18 @@ def saved(out: Path) -> None:
 
 
 def half_plus_two_tflite(out: Path, described: Path) -> None:
-    """x and y are all that the first file knows; the second has a signature in its metadata."""
-    with tf.Graph().as_default(), v1.Session() as session:
-        x = v1.placeholder(tf.float32, [1], name="x")
-        y = tf.add(x * 0.5, 2.0, name="y")
-        model = v1.lite.TFLiteConverter.from_session(session, [x], [y]).convert()
-    for folder, content in ((out, model), (described, with_signature(model))):
+    """x and y are all that the first file knows; the second tells in its metadata which tensor is x."""
+    for folder, content in ((out, lite("x")), (described, with_signature(lite("tflite_input")))):
         (folder / "00000123").mkdir(parents=True)
         (folder / "00000123" / "model.tflite").write_bytes(content)
+
+
+def lite(name: str) -> bytes:
+    """y = x / 2 + 2 of one number, as TensorFlow 1 converts it: without a signature."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [1], name=name)
+        y = tf.add(x * 0.5, 2.0, name="y")
+        return v1.lite.TFLiteConverter.from_session(session, [x], [y]).convert()
 
 
 def with_signature(model: bytes) -> bytes:
@@ -181,11 +185,12 @@ def with_signature(model: bytes) -> bytes:
     from tensorflow.lite.tools import flatbuffer_utils
 
     definition = SignatureDef(method_name="tensorflow/serving/predict")
-    definition.inputs["x"].name, definition.outputs["y"].name = "x:0", "y:0"
+    definition.inputs["x"].name, definition.outputs["y"].name = "tflite_input:0", "y"
     builder = flexbuffers.Builder()
     with builder.Map():
         builder.Key("serving_default")
-        builder.Blob(definition.SerializeToString())
+        # As there, a string of bytes; these happen to be text.
+        builder.String(definition.SerializeToString().decode("ascii"))
     parsed = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(bytes(builder.Finish()), np.uint8)
