@@ -99,6 +99,7 @@ def test_the_pictures_statistics_are_no_layer():
     ("change", "message"),
     [
         (lambda a: a.pop("predictions/bias"), "missing: head.bias"),
+        (lambda a: a.pop("n1/beta"), "missing: stem.1.bias"),
         (lambda a: a.pop("block1_conv1/kernel"), r"misshapen: conv1.weight is \(1, 4, 3, 3\)"),
         (lambda a: a.update({"more/gamma": np.ones(3)}), "left over: more/gamma"),
         (lambda a: a.update({"more/kernel": np.ones((3, 3))}), "left over: more/kernel"),

@@ -133,7 +133,8 @@ def _without_kernels(layers: list[Layer], pieces: list[Arrays]) -> Arrays:
     tensors: Arrays = {}
     for layer, piece in zip(layers, pieces, strict=False):
         names, values = list(layer), list(piece.values())
-        if len(values) == len(names) - 1 and names[0] == "gamma":
+        has_gamma = next(iter(piece)).endswith("gamma")
+        if len(values) == len(names) - 1 and names[0] == "gamma" and not has_gamma:
             values.insert(0, np.ones_like(values[0]))
         if len(values) > len(names):
             tensors |= piece
