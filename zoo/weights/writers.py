@@ -1,0 +1,53 @@
+"""A model's weights as a file under the reference's own names, for timm and PyTorch without this library."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from zoo.errors import WeightsError
+from zoo.weights.convert import slots, state_dict
+
+if TYPE_CHECKING:
+    import keras
+
+
+def save(model: keras.Model, path: str | PathLike[str]) -> Path:
+    """Write a .safetensors file with the keys, shapes and layouts of the reference; complete or not at all.
+
+    The same weights give the same bytes. PyTorch's load_state_dict(strict=True) takes the file: it counts
+    BatchNorm's missing num_batches_tracked from 0. Raises WeightsError for another ending, and for variables
+    that have no name there.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise WeightsError(f'cannot save weights to "{path}": the name must end in .safetensors')
+    _check(model)
+    tensors = {key: np.ascontiguousarray(value) for key, value in state_dict(model).items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        partial = Path(folder) / path.name
+        # What PyTorch's readers ask for.
+        save_file(tensors, partial, metadata={"format": "pt"})
+        os.replace(partial, path)
+    return path
+
+
+def _check(model: keras.Model) -> None:
+    """Every weight has a key, and each its own."""
+    known = [slot.key for slot in slots(model)]
+    if len(set(known)) < len(known):
+        twice = next(key for key in known if known.count(key) > 1)
+        raise WeightsError(f'two weights of {model.name} are called "{twice}"; give its layers unique names')
+    named = {id(slot.variable) for slot in slots(model)}
+    nameless = [variable.path for variable in model.weights if id(variable) not in named]
+    if nameless:
+        raise WeightsError(
+            f'"{nameless[0]}" of {model.name} has no name in the reference; save a .keras file'
+        )
