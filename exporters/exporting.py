@@ -16,7 +16,18 @@ from typing import Any
 import keras
 import numpy as np
 
-from exporters import card, keras_files, onnx, publish, saved_model, tflite, warmup
+from exporters import (
+    card,
+    keras_files,
+    onnx,
+    onnx_int8,
+    onnx_pictures,
+    openvino,
+    publish,
+    saved_model,
+    tflite,
+    warmup,
+)
 from exporters.card import File
 from exporters.errors import ExportError
 from exporters.parity import (
@@ -65,13 +76,24 @@ FORMATS = {
     "onnx": Format("model.onnx", onnx.write, onnx.reopen),
     "h5": Format("model.h5", keras_files.write, keras_files.reopen),
     "keras": Format("model.keras", keras_files.write, keras_files.reopen),
+    "onnx_any_size": Format(
+        "model_any_size.onnx",
+        onnx.write_any_size,
+        onnx.reopen,
+        checks={"": measure, " at a larger size": onnx.measure_larger},
+    ),
+    "onnx_pictures": Format(
+        "model_pictures.onnx", onnx_pictures.write, onnx_pictures.reopen, checks={"": onnx_pictures.measure}
+    ),
+    "onnx_int8": Format("model_int8.onnx", onnx_int8.write, onnx.reopen, INT8, calibrated=True),
     "tflite": Format("model.tflite", tflite.write, tflite.reopen),
     "tflite_float16": Format("model_float16.tflite", tflite.write_float16, tflite.reopen, FLOAT16),
     "tflite_dynamic": Format("model_dynamic.tflite", tflite.write_dynamic, tflite.reopen, INT8),
     "tflite_int8": Format("model_int8.tflite", tflite.write_int8, tflite.reopen, INT8, calibrated=True),
+    "openvino": Format("model.xml", openvino.write, openvino.reopen, FLOAT16),
 }
 SERVED = ("saved_model", "onnx")
-NOISY = ("tf2onnx", "tensorflow", "absl")
+NOISY = ("tf2onnx", "tensorflow", "absl", "root")
 RUNS = 5
 
 Tolerance = float | Mapping[str, float] | None

@@ -90,9 +90,9 @@ def heads(network: keras.Model) -> keras.Model:
     """
     scores, activation = _unactivated(network.outputs[0])
     outputs = {
-        "features": layers.Activation("linear", dtype="float32", name="features")(_features(scores)),
-        "logits": layers.Activation("linear", dtype="float32", name="logits")(scores),
-        "probabilities": layers.Activation(activation, dtype="float32", name="probabilities")(scores),
+        "features": layers.Activation("linear", dtype="float32", name="features.out")(_features(scores)),
+        "logits": layers.Activation("linear", dtype="float32", name="logits.out")(scores),
+        "probabilities": layers.Activation(activation, dtype="float32", name="probabilities.out")(scores),
     }
     return keras.Model(network.inputs[0], outputs, name=network.name)
 

@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import onnx
 import onnxruntime
+import tensorflow as tf
 import tf2onnx
 
+from exporters import graph
 from exporters.errors import ExportError
+from exporters.onnx_order import canonical, steady
+from exporters.parity import Parity, Reference, compare
+from exporters.pictures import fit
 from exporters.subject import OUTPUTS, Run, Subject
 from exporters.tracing import check_size, frozen
 
@@ -24,40 +32,74 @@ OPSET = 17
 
 
 def write(model: Subject, file: Path) -> None:
+    save(model, finished(model), file)
+
+
+def write_any_size(model: Subject, file: Path) -> None:
+    """The network alone, for pictures of any height and width."""
+    save(model, finished(any_size(model), ("batch", "height", "width", 3)), file)
+
+
+def finished(model: Subject, shape: Sequence[str | int] | None = None) -> onnx.ModelProto:
+    """The network as ONNX, its tensors named as the module says; the same model gives the same bytes.
+
+    shape: of the images, where it is not that of the model's. Raises ExportError for a network that ONNX
+    cannot express.
+    """
     check_size(model, "ONNX")
-    proto = convert(model)
-    _name_batch(proto)
+    shape = shape or ("batch", *model.image_shape)
+    proto = convert(model, tuple(side if isinstance(side, int) else None for side in shape))
     _check(model, proto)
-    onnx.helper.set_model_props(
-        proto,
-        {
-            "name": model.facts.name,
-            "labels": json.dumps(model.facts.labels, ensure_ascii=False),
-            "preprocessing": json.dumps(model.facts.preprocessing.to_dict()),
-        },
-    )
+    _name_sizes(proto, shape)
+    canonical(proto)
+    return proto
+
+
+def save(model: Subject, proto: onnx.ModelProto, file: Path) -> None:
+    """With the facts in metadata_props, after ONNX's own check."""
+    facts = {
+        "name": model.facts.name,
+        "labels": json.dumps(model.facts.labels, ensure_ascii=False),
+        "preprocessing": json.dumps(model.facts.preprocessing.to_dict()),
+        "card": json.dumps(model.facts.card, ensure_ascii=False),
+    }
+    onnx.helper.set_model_props(proto, facts)
     onnx.checker.check_model(proto, full_check=True)
-    onnx.save_model(proto, file)
+    file.write_bytes(proto.SerializeToString(deterministic=True))
 
 
-def convert(model: Subject) -> onnx.ModelProto:
-    """The network as ONNX, its tensors named as the module says."""
-
-    graph = frozen(model)
-    inputs = [tensor.name for tensor in graph.inputs]
-    outputs = [tensor.name for tensor in graph.outputs]
+def convert(model: Subject, shape: Sequence[int | None]) -> onnx.ModelProto:
+    function = frozen(model, shape)
+    inputs = [tensor.name for tensor in function.inputs]
+    outputs = [tensor.name for tensor in function.outputs]
     # TensorFlow orders a dictionary's tensors by key.
     renamed = dict(zip(inputs + outputs, ["images", *sorted(OUTPUTS)], strict=True))
-    proto, _ = tf2onnx.convert.from_graph_def(
-        graph.graph.as_graph_def(),
-        name=model.model.name,
-        input_names=inputs,
-        output_names=outputs,
-        opset=OPSET,
-        tensors_to_rename=renamed,
-        custom_op_handlers={"Erfc": (_erfc, [])},
-    )
+    definition = function.graph.as_graph_def()
+    _widen_added_scalars(definition)
+    with steady():
+        proto, _ = tf2onnx.convert.from_graph_def(
+            definition,
+            name=model.model.name,
+            input_names=inputs,
+            output_names=outputs,
+            opset=OPSET,
+            tensors_to_rename=renamed,
+            custom_op_handlers={"Erfc": (_erfc, [])},
+        )
     return proto
+
+
+def _widen_added_scalars(definition: Any) -> None:
+    """A number added to a map becomes a list of one: tf2onnx's optimiser gives up over a scalar, and leaves
+    a Transpose on either side of every convolution.
+    """
+    constants = {node.name: node for node in definition.node if node.op == "Const"}
+    added = {name for node in definition.node if node.op in ("Add", "AddV2") for name in node.input}
+    elsewhere = {name for node in definition.node if node.op not in ("Add", "AddV2") for name in node.input}
+    for name in added & constants.keys() - elsewhere:
+        shape = constants[name].attr["value"].tensor.tensor_shape
+        if not shape.dim and constants[name].attr["dtype"].type == tf.float32.as_datatype_enum:
+            shape.dim.add(size=1)
 
 
 def _erfc(context: Any, node: Any, name: str, arguments: Any) -> Any:
@@ -68,22 +110,57 @@ def _erfc(context: Any, node: Any, name: str, arguments: Any) -> Any:
     return context.make_node("Sub", [one.output[0], erf.output[0]], name=name, outputs=node.output)
 
 
-def reopen(model: Subject, file: Path) -> Run:
+def any_size(model: Subject) -> Subject:
+    """The network from pictures of any height and width on; its variables are the same.
+
+    Raises ExportError for one whose layers fix the size.
+    """
+    try:
+        network = graph.traceable(model.model, keras.Input((None, None, 3), name="any_images"))
+        heads = graph.heads(network)
+        height, width = _larger(model)
+        heads(np.zeros((1, height, width, 3), np.float32), training=False)
+    except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+        raise ExportError(f"{model.model.name} takes pictures of one size only: {error}") from error
+    return replace(model, network=network, heads=heads)
+
+
+def _larger(model: Subject) -> tuple[int, int]:
+    height, width = model.facts.preprocessing.input_size
+    return height * 3 // 2, width * 4 // 3
+
+
+def session(model: str | bytes) -> onnxruntime.InferenceSession:
+    """A file's path or its bytes, on the CPU."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(os.fspath(file), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def reopen(model: Subject, file: Path) -> Run:
+    opened = session(os.fspath(file))
 
     def run(images: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(OUTPUTS, session.run(list(OUTPUTS), {"images": images}), strict=True))
+        return dict(zip(OUTPUTS, opened.run(list(OUTPUTS), {"images": images}), strict=True))
 
     return run
 
 
-def _name_batch(proto: onnx.ModelProto) -> None:
-    """tf2onnx names the batch dimension by chance."""
+def measure_larger(run: Run, known: Reference) -> Parity:
+    """On the same pictures, half as high again and a third wider."""
+    larger = replace(known.model.facts.preprocessing, input_size=_larger(known.model))
+    images = fit(larger, known.given.pictures)
+    return compare(run(images), any_size(known.model).run(images), known.given.truth)
+
+
+def _name_sizes(proto: onnx.ModelProto, shape: Sequence[str | int]) -> None:
+    """tf2onnx names the sizes that are free by chance."""
     del proto.graph.value_info[:]
-    for value in (*proto.graph.input, *proto.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    for side, dim in zip(shape, proto.graph.input[0].type.tensor_type.shape.dim, strict=True):
+        if isinstance(side, str):
+            dim.dim_param = side
+    for value in proto.graph.output:
+        value.type.tensor_type.shape.dim[0].dim_param = str(shape[0])
 
 
 def _check(model: Subject, proto: onnx.ModelProto) -> None:

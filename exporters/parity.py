@@ -163,8 +163,8 @@ def _require(holds: bool, parity: Parity, what: str, name: str, limit: float) ->
     if name in ("top1", "agreement"):
         figure = f"the same class for only {value:.1%} of the pictures, {limit:.1%} are asked for"
     else:
-        asked = "asked for" if name == "cosine" else "allowed"
-        figure = f"{name} {value:.3g}, {asked} is {limit:.3g}"
+        asked, digits = ("asked for", 6) if name == "cosine" else ("allowed", 3)
+        figure = f"{name} {value:.{digits}g}, {asked} is {limit:.{digits}g}"
     raise ExportError(f"{what} is not equal to the model: {figure}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -14,12 +15,13 @@ from exporters.subject import OUTPUTS, Subject
 MOST_BYTES = 2**31 - 2**25
 
 
-def frozen(model: Subject) -> Any:
-    """A concrete function: images float32 [N, *image_shape] -> the tensors of OUTPUTS in the order of their
-    names.
+def frozen(model: Subject, shape: Sequence[int | None] | None = None) -> Any:
+    """A concrete function: images float32, [N, *image_shape] or of the shape given -> the tensors of OUTPUTS
+    in the order of their names.
     """
+    spec = tf.TensorSpec(shape or (None, *model.image_shape), tf.float32, name="images")
 
-    @tf.function(input_signature=[tf.TensorSpec((None, *model.image_shape), tf.float32, name="images")])
+    @tf.function(input_signature=[spec])
     def network(images: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = model.heads(images, training=False)
         return {name: tf.cast(outputs[name], tf.float32) for name in OUTPUTS}

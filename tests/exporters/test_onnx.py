@@ -12,7 +12,10 @@ import pytest
 import tensorflow as tf
 
 import exporters
+import exporters.pictures
 import zoo
+from exporters.exporting import FORMATS
+from exporters.onnx_pictures import resizing
 from zoo.classifier import heads
 from zoo.preprocessing import Preprocessing
 
@@ -103,3 +106,123 @@ def test_what_onnx_cannot_say_is_refused(tmp_path):
     with pytest.raises(exporters.ExportError, match=r"tflite for .* failed, nothing was published"):
         exporters.export(model, tmp_path / "spectrum", "tflite")
     assert list(tmp_path.iterdir()) == []
+
+
+# --- the other ONNX files -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mobile() -> keras.Model:
+    keras.utils.set_random_seed(5)
+    model = zoo.load("mobilenetv3_small_050", weights=None, classes=3, input_size=64)
+    pictures = np.random.default_rng(6).uniform(0, 255, (8, 64, 64, 3)).astype(np.float32)
+    model.trainable = True
+    for _ in range(3):
+        model(pictures, training=True)
+    return model
+
+
+FILES = {name: FORMATS[name].file for name in ("onnx", "onnx_any_size", "onnx_pictures", "onnx_int8")}
+
+
+@pytest.fixture(scope="module")
+def files(mobile, photos, tmp_path_factory) -> exporters.Export:
+    base = tmp_path_factory.mktemp("onnx") / "mobile"
+    loose = {"onnx_int8": 0.5}
+    return exporters.export(mobile, base, list(FILES), calibrate=photos, tolerance=loose)
+
+
+def session_of(files, name: str) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(files.path / FILES[name], providers=["CPUExecutionProvider"])
+
+
+def test_the_images_of_each(files):
+    described = {name: session_of(files, name).get_inputs()[0] for name in FILES}
+    assert {name: (value.type, value.shape) for name, value in described.items()} == {
+        "onnx": ("tensor(float)", ["batch", 64, 64, 3]),
+        "onnx_any_size": ("tensor(float)", ["batch", "height", "width", 3]),
+        "onnx_pictures": ("tensor(uint8)", ["batch", "height", "width", 3]),
+        "onnx_int8": ("tensor(float)", ["batch", 64, 64, 3]),
+    }
+    for name in FILES:
+        assert [value.name for value in session_of(files, name).get_outputs()] == [
+            "features",
+            "logits",
+            "probabilities",
+        ]
+
+
+@pytest.mark.parametrize("name", ["onnx", "onnx_any_size"])
+def test_scalars_leave_no_transposes(files, name):
+    nodes = onnx.load(files.path / FILES[name]).graph.node
+    assert [node.op_type for node in nodes].count("Transpose") == 1
+
+
+def test_any_size(files, mobile):
+    images = np.random.default_rng(7).uniform(0, 255, (2, 96, 160, 3)).astype(np.float32)
+    larger = zoo.load("mobilenetv3_small_050", weights=None, classes=3, input_size=(96, 160))
+    larger.set_weights(mobile.get_weights())
+    (found,) = session_of(files, "onnx_any_size").run(["probabilities"], {"images": images})
+    np.testing.assert_allclose(found, larger(images), atol=1e-5)
+    assert files.parity["onnx_any_size at a larger size"].max_rel < 1e-5
+
+
+def test_networks_of_one_size_are_refused(tmp_path):
+    images = keras.Input((16, 16, 3))
+    model = keras.Model(images, keras.layers.Dense(2)(keras.layers.Flatten()(images)), name="flat")
+    zoo.attach(model, zoo.Facts("flat", ("a", "b"), zoo.Preprocessing((16, 16))))
+    with pytest.raises(exporters.ExportError, match="flat takes pictures of one size only"):
+        exporters.export(model, tmp_path / "flat", "onnx_any_size")
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_pictures_are_resized_as_by_pillow(interpolation, photos):
+    preprocessing = Preprocessing((56, 72), 0.9, interpolation)
+    graph = resizing(preprocessing, 10)
+    resize = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    for picture in (photos[0], photos[1][:300, :60], photos[0][:30, :600], photos[1][:41, :40]):
+        (found,) = resize.run(None, {"images": picture[None]})
+        difference = np.abs(found[0] - zoo.preprocessing.evaluate(preprocessing, picture).astype(np.float32))
+        assert difference.max() <= 1
+        assert difference.mean() < 0.02
+
+
+def test_pictures_of_any_size(files, mobile, photos):
+    images = exporters.pictures.fit(mobile.zoo.preprocessing, photos)
+    (found,) = session_of(files, "onnx_pictures").run(["probabilities"], {"images": np.stack(photos)})
+    np.testing.assert_allclose(found, mobile(images), atol=0.01)
+    assert files.parity["onnx_pictures"].max_rel < 1e-5
+
+
+def test_int8_is_a_quarter_and_close(files):
+    proto = onnx.load(files.path / FILES["onnx_int8"])
+    kinds = [node.op_type for node in proto.graph.node]
+    assert kinds.count("QuantizeLinear") > kinds.count("Conv") > 20
+    assert files.costs["onnx_int8"].bytes < 0.45 * files.costs["onnx"].bytes
+    weights = {tensor.name: tensor for tensor in proto.graph.initializer}
+    first = next(node for node in proto.graph.node if node.op_type == "Conv")
+    (source,) = [node for node in proto.graph.node if first.input[1] in node.output]
+    assert weights[source.input[0]].data_type == onnx.TensorProto.INT8
+    assert list(weights[source.input[1]].dims) == [16]
+
+
+def test_int8_that_is_too_far_off_is_not_published(mobile, photos, tmp_path):
+    with pytest.raises(
+        exporters.ExportError, match=r"onnx_int8 is not equal to the model: cosine (1|0\.\d+), asked"
+    ):
+        exporters.export(mobile, tmp_path / "x", "onnx_int8", calibrate=photos, tolerance={"onnx_int8": 1e-9})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_card_travels_too(files, mobile):
+    for name in FILES.values():
+        metadata = {entry.key: entry.value for entry in onnx.load(files.path / name).metadata_props}
+        assert json.loads(metadata["card"])["paper"] == mobile.zoo.card["paper"]
+
+
+def test_the_same_model_gives_the_same_bytes(files, mobile, photos, tmp_path):
+    again = exporters.export(
+        mobile, tmp_path / "x", list(FILES), calibrate=photos, tolerance={"onnx_int8": 0.5}
+    )
+    for file in FILES.values():
+        assert again.files[file].sha256 == files.files[file].sha256, file

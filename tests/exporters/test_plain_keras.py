@@ -54,7 +54,7 @@ def convolution_at_the_end() -> keras.Model:
     images = keras.Input((None, None, 3))
     x = layers.Conv2D(24, 3, 2, activation="relu")(layers.Rescaling(1 / 64, -2.0)(images))
     x = layers.GlobalAveragePooling2D(keepdims=True)(x)
-    x = layers.Flatten()(layers.Conv2D(4, 1)(x))
+    x = layers.Flatten()(layers.Conv2D(4, 1, name="logits")(x))
     return keras.Model(images, layers.Activation("softmax")(x), name="convolution")
 
 

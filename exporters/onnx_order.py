@@ -1,0 +1,107 @@
+"""The same network, the same bytes: tf2onnx orders and names by chance, by sets and by a running number."""
+
+from __future__ import annotations
+
+import re
+import threading
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import onnx
+from tf2onnx import convert, utils
+from tf2onnx.graph import Graph, Node
+
+WEIGHTED = ("Conv", "Gemm", "MatMul")
+
+CONVERT = convert._convert_common
+FIND = Graph.find_output_consumers
+_CONVERTING = threading.Lock()
+
+
+@contextmanager
+def steady() -> Iterator[None]:
+    """In here tf2onnx optimises the same graph in the same way: it numbers from 1, and walks the nodes after
+    a tensor by name instead of by the hashes of their names. One conversion at a time.
+    """
+
+    def find_in_order(graph: Any, name: str) -> list[Any]:
+        return sorted(FIND(graph, name), key=lambda node: node.name)
+
+    def in_order(definition: Any, **options: Any) -> Any:
+        definition.node.sort(key=lambda node: node.name)
+        return CONVERT(definition, **options)
+
+    with (
+        _CONVERTING,
+        patch.object(utils, "INTERNAL_NAME", 1),
+        patch.object(Graph, "find_output_consumers", find_in_order),
+        patch.object(Node, "__hash__", lambda node: zlib.crc32(node.name.encode())),
+        patch.object(convert, "_convert_common", in_order),
+    ):
+        yield
+
+
+def canonical(proto: onnx.ModelProto, *kept: str) -> None:
+    """Nodes in the order in which the outputs need them, constants in that of the nodes; a constant is named
+    after the first node that takes it. kept: tensors that keep their names, as inputs and outputs do.
+    """
+    graph = proto.graph
+    nodes = list(_needed(graph))
+    names = {name: name for name in kept} | {
+        value.name: value.name for value in (*graph.input, *graph.output)
+    }
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    taken: Counter[str] = Counter()
+    order: list[onnx.TensorProto] = []
+    for node in nodes:
+        node.name = _name(node, taken)
+        for name in node.output:
+            names.setdefault(name, f"{node.name}:{list(node.output).index(name)}")
+        for place, name in enumerate(node.input):
+            if name in constants and name not in names:
+                names[name] = f"{node.name}/constant_{place}"
+                order.append(constants[name])
+    for node in nodes:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for tensor in order:
+        tensor.name = names[tensor.name]
+    tensors = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in order]
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:], graph.initializer[:]
+    for value in [value for value in graph.value_info if value.name not in kept]:
+        graph.value_info.remove(value)
+    graph.node.extend(copies)
+    graph.initializer.extend(tensors)
+
+
+def _needed(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Every node after those whose outputs it takes, from the graph's first output on."""
+    makers = {name: node for node in graph.node for name in node.output}
+    done: set[str] = set()
+    stack = [(output.name, False) for output in reversed(graph.output)]
+    while stack:
+        name, ready = stack.pop()
+        node = makers.get(name)
+        if node is None or node.output[0] in done:
+            continue
+        if ready:
+            done.add(node.output[0])
+            yield node
+        else:
+            stack.append((name, True))
+            stack.extend((taken, False) for taken in reversed(node.input))
+
+
+def _name(node: onnx.NodeProto, taken: Counter[str]) -> str:
+    """A layer's own name for what holds its weights. Others have one by chance where equal nodes became one:
+    they are counted.
+    """
+    own = node.op_type in WEIGHTED
+    name = re.sub(r"__\d+", "", node.name) if own else node.op_type
+    taken[name] += 1
+    return name if own and taken[name] == 1 else f"{name}_{taken[name]}"
