@@ -196,24 +196,57 @@ def records(data: Path, out: Path, validation: float, test: float) -> None:
 @main.command()
 @click.argument("model")
 @click.argument("base", type=click.Path(path_type=Path))
-@click.option("--formats", default="saved_model,onnx,h5", show_default=True, help="Comma-separated.")
+@click.option(
+    "--format",
+    "--formats",
+    "formats",
+    default="saved_model,onnx,h5",
+    show_default=True,
+    help="Comma-separated: saved_model, onnx, onnx_any_size, onnx_pictures, onnx_int8, h5, keras, tflite, "
+    "tflite_float16, tflite_dynamic, tflite_int8, openvino.",
+)
+@click.option(
+    "--pictures",
+    type=click.Path(exists=True, file_okay=False),
+    help="Compare on these; with a folder for each class, accuracy too.",
+)
+@click.option(
+    "--calibrate",
+    type=click.Path(exists=True, file_okay=False),
+    help="Pictures that the int8 formats are calibrated with.",
+)
+@click.option(
+    "--tolerance", multiple=True, help="1e-5 for formats in float32, or FORMAT=NUMBER, instead of the limits."
+)
 @as_json
-def export(model: str, base: Path, formats: str, as_json: bool) -> None:
+def export(
+    model: str,
+    base: Path,
+    formats: str,
+    pictures: str | None,
+    calibrate: str | None,
+    tolerance: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Export MODEL (a name, a file or a fine-tuned folder) to the directory BASE, each format proven equal.
 
-    Example: zoo export flowers/ models/flowers --formats saved_model,onnx
+    Example: zoo export flowers/ models/flowers --format saved_model,onnx_int8 --calibrate pictures/
     """
     import exporters
     import zoo
+    from zoo_cli.exports import export_text, tolerance_of
 
+    limits = tolerance_of(tolerance)
     _load_tensorflow()
-    done = exporters.export(zoo.load(model), base, formats=tuple(formats.split(",")))
-    if as_json:
-        click.echo(json.dumps(asdict(done), default=str))
-    else:
-        from zoo_cli.cards import parity_text
-
-        click.echo(f"{done.path}\n{parity_text(done.parity)}")
+    done = exporters.export(
+        zoo.load(model),
+        base,
+        formats=tuple(formats.split(",")),
+        pictures=pictures,
+        calibrate=calibrate,
+        tolerance=limits,
+    )
+    click.echo(json.dumps(asdict(done), default=str) if as_json else export_text(done))
 
 
 @main.command()

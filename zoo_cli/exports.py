@@ -1,0 +1,55 @@
+"""What `zoo export` takes and prints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zoo.errors import ZooError
+
+if TYPE_CHECKING:
+    from exporters import Export
+    from exporters.parity import Parity
+
+
+def tolerance_of(given: tuple[str, ...]) -> float | dict[str, float] | None:
+    """("1e-5",), or ("tflite_int8=0.1", ...) -> what `exporters.export` takes."""
+    pairs = [text.rpartition("=") for text in given]
+    try:
+        values = {name: float(value) for name, _, value in pairs}
+    except ValueError:
+        raise ZooError(f'"{" ".join(given)}" is no tolerance; give 1e-5 or tflite_int8=0.1') from None
+    if "" not in values:
+        return values or None
+    if len(values) > 1:
+        raise ZooError("a tolerance without a format is for all in float32: give one, or FORMAT=NUMBER each")
+    return values[""]
+
+
+def export_text(done: Export) -> str:
+    """The version's folder, and a line for each format."""
+    titles = ["format", "MB", "parity", "seconds", "ms a picture"]
+    rows = [_cells(name, done) for name in done.costs]
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (titles, *rows)]
+    return "\n".join([str(done.path), *lines])
+
+
+def _cells(name: str, done: Export) -> list[str]:
+    cost = done.costs[name]
+    measured = [figures for what, figures in done.parity.items() if what.split(" ")[0] == name]
+    worst = max(measured, key=lambda figures: figures.max_rel)
+    return [
+        name,
+        f"{cost.bytes / 1e6:.1f}",
+        parity_cell(worst),
+        f"{cost.seconds:.1f}",
+        f"{cost.milliseconds:.1f}",
+    ]
+
+
+def parity_cell(parity: Parity) -> str:
+    """How far off the logits are; where rounding is the format's way, the class and the accuracy too."""
+    text = f"logits {parity.max_rel:.0e} off, same class for {parity.agreement:.0%} of {parity.pictures}"
+    if parity.accuracy is None:
+        return text
+    return f"{text}, accuracy {parity.accuracy:.1%} (model {parity.model_accuracy:.1%})"
