@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: test parity lint demo docs lock clean
+.PHONY: test parity lint demo docs matrix lock clean
 
 test: lint
 	$(BIN)/python -m pytest -n auto --dist loadgroup tests/zoo
@@ -24,6 +24,10 @@ demo: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python -m zoo_cli.tables
+
+# The smallest of each family; `make matrix MATRIX=--all` for every architecture. Goes on where it stopped.
+matrix: $(STAMP)
+	$(BIN)/python benchmarks/matrix.py $(MATRIX)
 
 lock: $(STAMP)
 	$(BIN)/python -m pip install uv

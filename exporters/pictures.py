@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -94,13 +94,12 @@ def _groups(source: Source) -> Mapping[str, Sequence[Picture]]:
     folder = Path(source)
     if not folder.is_dir():
         raise ExportError(f'"{folder}" is no folder; give a folder of pictures, or a list of them')
-    homes = sorted(path for path in folder.iterdir() if path.is_dir())
-    groups = {"": _pictures_in(folder.iterdir())}
-    return groups | {home.name: _pictures_in(home.rglob("*")) for home in homes}
-
-
-def _pictures_in(paths: Iterable[Path]) -> list[Path]:
-    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    groups: dict[str, list[Picture]] = {}
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder).parts
+        if path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in inside):
+            groups.setdefault(inside[0] if len(inside) > 1 else "", []).append(path)
+    return groups
 
 
 def _truth(groups: Mapping[str, Sequence[Picture]], facts: Facts, *, strict: bool) -> np.ndarray | None:
