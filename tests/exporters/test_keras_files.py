@@ -43,3 +43,43 @@ def test_a_compiled_model_travels_without_its_optimizer(tiny, tmp_path):
     for file in ("model.h5", "model.keras"):
         assert export.files[file].bytes < 4 * tiny.count_params() + 50_000
         assert not keras.saving.load_model(export.path / file).compiled
+
+
+KERAS_2 = """
+import sys
+import numpy as np
+import tf_keras
+
+file, images, found = sys.argv[1:]
+try:
+    tf_keras.models.load_model(file)
+except TypeError as error:
+    assert "InputLayer" in str(error)
+else:
+    raise AssertionError("tf_keras reads whole models of Keras 3 now: say so in docs/keras_files.md")
+model = tf_keras.applications.MobileNetV2((96, 96, 3), alpha=0.35, weights=None, classes=3)
+model.load_weights(file)
+np.save(found, model(tf_keras.applications.mobilenet_v2.preprocess_input(np.load(images))))
+"""
+
+
+def test_keras_2_reads_the_weights_into_its_own_network(tmp_path):
+    keras.utils.set_random_seed(5)
+    model = zoo.load("mobilenetv2_035.keras_in1k", weights=None, input_size=96, classes=3)
+    images = np.random.default_rng(7).uniform(0, 255, (3, 96, 96, 3)).astype(np.float32)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            random = np.random.default_rng(layer.gamma.shape[0])
+            layer.moving_mean.assign(random.normal(0, 0.1, layer.gamma.shape))
+            layer.gamma.assign(random.uniform(0.5, 2, layer.gamma.shape))
+    # Fresh weights hardly tell pictures apart: logits of mean 0 and deviation 1 do.
+    logits, classifier = np.array(zoo.heads(model)(images)["logits"]), model.get_layer("classifier")
+    classifier.kernel.assign(classifier.kernel / logits.std(0))
+    classifier.bias.assign(-logits.mean(0) / logits.std(0))
+    export = exporters.export(model, tmp_path / "flowers", ("h5",))
+    np.save(tmp_path / "images.npy", images)
+    arguments = [export.path / "model.h5", tmp_path / "images.npy", tmp_path / "found.npy"]
+    subprocess.run([sys.executable, "-c", KERAS_2, *arguments], check=True)
+    expected = np.array(model(images))
+    assert np.ptp(expected, axis=0).min() > 0.1
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, atol=1e-3)
