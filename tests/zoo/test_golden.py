@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import pytest
 
-from zoo.build import build, count_macs
+from zoo.build import build
 from zoo.registry import Weights, resolve
-from zoo.weights.convert import assign, renamed, state_dict
+from zoo.weights.convert import assign, renamed
 
 HERE = Path(__file__).parent.parent
 sys.path.insert(0, str(HERE))
@@ -21,6 +21,7 @@ import golden_rule  # noqa: E402
 TOLERANCE = 1e-4
 LARGE_MACS = 2e9
 LARGE_PARAMS = 2e8
+THOROUGH_MACS = 1e9
 WHOLE_FAMILIES = ("resnet", "efficientnet")
 
 GOLDEN = [
@@ -50,31 +51,26 @@ def cases():
 
 @pytest.mark.parametrize("golden", cases())
 def test_network_equals_its_reference(golden, request):
-    """At every size for the smallest network of each kind (for all with --every-size), else at one."""
+    """At every size for the smallest network of each kind (for all with --every-size), else at the last, an odd one.
+
+    That the networks have so many parameters and multiply-adds is tested in test_every_architecture.
+    """
     architecture, weights = conventions(golden)
+    assert (golden["params"], golden["macs"]) == (architecture.params, architecture.macs)
     damping = golden.get("damping", 1)
     tensors = {key: golden_rule.tensor(key, shape, damping) for key, shape in golden["keys"]}
-    network = build_at(architecture, weights, golden["macs_size"])
-    assert count_macs(network) == golden["macs"] == architecture.macs
-    parameters = sum(int(np.prod(v.shape)) for v in network.trainable_variables)
-    assert parameters == golden["params"] == architecture.params
-    tensors = renamed(network, tensors, weights.renames)
-    assert shapes(state_dict(network)) == shapes(tensors)
-    every_size = request.config.getoption("--every-size") or golden["id"] in smallest_of_each_kind()
-    for run in golden["runs"] if every_size else golden["runs"][:1]:
-        same = run["size"] == golden["macs_size"]
-        compare(network if same else build_at(architecture, weights, run["size"]), tensors, run)
+    thorough = golden["id"] in smallest_of_each_kind() and golden["macs"] < THOROUGH_MACS
+    every_size = thorough or request.config.getoption("--every-size")
+    for run in golden["runs"] if every_size else golden["runs"][-1:]:
+        network = build_at(architecture, weights, run["size"])
+        assign(network, renamed(network, tensors, weights.renames))
+        compare(network, run)
 
 
 def build_at(architecture, weights, size):
     """With logits, and as many classes as the reference has."""
     classes = architecture.classes
     return build(architecture, weights, classes=classes, input_size=(size, size), classifier_activation=None)
-
-
-def shapes(tensors):
-    """Some references keep a linear layer as a 1x1 convolution; here it is a matrix."""
-    return {k: v.shape[:2] if v.shape[2:] == (1, 1) else v.shape for k, v in tensors.items()}
 
 
 def conventions(golden):
@@ -88,12 +84,13 @@ def conventions(golden):
     return architecture, weights
 
 
-def compare(network, tensors, run):
+def compare(network, run):
     size = run["size"]
-    assign(network, tensors)
     taps = [output_of(network, stage["module"]) for stage in run["stages"]]
     tapped = keras.Model(network.inputs[0], [*taps, network.outputs[0]])
-    *stages, logits = tapped.predict_on_batch(golden_rule.picture(size, size))
+    # Eagerly: tracing a graph for one batch takes longer than the batch.
+    outputs = tapped(golden_rule.picture(size, size), training=False)
+    *stages, logits = (keras.ops.convert_to_numpy(output) for output in outputs)
     for stage, values in zip(run["stages"], stages, strict=True):
         compare_stage(stage, values, f"{network.name} at {size}, {stage['module']}")
     error = np.abs(logits[:, :16] - np.array(run["logits"])) / np.reshape(run["std"], (-1, 1))
