@@ -135,7 +135,12 @@ def _train(
     history = []
     if recipe.head_epochs:
         head = Stage("head", recipe.head_epochs, recipe.head_rate)
-        features = Examples(_embed(network, seen.x), labels), Examples(_embed(network, unseen.x), held_labels)
+        x = (
+            maps_of_views(network.embed, training, recipe, checkpoints / "features.npy")
+            if network.whole_learns
+            else _embed(network, seen.x)
+        )
+        features = Examples(x, labels), Examples(_embed(network, unseen.x), held_labels)
         history += train(head, network.head, *features, recipe, checkpoints)
     if recipe.epochs:
         with frozen_norms(network.top) if recipe.frozen_norms else nullcontext():
