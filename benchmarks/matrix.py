@@ -2,7 +2,7 @@
 
 The smallest variant of each family, or with --all every architecture; with names, those. Each has fresh
 weights, BatchNorm calibrated on crops of two photos and logits of a usual size, and runs in a process of its
-own. What was measured is kept in docs/exports.jsonl: a run that was stopped goes on; --again begins anew.
+own. What was measured is kept in build/exports.jsonl: a run that was stopped goes on; --again begins anew.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from zoo.registry import Architecture, list_models, resolve
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGE, MEASURED = DOCS / "exports.md", DOCS / "exports.jsonl"
+PAGE, MEASURED = DOCS / "exports.md", DOCS.parent / "build" / "exports.jsonl"
 MINUTES = 30
 
 
@@ -63,6 +63,7 @@ def rows() -> list[dict[str, Any]]:
 
 
 def keep(row: dict[str, Any]) -> None:
+    MEASURED.parent.mkdir(exist_ok=True)
     with MEASURED.open("a") as file:
         file.write(json.dumps(row) + "\n")
 
