@@ -30,6 +30,7 @@ _HOMES = {
     "zoo.registry": ("Card", "describe", "list_models"),
     "zoo.training": ("Result", "fine_tune"),
 }
+_ROOMS = ("data", "preprocessing", "weights")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -63,6 +64,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"zoo.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'zoo' has no attribute {name!r}")
     return getattr(import_module(_HOME_OF[name]), name)
