@@ -15,6 +15,7 @@ from flatbuffers import encode, flexbuffers, number_types
 from flatbuffers.table import Table
 
 from serving.errors import Code, ServingError, invalid
+from serving.machine import cores
 from serving.protos import message
 from serving.runtimes.base import DEFAULT_ENGINES, Engines, Signature, TensorSpec, conform
 from serving.tensors import DTYPES, DType, of_array
@@ -33,7 +34,7 @@ class LiteRuntime:
 
     def __init__(self, version_dir: Path, engines: Engines = DEFAULT_ENGINES) -> None:
         file = version_dir / FILE
-        count = engines.interpreters or os.cpu_count() or 1
+        count = engines.interpreters or cores()
         interpreter_class = _interpreter_class()
         self._idle: SimpleQueue[Lite] = SimpleQueue()
         try:

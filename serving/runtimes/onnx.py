@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime as ort
 
 from serving.errors import Code, ServingError, invalid
+from serving.machine import cores
 from serving.protos import Example
 from serving.runtimes.base import CLASSIFY, Signature, TensorSpec, check_shape, conform
 from serving.tensors import DTYPES, DType
@@ -79,7 +80,7 @@ class Call:
 
 def _session(file: Path) -> ort.InferenceSession:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    options.intra_op_num_threads = cores()
     options.inter_op_num_threads = 1
     # Spinning threads steal the cores from decoding and from the other requests.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
