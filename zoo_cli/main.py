@@ -291,7 +291,9 @@ def inspect(path: Path, as_json: bool) -> None:
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--grpc-port", default=8500, show_default=True)
 @click.option("--rest-port", default=8501, show_default=True)
-@click.option("--runtime", type=click.Choice(["onnx", "tensorflow", "litert"]), help="The fitting one by default.")
+@click.option(
+    "--runtime", type=click.Choice(["onnx", "tensorflow", "litert"]), help="The fitting one by default."
+)
 @click.option("--access-log", is_flag=True, help="Write a line of JSON per request.")
 def serve(models: tuple[Path, ...], runtime: str | None, **options: Any) -> None:
     """Serve model directories until interrupted.
