@@ -47,13 +47,14 @@ SCALES = (
     (r"^layer\d+\.\d+\.conv\.weight$", 0.3, 0),
     (r"^incre_modules\.\d+\.0\.(bn3|downsample\.1)\.weight$", 0.3, 0),
 )
-LAST_NORMS = re.compile(r"^blocks\.[12]\.\d+\.bn2\.weight$|\.bn3\.weight$")
+DAMPED = re.compile(r"^blocks\.[12]\.\d+\.bn2\.weight$|\.(bn3|norm3|qkv)\.weight$")
 
 
 def tensor(key: str, shape: list[int], damping: float = 1) -> Array:
     """The float32 tensor of a state-dict key in PyTorch's layout: [out, in / groups, height, width].
 
-    damping: a factor on the last norm of residual branches, for networks that would amplify rounding errors.
+    damping: a factor on the last norm of residual branches and on the logits of attention, for networks that
+    would amplify rounding errors.
     """
     draws = _generator(key)
     last = key.rpartition(".")[2]
@@ -72,7 +73,7 @@ def tensor(key: str, shape: list[int], damping: float = 1) -> Array:
 
 def _scaled(values: Array, key: str, damping: float) -> Array:
     factor, addend = next(((f, a) for pattern, f, a in SCALES if re.search(pattern, key)), (1, 0))
-    if LAST_NORMS.search(key):
+    if DAMPED.search(key):
         factor *= damping
     scaled = np.asarray(values * np.float32(factor))
     # Adding 0 would turn -0 into 0, another checksum.
