@@ -149,7 +149,8 @@ def test_bad_data_and_bad_names_stop_before_anything_is_written(tmp_path, folder
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"epoch": 3}, 'a recipe has no "epoch"; it has: seed, input_size'),
+        ({"epoch": 3}, r'a recipe has no "epoch"; did you mean "epochs"\?'),
+        ({"colour": 3}, 'a recipe has no "colour"; it has: seed, scratch, input_size'),
         ({"validation": 0}, "validation must be between 0 and 1, not 0"),
         ({"validation": 0.5, "test": 0.5}, "test must be between 0 and 1, with validation below 1, not 0.5"),
         (

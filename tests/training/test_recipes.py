@@ -73,7 +73,7 @@ def test_gradients_are_clipped_and_gathered():
     for _ in range(3):
         made.apply([1000 * keras.ops.ones(v.shape) for v in model.trainable_variables])
     moved = sum(np.sum((new - old) ** 2) for new, old in zip(model.get_weights(), before, strict=True))
-    assert 0 < np.sqrt(moved) < 0.3
+    assert 0 < np.sqrt(moved) < 1
 
 
 def linear_task(counts=(90, 10)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from os import PathLike
@@ -70,7 +71,9 @@ class Recipe:
         known = [field.name for field in fields(self)]
         strange = [name for name in changes if name not in known]
         if strange:
-            raise ZooError(f'a recipe has no "{strange[0]}"; it has: {", ".join(known)}')
+            near = difflib.get_close_matches(strange[0], known, n=1)
+            hint = f'did you mean "{near[0]}"?' if near else f"it has: {', '.join(known)}"
+            raise ZooError(f'a recipe has no "{strange[0]}"; {hint}')
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ def _write(bottom: keras.Model, images: np.ndarray, recipe: Recipe, path: Path) 
 
 def augmentation(recipe: Recipe, seed: int) -> keras.Sequential:
     """Images 0..255 -> the same pictures changed as the recipe's policy says."""
+    random.seed(seed)  # Keras's AugMix draws from Python's generator, whatever its seed
     used = POLICIES[recipe.augment](recipe, 4 * seed)
     if recipe.flip:
         used.insert(0, layers.RandomFlip("horizontal", seed=4 * seed + 3))
