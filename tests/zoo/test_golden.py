@@ -51,7 +51,8 @@ def cases():
 
 @pytest.mark.parametrize("golden", cases())
 def test_network_equals_its_reference(golden, request):
-    """At every size for the smallest network of each kind (for all with --every-size), else at the last, an odd one.
+    """At every size for the smallest network of each kind, and for all with --every-size; else at the last
+    size, an odd one.
 
     That the networks have so many parameters and multiply-adds is tested in test_every_architecture.
     """
