@@ -8,7 +8,7 @@ STAMP := $(VENV)/installed
 
 test: lint
 	$(BIN)/python -m pytest -n auto --dist loadgroup tests/zoo
-	$(BIN)/python -m pytest --ignore tests/zoo
+	$(BIN)/python -m pytest -n auto --dist loadgroup --ignore tests/zoo
 
 parity: $(STAMP)
 	$(BIN)/python -m pytest -n auto tests/zoo -m "large or not large" --every-size
