@@ -12,6 +12,15 @@ import zoo
 BUILD_NOTHING = ("test_catalog_facts.py", "test_registry.py")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _spare_what_stays():
+    """TensorFlow's and Keras's own objects: the collector need not look at them after every test."""
+    import tensorflow  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _forget_networks(request):
     """Keras remembers what was built, and networks hold themselves in cycles."""
