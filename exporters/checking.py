@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,13 +10,14 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from exporters.errors import ExportError
-from exporters.exporting import FORMATS, SERVED
+from exporters.exporting import FORMATS, SERVED, compare
 from exporters.inspecting import CARD, GRAPH, read_card, versions
 from exporters.parity import Parity, Reference, reference, require
 from exporters.pictures import Source, given
 from exporters.subject import Run, Subject, subject
 from zoo.classifier import Facts, attach, load_file
 from zoo.preprocessing import Preprocessing
+from zoo.weights.download import sha256_of
 
 KERAS = ("keras", "h5")
 
@@ -97,11 +97,7 @@ def _difference(folder: Path, name: str, entry: Mapping[str, Any]) -> str:
     if PurePosixPath(name).is_absolute() or not file.resolve().is_relative_to(folder.resolve()):
         return f'"{name}" in {CARD} is outside of "{folder}"'
     try:
-        with file.open("rb") as opened:
-            size, digest = (
-                os.fstat(opened.fileno()).st_size,
-                hashlib.file_digest(opened, "sha256").hexdigest(),
-            )
+        size, digest = file.stat().st_size, sha256_of(file)
     except FileNotFoundError:
         return f'"{file}" is missing'
     except OSError as error:
@@ -147,7 +143,7 @@ def _published(folder: Path, name: str, known: Facts) -> Subject:
 
 def _compare(folder: Path, name: str, compared: Reference) -> dict[str, Parity]:
     run = FORMATS[name].reopen(compared.model, folder / FORMATS[name].file)
-    measured = {f"{name}{what}": test(run, compared) for what, test in FORMATS[name].checks.items()}
+    measured = compare(name, run, compared)
     for what, figures in measured.items():
         require(figures, what, FORMATS[name].limits, real=compared.given.real)
     return measured

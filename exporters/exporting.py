@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import statistics
@@ -44,7 +43,7 @@ from exporters.parity import (
 )
 from exporters.pictures import Source, calibration, given
 from exporters.subject import Run, Subject, subject
-from zoo.errors import ZooError
+from zoo.errors import ZooError, did_you_mean
 from zoo.preprocessing import Preprocessing
 from zoo.progress import progress
 
@@ -169,7 +168,7 @@ def export(
             step(f"comparing {name}")
             with _failures_of(name, target):
                 run = FORMATS[name].reopen(exported, folder / FORMATS[name].file)
-                figures = _compare(name, run, known)
+                figures = compare(name, run, known)
             for what, measured in figures.items():
                 require(measured, what, limits[name], real=known.given.real)
             parity |= figures
@@ -241,8 +240,7 @@ def _formats(formats: Sequence[str]) -> tuple[str, ...]:
 
 def _known_format(name: Any) -> None:
     if name not in FORMATS:
-        near = difflib.get_close_matches(str(name), FORMATS, n=1, cutoff=0.5)
-        hint = f'did you mean "{near[0]}"?' if near else f"there are: {', '.join(FORMATS)}"
+        hint = did_you_mean(str(name), FORMATS, f"there are: {', '.join(FORMATS)}", cutoff=0.5)
         raise ExportError(f'unknown format "{name}"; {hint}')
 
 
@@ -256,7 +254,8 @@ def _target(base: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _compare(name: str, run: Run, known: Reference) -> dict[str, Parity]:
+def compare(name: str, run: Run, known: Reference) -> dict[str, Parity]:
+    """What the format checks of its reopened file, by the names of card.json's figures."""
     return {f"{name}{what}": check(run, known) for what, check in FORMATS[name].checks.items()}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import time
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 from zoo.classifier import facts, heads
 from zoo.data import Pictures, open_data
 from zoo.data.pictures import batches
-from zoo.errors import DataError, ZooError
+from zoo.errors import DataError, ZooError, did_you_mean
 from zoo.training import metrics
 
 PROBABILITIES = "probabilities"
@@ -80,8 +79,7 @@ def _places(pictures: Pictures, labels: tuple[str, ...]) -> np.ndarray:
     """Each picture's label as an index into the model's."""
     strange = [name for name in pictures.classes if name not in labels]
     if strange:
-        near = difflib.get_close_matches(strange[0], labels, n=1)
-        hint = f'did you mean "{near[0]}"?' if near else f"it has {', '.join(labels[:5])} ..."
+        hint = did_you_mean(strange[0], labels, f"it has {', '.join(labels[:5])} ...")
         raise DataError(f'the model has no class "{strange[0]}"; {hint}')
     place = {label: i for i, label in enumerate(labels)}
     return np.asarray([place[name] for name in pictures.classes])[pictures.labels]

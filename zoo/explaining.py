@@ -6,7 +6,6 @@ occlusion, which it lacks, are here.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -17,7 +16,7 @@ import keras
 import numpy as np
 
 from zoo.classifier import facts, heads
-from zoo.errors import ZooError
+from zoo.errors import ZooError, did_you_mean
 from zoo.preprocessing import evaluate, read_image
 
 IG_STEPS = 32  # points on the line from grey to the picture; Sundararajan et al. use 20 to 300
@@ -65,9 +64,10 @@ def explain(
     rgb = picture if isinstance(picture, np.ndarray) else read_image(picture)
     shown = evaluate(known.preprocessing, rgb)
     images = shown[None].astype(np.float32)
-    probabilities = np.asarray(heads(model)(images)["probabilities"])[0]
+    answers = heads(model)
+    probabilities = np.asarray(answers(images)["probabilities"])[0]
     place = int(probabilities.argmax()) if label is None else _place(known.labels, label)
-    network = _logits(model)
+    network = _logits(answers)
     maps = {method: _scaled(METHODS[method](network, images, place)) for method in methods}
     return Explanation(known.labels[place], float(probabilities[place]), shown, maps)
 
@@ -87,13 +87,14 @@ def favourite(model: keras.Model, label: str, steps: int = 200) -> np.ndarray:
     """
     vis = _tf_keras_vis()
     place = _place(facts(model).labels, label)
-    search = vis["activation_maximization"].ActivationMaximization(_logits(model), clone=False)
+    search = vis["activation_maximization"].ActivationMaximization(_logits(heads(model)), clone=False)
     found = search(vis["utils.scores"].CategoricalScore([place]), steps=steps, input_range=(0.0, 255.0))
     return np.asarray(found)[0].clip(0, 255).astype(np.uint8)
 
 
-def _logits(model: keras.Model) -> keras.Model:
-    return keras.Model(model.inputs, heads(model).output["logits"], name=model.name)
+def _logits(answers: keras.Model) -> keras.Model:
+    """Of what zoo.heads gives, the logits alone."""
+    return keras.Model(answers.inputs, answers.output["logits"], name=answers.name)
 
 
 def _place(labels: Sequence[str], label: str) -> int:
@@ -103,8 +104,7 @@ def _place(labels: Sequence[str], label: str) -> int:
 
 def _known(what: str, name: str, known: Any) -> None:
     if name not in known:
-        near = difflib.get_close_matches(name, list(known), n=1)
-        hint = f'did you mean "{near[0]}"?' if near else f"there are: {', '.join(list(known)[:10])}"
+        hint = did_you_mean(name, known, f"there are: {', '.join(list(known)[:10])}")
         raise ZooError(f'unknown {what} "{name}"; {hint}')
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import ZooError
+from zoo.errors import ZooError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,7 @@ class Recipe:
         known = [field.name for field in fields(self)]
         strange = [name for name in changes if name not in known]
         if strange:
-            near = difflib.get_close_matches(strange[0], known, n=1)
-            hint = f'did you mean "{near[0]}"?' if near else f"it has: {', '.join(known)}"
+            hint = did_you_mean(strange[0], known, f"it has: {', '.join(known)}")
             raise ZooError(f'a recipe has no "{strange[0]}"; {hint}')
         return replace(self, **changes)
 
