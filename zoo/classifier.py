@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import zipfile
 from dataclasses import asdict, dataclass, field
 from os import PathLike
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.errors import ZooError
 from zoo.preprocessing import Preprocessing
 from zoo.weights.archives import check_zip
+from zoo.writing import complete
 
 if TYPE_CHECKING:
     import keras
@@ -119,12 +118,9 @@ def save(model: keras.Model, path: str | PathLike[str]) -> Path:
     if path.suffix not in MODEL_FILES:
         raise ZooError(f'cannot save to "{path}": the name must end in .keras or .h5')
     known = json.dumps(facts(model).to_dict())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        partial = Path(folder) / path.name
+    with complete(path) as partial:
         model.save(partial)
         _write_facts(partial, known)
-        os.replace(partial, path)
     return path
 
 

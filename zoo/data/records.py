@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from zoo.data.pictures import Pictures, pixels
 from zoo.data.split import SIDES, Split
 from zoo.errors import DataError
 from zoo.progress import progress
+from zoo.writing import complete
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -88,13 +88,8 @@ def write_records(pictures: Pictures, sides: Split, folder: Path) -> list[Path]:
     """
     if folder.exists():
         raise DataError(f'"{folder}" exists; give the name of a new folder')
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as partial,
-        progress() as bar,
-    ):
+    with complete(folder) as home, progress() as bar:
         line = bar.add_task("records", total=len(pictures))
-        home = Path(partial) / folder.name
         home.mkdir()
         (home / LABELS_FILE).write_text("".join(f"{name}\n" for name in pictures.classes), "utf-8")
         for side in SIDES:
@@ -104,7 +99,6 @@ def write_records(pictures: Pictures, sides: Split, folder: Path) -> list[Path]:
                 name = f"{FILE_NAMES[side]}-{number:05}-of-{len(shards):05}.tfrecord"
                 _write_file(home / name, pictures, shard)
                 bar.advance(line, len(shard))
-        os.rename(home, folder)
     return record_files(folder)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +11,7 @@ from safetensors.numpy import save_file
 
 from zoo.errors import WeightsError
 from zoo.weights.convert import slots, state_dict
+from zoo.writing import complete
 
 if TYPE_CHECKING:
     import keras
@@ -30,12 +29,9 @@ def save(model: keras.Model, path: str | PathLike[str]) -> Path:
         raise WeightsError(f'cannot save weights to "{path}": the name must end in .safetensors')
     _check(model)
     tensors = {key: np.ascontiguousarray(value) for key, value in state_dict(model).items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        partial = Path(folder) / path.name
+    with complete(path) as partial:
         # What PyTorch's readers ask for.
         save_file(tensors, partial, metadata={"format": "pt"})
-        os.replace(partial, path)
     return path
 
 
