@@ -95,12 +95,7 @@ class Client:
     ) -> None:
         self.address = address
         self.timeout = timeout
-        options = _options(attempts, tls)
-        self._channel = (
-            grpc.secure_channel(address, tls.credentials(), options=options)
-            if tls
-            else grpc.insecure_channel(address, options=options)
-        )
+        self._channel = _channel(grpc, address, attempts, tls)
         self._calls = _calls(self._channel)
 
     def classify(
@@ -190,12 +185,7 @@ class AsyncClient:
     ) -> None:
         self.address = address
         self.timeout = timeout
-        options = _options(attempts, tls)
-        self._channel = (
-            grpc.aio.secure_channel(address, tls.credentials(), options=options)
-            if tls
-            else grpc.aio.insecure_channel(address, options=options)
-        )
+        self._channel = _channel(grpc.aio, address, attempts, tls)
         self._calls = _calls(self._channel)
 
     async def classify(
@@ -244,6 +234,14 @@ class AsyncClient:
             return await self._calls[name](request, timeout=self.timeout)
         except grpc.RpcError as error:
             raise _refused(error, self.address) from error
+
+
+def _channel(kind: Any, address: str, attempts: int, tls: ClientTls | None) -> Any:
+    """kind: grpc, or grpc.aio for an asynchronous one."""
+    options = _options(attempts, tls)
+    if tls:
+        return kind.secure_channel(address, tls.credentials(), options=options)
+    return kind.insecure_channel(address, options=options)
 
 
 def _calls(channel: Any) -> dict[str, Any]:
