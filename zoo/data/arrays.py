@@ -32,11 +32,7 @@ def list_arrays(images: Any, labels: Any, classes: Sequence[str] | None = None) 
         problems.append("there are no pictures")
     if problems:
         return Listing("the arrays", [], names, problems)
-    items = [
-        Item(image, f"picture {i}", place)
-        for i, (image, place) in enumerate(zip(images, places, strict=True))
-    ]
-    return Listing("the arrays", items, names, [])
+    return Listing("the arrays", _items(images, places), names, [])
 
 
 def list_rows(data: Iterable[Any]) -> Listing:
@@ -55,11 +51,12 @@ def list_rows(data: Iterable[Any]) -> Listing:
     if not images and not problems:
         problems.append("it gave no rows")
     names, places, strange = indexed(labels, _class_names(data))
-    items = [
-        Item(image, f"picture {i}", place)
-        for i, (image, place) in enumerate(zip(images, places, strict=True))
-    ]
-    return Listing(title, items, names, problems + strange)
+    return Listing(title, _items(images, places), names, problems + strange)
+
+
+def _items(images: Iterable[Any], places: Iterable[int]) -> list[Item]:
+    pairs = zip(images, places, strict=True)
+    return [Item(image, f"picture {i}", place) for i, (image, place) in enumerate(pairs)]
 
 
 def _rows(data: Any) -> Iterator[Any]:
