@@ -6,7 +6,8 @@ from pathlib import Path
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 HEAD = """# Measured
 
-Each section is written by the script that it names; medians, side by side in one run, on the machine it states.
+Each section is written by the script that it names: medians, side by side in one run, on the machine that it
+states.
 """
 
 
