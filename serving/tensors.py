@@ -76,9 +76,9 @@ def to_array(proto: Any, alias: str) -> np.ndarray:
     """The array of a TensorProto: tensor_content or typed values, the last of which repeats to fill the
     shape.
 
-    Strings become an object array of bytes. Raises INVALID_ARGUMENT "tensor parsing error: ALIAS" for an
-    unknown type, an unknown or negative shape, a tensor above MAX_BYTES, too many values, or content whose
-    length is not the shape's.
+    Strings become an object array of bytes; an array of tensor_content cannot be written to. Raises
+    INVALID_ARGUMENT "tensor parsing error: ALIAS" for an unknown type, an unknown or negative shape, a tensor
+    above MAX_BYTES, too many values, or content whose length is not the shape's.
     """
     dtype = _BY_NUMBER.get(proto.dtype)
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
@@ -87,19 +87,21 @@ def to_array(proto: Any, alias: str) -> np.ndarray:
     if len(shape) > 64 or math.prod(shape) * dtype.numpy.itemsize > MAX_BYTES:
         raise invalid(f"tensor parsing error: {alias}")
     try:
-        flat = _content(proto, dtype) if proto.tensor_content else _values(proto, dtype)
+        # Read once: each look at the field is a copy.
+        content = proto.tensor_content
+        flat = _content(content, dtype, math.prod(shape)) if content else _values(proto, dtype)
         return _fill(flat, math.prod(shape)).reshape(shape)
     except (ValueError, OverflowError) as error:
         raise invalid(f"tensor parsing error: {alias}") from error
 
 
-def _content(proto: Any, dtype: DType) -> np.ndarray:
+def _content(content: bytes, dtype: DType, size: int) -> np.ndarray:
     if dtype.name == "string":
         raise ValueError("strings do not travel in tensor_content")
-    flat = np.frombuffer(proto.tensor_content, dtype.numpy.newbyteorder("<"))
-    if flat.size != math.prod(dim.size for dim in proto.tensor_shape.dim):
+    flat = np.frombuffer(content, dtype.numpy.newbyteorder("<"))
+    if flat.size != size:
         raise ValueError("content and shape differ")
-    return flat.astype(dtype.numpy)
+    return flat.astype(dtype.numpy, copy=False)
 
 
 def _values(proto: Any, dtype: DType) -> np.ndarray:
