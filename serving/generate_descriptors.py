@@ -47,6 +47,7 @@ def generate() -> bytes:
     """The FileDescriptorSet of the services and all they use, dependencies first; imports TensorFlow."""
     from grpc_health.v1 import health_pb2
     from grpc_reflection.v1alpha import reflection_pb2
+    from tensorflow.core.protobuf import saved_model_pb2
     from tensorflow_serving.apis import model_service_pb2, prediction_log_pb2, prediction_service_pb2
     from tensorflow_serving.config import model_server_config_pb2
 
@@ -65,6 +66,7 @@ def generate() -> bytes:
         model_service_pb2,
         prediction_log_pb2,
         model_server_config_pb2,
+        saved_model_pb2,
         health_pb2,
         reflection_pb2,
     ):

@@ -50,6 +50,7 @@ DTYPES = (
     _dtype(23, "uint64", np.uint64, "uint64_val"),
 )
 _BY_NUMBER = {d.number: d for d in DTYPES}
+_BY_NAME = {d.name: d for d in DTYPES}
 _BY_NUMPY = {d.numpy: d for d in DTYPES}
 _PARTS: dict[str, np.dtype[Any]] = {"scomplex_val": np.dtype("<f4"), "dcomplex_val": np.dtype("<f8")}
 _FIXED_WIDTH = {"float_val", "double_val", "scomplex_val", "dcomplex_val"}
@@ -60,6 +61,11 @@ def by_number(number: int) -> DType:
     (resources, init ops).
     """
     return _BY_NUMBER.get(number) or DType(number, f"type {number}", np.dtype(np.void), "")
+
+
+def by_name(name: str) -> DType:
+    """The type of TensorFlow's name, as "float"; KeyError for one that is not served."""
+    return _BY_NAME[name]
 
 
 def of_array(array: np.ndarray) -> DType:

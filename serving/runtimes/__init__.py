@@ -2,48 +2,39 @@
 
 from pathlib import Path
 
-from serving.errors import Code, ServingError
 from serving.runtimes.base import DEFAULT_ENGINES, Engines, Runtime, Signature, TensorSpec
+from serving.runtimes.candidates import FIDELITIES, NAMES, Candidate, found
 
-__all__ = ["NAMES", "Runtime", "Signature", "TensorSpec", "load"]
-
-NAMES = ("onnx", "tensorflow", "litert")
+__all__ = ["FIDELITIES", "NAMES", "Candidate", "Runtime", "Signature", "TensorSpec", "load", "start"]
 
 
 def load(version_dir: Path, runtime: str | None = None, engines: Engines = DEFAULT_ENGINES) -> Runtime:
-    """Loads BASE/NAME/VERSION/ with ONNX Runtime where model.onnx is there, else with TensorFlow or LiteRT,
-    by its files; or with the runtime named.
+    """Loads BASE/NAME/VERSION/ with the preferred of its files, or that of the runtime named. Nothing is
+    measured; `serving.choosing.load` does.
 
-    Raises ServingError (FAILED_PRECONDITION, NOT_FOUND or DATA_LOSS) that says what the directory lacks.
+    Raises ServingError (INVALID_ARGUMENT, FAILED_PRECONDITION, NOT_FOUND or DATA_LOSS) that says what the
+    directory lacks.
     """
-    name = runtime or _choose(version_dir, engines.prefer_tflite)
-    if name == "onnx":
+    preferred = found(version_dir, engines.fidelity, runtime, engines.prefer_tflite)[0]
+    return start(preferred, version_dir, engines)
+
+
+def start(candidate: Candidate, version_dir: Path, engines: Engines = DEFAULT_ENGINES) -> Runtime:
+    """An engine with a version's file; ServingError when the file cannot be loaded."""
+    if candidate.runtime == "onnx":
         from serving.runtimes.onnx import OnnxRuntime
 
-        return OnnxRuntime(version_dir)
-    if name == "tensorflow":
-        from serving.runtimes.tensorflow import TensorFlowRuntime
+        return OnnxRuntime(version_dir, candidate.file)
+    if candidate.runtime == "openvino":
+        from serving.runtimes.openvino import OpenVinoRuntime
 
-        return TensorFlowRuntime(version_dir, engines)
-    if name == "litert":
+        return OpenVinoRuntime(
+            version_dir, candidate.file, "bf16" if candidate.precision == "bf16" else "f32"
+        )
+    if candidate.runtime == "litert":
         from serving.runtimes.litert import LiteRuntime
 
-        return LiteRuntime(version_dir, engines)
-    raise ServingError(Code.INVALID_ARGUMENT, f"No runtime is named {name}; there are {', '.join(NAMES)}")
+        return LiteRuntime(version_dir, candidate.file, engines)
+    from serving.runtimes.tensorflow import TensorFlowRuntime
 
-
-def _choose(version_dir: Path, prefer_tflite: bool) -> str:
-    has_lite = (version_dir / "model.tflite").is_file()
-    if prefer_tflite and has_lite:
-        return "litert"
-    if (version_dir / "model.onnx").is_file():
-        return "onnx"
-    if any((version_dir / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
-        return "tensorflow"
-    if has_lite:
-        return "litert"
-    raise ServingError(
-        Code.NOT_FOUND,
-        f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {version_dir}; "
-        "model.onnx or model.tflite would do too",
-    )
+    return TensorFlowRuntime(version_dir, engines)

@@ -1,6 +1,6 @@
 """What an engine shows to the server: signatures, and a way to run one. Nothing here knows an engine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,6 +12,8 @@ from serving.tensors import DType, of_array
 PREDICT = "tensorflow/serving/predict"
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"
+
+Arrays = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,23 @@ class Signature:
 
 
 @dataclass(frozen=True)
+class Call:
+    """A signature and the function behind it: inputs by alias and the outputs that are asked for -> these,
+    perhaps with others.
+    """
+
+    signature: Signature
+    function: Callable[[Arrays, Sequence[str]], Arrays]
+
+
+@dataclass(frozen=True)
 class Engines:
-    """How the engines are to work; 0 threads or interpreters leaves the number to the engine."""
+    """How the engines are to work, and which may: `fidelity` is one of candidates.FIDELITIES. 0 threads or
+    interpreters means as many as there are cores.
+    """
 
     tags: tuple[str, ...] = ("serve",)
+    fidelity: str = "exact"
     prefer_tflite: bool = False
     interpreters: int = 0
     intra_op: int = 0
@@ -66,6 +81,17 @@ class Runtime(Protocol):
         """The named outputs of a signature; ServingError when the inputs do not fit it."""
 
 
+def answer(
+    calls: Mapping[str, Call], signature: str, inputs: Arrays, outputs: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """What Runtime.run does, for an engine that is a call for each signature."""
+    call = calls[signature]
+    specs = call.signature.inputs
+    fitted = {alias: conform(alias, array, specs[alias]) for alias, array in inputs.items()}
+    results = call.function(fitted, outputs)
+    return {alias: results[alias] for alias in outputs}
+
+
 def conform(alias: str, array: np.ndarray, spec: TensorSpec) -> np.ndarray:
     """The array in the type that the signature declares: uint8 pictures pass as float, anything else must
     match.
@@ -78,8 +104,13 @@ def conform(alias: str, array: np.ndarray, spec: TensorSpec) -> np.ndarray:
     raise invalid(f'Input "{alias}" must be {spec}, got {_described(array)}')
 
 
-def check_shape(alias: str, array: np.ndarray, spec: TensorSpec) -> None:
-    """INVALID_ARGUMENT that names the input unless the array has the declared shape."""
+def check_shapes(signature: Signature, inputs: Arrays) -> None:
+    """INVALID_ARGUMENT that names the first input that has not the declared shape."""
+    for alias, array in inputs.items():
+        _check_shape(alias, array, signature.inputs[alias])
+
+
+def _check_shape(alias: str, array: np.ndarray, spec: TensorSpec) -> None:
     if spec.shape is None:
         return
     sizes = zip(array.shape, spec.shape, strict=False)

@@ -1,4 +1,4 @@
-"""model.tflite by LiteRT (TensorFlow Lite's interpreter under its new name), or by TensorFlow where that is
+"""A .tflite file by LiteRT (TensorFlow Lite's interpreter under its new name), or by TensorFlow where that is
 not installed.
 """
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -17,67 +18,59 @@ from flatbuffers.table import Table
 from serving.errors import Code, ServingError, invalid
 from serving.machine import cores
 from serving.protos import message
-from serving.runtimes.base import DEFAULT_ENGINES, Engines, Signature, TensorSpec, conform
-from serving.tensors import DTYPES, DType, of_array
-
-FILE = "model.tflite"
-
-Arrays = Mapping[str, np.ndarray]
+from serving.runtimes import pictures
+from serving.runtimes.base import DEFAULT_ENGINES, Arrays, Call, Engines, Signature, TensorSpec, answer
+from serving.tensors import DType, by_name, of_array
 
 
 class LiteRuntime:
     """A TensorFlow Lite file: its own signatures, those that TensorFlow Serving's tools wrote into its
-    metadata, or one from its tensors' names. Input sizes follow the request.
+    metadata, or one from its tensors' names. Input sizes follow the request. With card.json beside it, a zoo
+    model's signatures, whose numbers are float also where the file's are whole numbers.
     """
 
     name = "litert"
 
-    def __init__(self, version_dir: Path, engines: Engines = DEFAULT_ENGINES) -> None:
-        file = version_dir / FILE
-        count = engines.interpreters or cores()
-        interpreter_class = _interpreter_class()
-        self._idle: SimpleQueue[Lite] = SimpleQueue()
-        try:
-            stated = stated_signatures(file.read_bytes())
-            for _ in range(count):
-                interpreter = interpreter_class(model_path=os.fspath(file), num_threads=engines.intra_op or 1)
-                lite = _lite(interpreter, stated)
-                self._idle.put(lite)
-        except Exception as error:
-            raise ServingError(Code.DATA_LOSS, f"{file} cannot be loaded by LiteRT: {error}") from error
-        self.signatures: Mapping[str, Signature] = {n: call.signature for n, call in lite.items()}
+    def __init__(
+        self, version_dir: Path, file: str = "model.tflite", engines: Engines = DEFAULT_ENGINES
+    ) -> None:
+        floats = (version_dir / pictures.FILE).is_file()
+        idle = _interpreters(version_dir / file, floats, engines)
+        lite = idle.get()
+        idle.put(lite)
+        plain = {name: Call(f.signature, partial(_run, idle, name)) for name, f in lite.items()}
+        self._calls = pictures.of_directory(version_dir, file, plain)
+        self.signatures: Mapping[str, Signature] = {
+            name: call.signature for name, call in self._calls.items()
+        }
 
     def run(self, signature: str, inputs: Arrays, outputs: Sequence[str]) -> dict[str, np.ndarray]:
-        specs = self.signatures[signature].inputs
-        fitted = {alias: conform(alias, array, specs[alias]) for alias, array in inputs.items()}
-        with self._interpreter() as lite:
-            try:
-                results = lite[signature].function(fitted)
-            except (RuntimeError, ValueError) as error:
-                given = ", ".join(f'"{alias}" {list(array.shape)}' for alias, array in fitted.items())
-                expected = ", ".join(f'"{alias}" {spec}' for alias, spec in specs.items())
-                raise invalid(f"{error} (expected {expected}; given {given})") from error
-            return {alias: results[alias] for alias in outputs}
-
-    @contextmanager
-    def _interpreter(self) -> Iterator["Lite"]:
-        """One that nobody else uses: interpreters run one request at a time."""
-        lite = self._idle.get()
-        try:
-            yield lite
-        finally:
-            self._idle.put(lite)
+        return answer(self._calls, signature, inputs, outputs)
 
 
 @dataclass(frozen=True)
-class Call:
-    """A signature and the function behind it, which gives all its outputs."""
+class Function:
+    """A signature of one interpreter and what runs it, which gives all its outputs."""
 
     signature: Signature
-    function: Callable[[Arrays], Arrays]
+    run: Callable[[Arrays], Arrays]
 
 
-Lite = Mapping[str, Call]
+Lite = Mapping[str, Function]
+
+
+def _interpreters(file: Path, floats: bool, engines: Engines) -> "SimpleQueue[Lite]":
+    """Each runs one request at a time."""
+    interpreter_class = _interpreter_class()
+    idle: SimpleQueue[Lite] = SimpleQueue()
+    try:
+        stated = stated_signatures(file.read_bytes())
+        for _ in range(engines.interpreters or cores()):
+            interpreter = interpreter_class(model_path=os.fspath(file), num_threads=engines.intra_op or 1)
+            idle.put(_lite(interpreter, stated, floats))
+    except Exception as error:
+        raise ServingError(Code.DATA_LOSS, f"{file} cannot be loaded by LiteRT: {error}") from error
+    return idle
 
 
 def _interpreter_class() -> Any:
@@ -90,16 +83,38 @@ def _interpreter_class() -> Any:
     return Interpreter
 
 
-def _lite(interpreter: Any, stated: Mapping[str, Any]) -> Lite:
+def _run(idle: "SimpleQueue[Lite]", name: str, inputs: Arrays, outputs: Sequence[str]) -> Arrays:
+    with _one_of(idle) as lite:
+        function = lite[name]
+        try:
+            return function.run(inputs)
+        except (RuntimeError, ValueError) as error:
+            specs = function.signature.inputs
+            given = ", ".join(f'"{alias}" {list(array.shape)}' for alias, array in inputs.items())
+            expected = ", ".join(f'"{alias}" {spec}' for alias, spec in specs.items())
+            raise invalid(f"{error} (expected {expected}; given {given})") from error
+
+
+@contextmanager
+def _one_of(idle: "SimpleQueue[Lite]") -> Iterator[Lite]:
+    """One that nobody else uses."""
+    lite = idle.get()
+    try:
+        yield lite
+    finally:
+        idle.put(lite)
+
+
+def _lite(interpreter: Any, stated: Mapping[str, Any], floats: bool) -> Lite:
     own = interpreter.get_signature_list()
     if own and not stated:
-        return {name: _own_call(interpreter, name) for name in own}
+        return {name: _own_function(interpreter, name, floats) for name in own}
     inputs = {_plain(d["name"]): d for d in interpreter.get_input_details()}
     outputs = {_plain(d["name"]): d for d in interpreter.get_output_details()}
     if not stated:
-        return {"serving_default": _tensor_call(interpreter, inputs, outputs)}
+        return {"serving_default": _tensor_function(interpreter, inputs, outputs)}
     return {
-        name: _tensor_call(
+        name: _tensor_function(
             interpreter,
             {alias: inputs[_plain(info.name)] for alias, info in definition.inputs.items()},
             {alias: outputs[_plain(info.name)] for alias, info in definition.outputs.items()},
@@ -112,14 +127,22 @@ def _plain(tensor: str) -> str:
     return tensor.removesuffix(":0")
 
 
-def _own_call(interpreter: Any, name: str) -> Call:
+def _own_function(interpreter: Any, name: str, floats: bool) -> Function:
     runner = interpreter.get_signature_runner(name)
     inputs, outputs = runner.get_input_details(), runner.get_output_details()
-    return Call(_signature(inputs, outputs), lambda arrays: runner(**arrays))
+
+    def run(arrays: Arrays) -> Arrays:
+        return runner(**arrays)
+
+    def run_in_floats(arrays: Arrays) -> Arrays:
+        results = runner(**{alias: quantized(array, inputs[alias]) for alias, array in arrays.items()})
+        return {alias: dequantized(array, outputs[alias]) for alias, array in results.items()}
+
+    return Function(_signature(inputs, outputs, floats), run_in_floats if floats else run)
 
 
-def _tensor_call(interpreter: Any, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Call:
-    def function(arrays: Arrays) -> Arrays:
+def _tensor_function(interpreter: Any, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Function:
+    def run(arrays: Arrays) -> Arrays:
         for alias, array in arrays.items():
             interpreter.resize_tensor_input(inputs[alias]["index"], array.shape)
         interpreter.allocate_tensors()
@@ -128,25 +151,48 @@ def _tensor_call(interpreter: Any, inputs: Mapping[str, Any], outputs: Mapping[s
         interpreter.invoke()
         return {alias: interpreter.get_tensor(details["index"]) for alias, details in outputs.items()}
 
-    return Call(_signature(inputs, outputs), function)
+    return Function(_signature(inputs, outputs), run)
 
 
-def _signature(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Signature:
+def _signature(inputs: Mapping[str, Any], outputs: Mapping[str, Any], floats: bool = False) -> Signature:
     return Signature(
-        {alias: _spec(details) for alias, details in inputs.items()},
-        {alias: _spec(details) for alias, details in outputs.items()},
+        {alias: _spec(details, floats) for alias, details in inputs.items()},
+        {alias: _spec(details, floats) for alias, details in outputs.items()},
     )
 
 
-def _spec(details: Mapping[str, Any]) -> TensorSpec:
+def _spec(details: Mapping[str, Any], floats: bool) -> TensorSpec:
     shape = details["shape_signature"] if len(details["shape_signature"]) else details["shape"]
-    return TensorSpec(details["name"], _dtype(details["dtype"]), tuple(int(size) for size in shape))
+    dtype = by_name("float") if floats and _scale(details) else _dtype(details["dtype"])
+    return TensorSpec(details["name"], dtype, tuple(int(size) for size in shape))
 
 
 def _dtype(numpy: Any) -> DType:
-    if np.dtype(numpy).kind in "SUO":
-        return next(dtype for dtype in DTYPES if dtype.name == "string")
-    return of_array(np.zeros((), numpy))
+    return by_name("string") if np.dtype(numpy).kind in "SUO" else of_array(np.zeros((), numpy))
+
+
+# --- whole numbers that stand for others --------------------------------------------------------------------
+
+
+def _scale(details: Mapping[str, Any]) -> float:
+    """What a step of a quantized tensor is worth; 0 where the numbers stand for themselves."""
+    return details["quantization"][0]
+
+
+def quantized(values: np.ndarray, details: Mapping[str, Any]) -> np.ndarray:
+    """float32 -> what the tensor holds; `details`: LiteRT's description of the tensor."""
+    scale, zero_point = details["quantization"]
+    if not scale:
+        return values
+    limits = np.iinfo(details["dtype"])
+    steps = np.rint(values / np.float32(scale)) + zero_point
+    return np.clip(steps, limits.min, limits.max).astype(details["dtype"])
+
+
+def dequantized(values: np.ndarray, details: Mapping[str, Any]) -> np.ndarray:
+    """What the tensor holds -> float32."""
+    scale, zero_point = details["quantization"]
+    return (values.astype(np.float32) - zero_point) * np.float32(scale) if scale else values
 
 
 # --- signatures in the file's metadata ----------------------------------------------------------------------

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from google.protobuf import text_format
 
 from serving.errors import Code, ServingError, invalid
+from serving.machine import cores
+from serving.protos import POOL, message
 from serving.runtimes.base import DEFAULT_ENGINES, Engines, Signature, TensorSpec, conform
 from serving.tensors import by_number, to_array
 
@@ -34,7 +37,7 @@ class TensorFlowRuntime:
 
     def __init__(self, version_dir: Path, engines: Engines = DEFAULT_ENGINES) -> None:
         self._tf = _tensorflow(engines)
-        self.signatures: Mapping[str, Signature] = _read_signatures(version_dir, engines.tags)
+        self.signatures: Mapping[str, Signature] = read_signatures(version_dir, engines.tags)
         self._calls = _load(self._tf, version_dir, engines.tags, self.signatures)
 
     def run(
@@ -73,10 +76,9 @@ def _tensorflow(engines: Engines) -> Any:
     import tensorflow as tf
 
     try:
-        if engines.intra_op:
-            tf.config.threading.set_intra_op_parallelism_threads(engines.intra_op)
-        if engines.inter_op:
-            tf.config.threading.set_inter_op_parallelism_threads(engines.inter_op)
+        # By itself it counts the machine's processors, not the container's.
+        tf.config.threading.set_intra_op_parallelism_threads(engines.intra_op or cores())
+        tf.config.threading.set_inter_op_parallelism_threads(engines.inter_op or cores())
     except RuntimeError:
         log.debug("TensorFlow runs already, with the number of threads it was first given")
     if engines.bfloat16:
@@ -176,9 +178,9 @@ def _session_call(session: Any, signature: Signature) -> Call:
 # --- the file -----------------------------------------------------------------------------------------------
 
 
-def _read_signatures(version_dir: Path, tags: Sequence[str]) -> dict[str, Signature]:
-    """Read from the file, because a loaded SavedModel no longer knows tensor names, defaults and method
-    names.
+def read_signatures(version_dir: Path, tags: Sequence[str]) -> dict[str, Signature]:
+    """Read from the file, without TensorFlow: a loaded SavedModel no longer knows tensor names, defaults and
+    method names.
     """
     saved = _read(version_dir)
     for graph in saved.meta_graphs:
@@ -193,14 +195,12 @@ def _read_signatures(version_dir: Path, tags: Sequence[str]) -> dict[str, Signat
 
 
 def _read(version_dir: Path) -> Any:
-    from google.protobuf import text_format
-    from tensorflow.core.protobuf import saved_model_pb2
-
+    saved_model = message("tensorflow.SavedModel")
     binary, text = version_dir / "saved_model.pb", version_dir / "saved_model.pbtxt"
     try:
         if binary.is_file() or not text.is_file():
-            return saved_model_pb2.SavedModel.FromString(binary.read_bytes())
-        return text_format.Parse(text.read_text(encoding="utf-8"), saved_model_pb2.SavedModel())
+            return saved_model.FromString(binary.read_bytes())
+        return text_format.Parse(text.read_text(encoding="utf-8"), saved_model(), descriptor_pool=POOL)
     except Exception as error:
         raise ServingError(Code.DATA_LOSS, f"{binary} cannot be read: {error}") from error
 

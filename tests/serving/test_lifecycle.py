@@ -233,5 +233,7 @@ def test_a_directory_is_loaded_by_its_files(base: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ServingError, match=r"NOT_FOUND: Could not find SavedModel .pb or .pbtxt at supplied"):
         load(tmp_path / "empty")
-    with pytest.raises(ServingError, match="No runtime is named torch; there are onnx, tensorflow"):
+    with pytest.raises(
+        ServingError, match="No runtime is named torch; there are onnx, tensorflow, litert, openvino"
+    ):
         partial(load, runtime="torch")(base / "1")

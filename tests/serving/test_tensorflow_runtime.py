@@ -129,7 +129,11 @@ def test_rest_on_a_saved_model(server: Endpoint, run_curl: Callable[..., tuple[i
 
 
 def test_a_runtime_that_the_directory_lacks(saved: Path, colours: Path) -> None:
-    with pytest.raises(serving.DeployError, match=r"model.onnx cannot be loaded by ONNX Runtime"):
+    with pytest.raises(
+        serving.DeployError, match=r"holds saved_model.pb; onnx needs one of model.onnx, model_int8.onnx"
+    ):
         serving.deploy(saved, runtime="onnx")
-    with pytest.raises(serving.DeployError, match=r"saved_model.pb cannot be read"):
+    with pytest.raises(
+        serving.DeployError, match=r"holds model.onnx; tensorflow needs one of saved_model.pb"
+    ):
         serving.deploy(colours, runtime="tensorflow")

@@ -1,0 +1,97 @@
+"""An OpenVINO IR (model.xml, model.bin) or an ONNX file by OpenVINO."""
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from serving.errors import Code, ServingError, invalid
+from serving.machine import cores
+from serving.runtimes import pictures
+from serving.runtimes.base import Arrays, Call, Signature, TensorSpec, answer, check_shapes
+from serving.tensors import of_array
+
+DEVICE = "CPU"
+
+
+class OpenVinoRuntime:
+    """The file's own signature `serving_default`, or a zoo model's signatures.
+
+    `precision`, "f32" or "bf16", is what it computes in: left to itself OpenVINO takes bfloat16 where the
+    processor has it, with other classes for some pictures.
+    """
+
+    name = "openvino"
+
+    def __init__(self, version_dir: Path, file: str = "model.xml", precision: str = "f32") -> None:
+        compiled = _compiled(version_dir / file, precision)
+        self._calls = pictures.of_directory(version_dir, file, plain_calls(compiled))
+        self.signatures: Mapping[str, Signature] = {
+            name: call.signature for name, call in self._calls.items()
+        }
+
+    def run(self, signature: str, inputs: Arrays, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        return answer(self._calls, signature, inputs, outputs)
+
+
+def _compiled(file: Path, precision: str) -> Any:
+    import openvino
+
+    core = openvino.Core()
+    if precision == "bf16" and "BF16" not in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"):
+        raise ServingError(Code.FAILED_PRECONDITION, "this processor does not compute in bfloat16")
+    settings = {
+        "INFERENCE_PRECISION_HINT": precision,
+        # One request at a time on all cores: under load as fast as a stream for each, with one client twice.
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": cores(),
+        # Several models, or processes, would pin their threads to the same cores.
+        "ENABLE_CPU_PINNING": False,
+    }
+    try:
+        return core.compile_model(os.fspath(file), DEVICE, settings)
+    except Exception as error:
+        raise ServingError(Code.DATA_LOSS, f"{file} cannot be loaded by OpenVINO: {error}") from error
+
+
+def plain_calls(compiled: Any) -> dict[str, Call]:
+    """serving_default with the file's own names."""
+    signature = Signature(
+        {port.any_name: _spec(port) for port in compiled.inputs},
+        {port.any_name: _spec(port) for port in compiled.outputs},
+    )
+    idle: SimpleQueue[Any] = SimpleQueue()
+    for _ in range(cores()):
+        idle.put(compiled.create_infer_request())
+    return {"serving_default": Call(signature, partial(_run, idle, signature))}
+
+
+def _spec(port: Any) -> TensorSpec:
+    if port.element_type.type_name == "string":
+        raise ServingError(Code.UNIMPLEMENTED, f'"{port.any_name}" is text, which OpenVINO is not given here')
+    dtype = of_array(np.zeros((), port.element_type.to_dtype()))
+    shape = port.partial_shape
+    if shape.rank.is_dynamic:
+        return TensorSpec(port.any_name, dtype, None)
+    sizes = tuple(-1 if size.is_dynamic else size.get_length() for size in shape)
+    return TensorSpec(port.any_name, dtype, sizes)
+
+
+def _run(
+    idle: "SimpleQueue[Any]", signature: Signature, inputs: Arrays, outputs: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """By a request that nobody else uses."""
+    check_shapes(signature, inputs)
+    request = idle.get()
+    try:
+        results = request.infer(dict(inputs), share_inputs=True)
+        return {alias: results[alias] for alias in outputs}
+    except RuntimeError as error:
+        described = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
+        raise invalid(f"The model failed on {described}: {error}") from error
+    finally:
+        idle.put(request)
