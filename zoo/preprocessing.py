@@ -21,6 +21,7 @@ from zoo.errors import DataError
 if TYPE_CHECKING:
     import numpy as np
     import tensorflow as tf
+    from PIL import Image
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -64,6 +65,15 @@ def read_image(source: str | PathLike[str] | bytes) -> np.ndarray:
     Raises DataError naming the file when it is no picture.
     """
     import numpy as np
+
+    return np.asarray(_decoded(source))
+
+
+def _decoded(source: str | PathLike[str] | bytes, least: int | None = None) -> Image.Image:
+    """The picture in RGB, upright; with `least`, a JPEG at a half, a quarter or an eighth of its size where
+    its sides are still so long.
+    """
+    import numpy as np
     from PIL import Image, ImageOps
 
     name = "picture" if isinstance(source, bytes) else f'"{source}"'
@@ -74,10 +84,13 @@ def read_image(source: str | PathLike[str] | bytes) -> np.ndarray:
                     f"{name} has {image.width} x {image.height} pixels; "
                     f"at most {MAX_PIXELS} are read: make it smaller"
                 )
+            # Sides that do not divide would be rounded up, and the picture move by a part of a pixel.
+            if least and image.width % 8 == image.height % 8 == 0:
+                image.draft(None, (least, least))
             ImageOps.exif_transpose(image, in_place=True)
             if image.mode.startswith("I;16"):
-                return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=-1)
-            return np.asarray(image.convert("RGB"))
+                return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+            return image.convert("RGB")
     except FileNotFoundError:
         raise DataError(f"{name} does not exist") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -100,29 +113,43 @@ def evaluate(preprocessing: Preprocessing, image: np.ndarray) -> np.ndarray:
 
     Raises DataError for a picture so thin that resizing its shorter side makes it enormous.
     """
+    from PIL import Image
+
+    return _fitted(preprocessing, Image.fromarray(image))
+
+
+def _fitted(preprocessing: Preprocessing, image: Image.Image) -> np.ndarray:
     import numpy as np
     from PIL import Image
 
-    height, width = _covering_size(image.shape[0], image.shape[1], preprocessing.scale_size)
+    height, width = _covering_size(image.height, image.width, preprocessing.scale_size)
     if height * width > MAX_PIXELS:
         raise DataError(
-            f"a picture of {image.shape[1]} x {image.shape[0]} pixels is too thin: "
+            f"a picture of {image.width} x {image.height} pixels is too thin: "
             f"it would be resized to {width} x {height}"
         )
-    resized = Image.fromarray(image).resize(
-        (width, height), Image.Resampling[preprocessing.interpolation.upper()]
-    )
+    resized = image.resize((width, height), Image.Resampling[preprocessing.interpolation.upper()])
     top, left = (_offset(*pair) for pair in zip((height, width), preprocessing.input_size, strict=True))
     return np.asarray(
         resized.crop((left, top, left + preprocessing.input_size[1], top + preprocessing.input_size[0]))
     )
 
 
+def load_image(preprocessing: Preprocessing, source: str | PathLike[str] | bytes) -> np.ndarray:
+    """A picture file's path, or its bytes -> uint8 [h, w, 3] at the input size: evaluate(read_image(source)).
+
+    A JPEG whose sides are multiples of 8 and at least four times as long as needed is decoded at a half, a
+    quarter or an eighth of its size, at least twice as large as needed: several times faster, pixels within
+    16 of 255, on average within 1. Raises DataError as those two do.
+    """
+    return _fitted(preprocessing, _decoded(source, 2 * max(preprocessing.scale_size)))
+
+
 def load_images(preprocessing: Preprocessing, sources: list[str | PathLike[str] | bytes]) -> np.ndarray:
-    """Paths or bytes of N pictures -> uint8 [N, h, w, 3], ready for a model."""
+    """Paths or bytes of N pictures -> uint8 [N, h, w, 3]: load_image of each."""
     import numpy as np
 
-    return np.stack([evaluate(preprocessing, read_image(source)) for source in sources])
+    return np.stack([load_image(preprocessing, source) for source in sources])
 
 
 def tf_decode(encoded: tf.Tensor) -> tf.Tensor:

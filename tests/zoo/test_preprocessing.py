@@ -118,3 +118,54 @@ def test_a_thread_of_pixels_is_refused():
 def test_facts_survive_json():
     p = Preprocessing((100, 200), 0.95, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     assert Preprocessing.from_dict(p.to_dict()) == p
+
+
+def jpeg(image: np.ndarray, exif: Image.Exif | None = None) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=90, exif=exif or Image.Exif())
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("size", [13, 26, 46, 52, 92, 104])
+@pytest.mark.parametrize("name", PHOTOS)
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_jpeg_is_decoded_smaller_and_stays_within_its_tolerance(name, size, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    encoded = jpeg(PHOTOS[name][:424], exif)
+    p = Preprocessing((size, size), 1.0)
+    expected = preprocessing.evaluate(p, preprocessing.read_image(encoded)).astype(int)
+    difference = np.abs(preprocessing.load_image(p, encoded) - expected)
+    assert 0 < difference.max() <= 16
+    assert difference.mean() < 1
+
+
+def test_a_jpeg_less_than_four_times_too_large_or_of_odd_sides_is_decoded_whole():
+    for image, size in ((PHOTOS["china"][:424], 107), (PHOTOS["china"], 32)):
+        p = Preprocessing((size, size), 1.0)
+        expected = preprocessing.evaluate(p, preprocessing.read_image(jpeg(image)))
+        np.testing.assert_array_equal(preprocessing.load_image(p, jpeg(image)), expected)
+
+
+def test_a_picture_that_is_no_jpeg_is_decoded_whole():
+    buffer = io.BytesIO()
+    Image.fromarray(PHOTOS["flower"][:424]).save(buffer, "PNG")
+    p = Preprocessing((32, 32))
+    expected = preprocessing.evaluate(p, PHOTOS["flower"][:424])
+    np.testing.assert_array_equal(preprocessing.load_image(p, buffer.getvalue()), expected)
+
+
+def test_a_camera_photos_top_class_is_the_whole_ones():
+    import zoo
+
+    model = zoo.load("efficientnet")
+    p = zoo.facts(model).preprocessing
+    for image in PHOTOS.values():
+        encoded = jpeg(np.asarray(Image.fromarray(image).resize((2048, 1536))))
+        pair = [
+            preprocessing.load_image(p, encoded),
+            preprocessing.evaluate(p, preprocessing.read_image(encoded)),
+        ]
+        small, whole = model.predict(np.stack(pair), verbose=0)
+        assert small.argmax() == whole.argmax()
+        np.testing.assert_allclose(small, whole, atol=0.02)
