@@ -16,7 +16,7 @@ from serving.protos import Example
 from serving.runtimes.base import CLASSIFY, Arrays, Call, Signature, TensorSpec, check_shapes
 from serving.tensors import by_name
 from zoo.errors import DataError
-from zoo.preprocessing import Preprocessing, evaluate, read_image
+from zoo.preprocessing import Preprocessing, evaluate, load_image
 
 FILE = "card.json"
 TOP = 5
@@ -142,10 +142,9 @@ class Pictures:
 
     def _decode_one(self, where: str, data: bytes) -> np.ndarray:
         try:
-            image = read_image(data)
+            return load_image(self.card.preprocessing, data)
         except DataError as error:
             raise invalid(f"{where}: {error}") from error
-        return self._fit(where, image)
 
     def _resized(self, images: np.ndarray) -> np.ndarray:
         """Pictures of another size are resized as uint8, as decoded ones are; at the input size they pass
