@@ -10,12 +10,12 @@ import keras
 import numpy as np
 
 from zoo.progress import progress
+from zoo.training.augmentation import augmentation, mixtures
 from zoo.training.checkpoint import State, read_state, write_state
 from zoo.training.metrics import log_loss_and_accuracy
 from zoo.training.network import jit
 from zoo.training.optimizer import optimizer
 from zoo.training.recipe import Recipe
-from zoo.training.views import augmentation, mixtures
 
 EPOCH_SEEDS = 100_003  # more than epochs, so that no two seeds of a recipe share one
 
@@ -60,7 +60,7 @@ class Batches(keras.utils.PyDataset):
         chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         x = self.examples.x[self.views[chosen], chosen].astype(np.float32)
         if self.change:
-            x = self.change(x, training=True)
+            x = self.change(x)
         if not self.mixtures:
             return np.asarray(x), self.targets[chosen]
         mixture = self.mixtures[self.random.integers(len(self.mixtures))]

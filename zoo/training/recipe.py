@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import ZooError, did_you_mean
+from zoo.training.augmentation import POLICIES, WAYS, is_policy
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,15 @@ class Recipe:
     validation: float = 0.15  # the pictures that stop the training and choose its best weights
     test: float = 0.15  # the pictures that judge, seen once at the end
     views: int = 4  # versions of each training picture: itself and augmented ones
-    augment: str = "light"  # one of AUGMENTATIONS; light takes shift, zoom and rotation
+    augment: str = "light"  # of POLICIES, or a layer registered with Keras; light takes shift, zoom, rotation
+    augment_with: str = "layers"  # whose functions make the changes: one of WAYS
     shift: float = 0.06  # of height and width, at most
     zoom: float = 0.08
     rotation: float = 0.02  # of a full turn
     flip: bool = False  # left to right: not for digits, letters, signs
+    smallest_crop: float = 1.0  # of the area: random crops keep at least so much, stretched back; 1: no crops
+    brightness: float = 0.0  # added, of 255, at most
+    contrast: float = 0.0  # the distance to the mean becomes 1 - contrast to 1 + contrast times as large
     erase: float = 0.0  # the share of pictures that lose a rectangle, Zhong et al., arXiv 1708.04896
     mixup: float = 0.0  # alpha of the shares that two pictures are mixed in, Zhang et al., arXiv 1710.09412
     cutmix: float = 0.0  # alpha of the area that one gets of another, Yun et al., arXiv 1905.04899
@@ -129,7 +134,6 @@ def recipe_of(recipe: Recipe | str | PathLike[str] | None) -> Recipe:
         raise ZooError(f'"{path}" is not a recipe: {error}') from error
 
 
-AUGMENTATIONS = ("none", "light", "randaugment", "trivial", "augmix")
 RULES = (
     ("input_size", "at least 1", lambda r: r.input_size is None or r.input_size >= 1),
     ("crop", "above 0 and at most 1", lambda r: r.crop is None or 0 < r.crop <= 1),
@@ -138,7 +142,15 @@ RULES = (
     ("views", "at least 1", lambda r: r.views >= 1),
     ("batch_size", "at least 1", lambda r: r.batch_size >= 1),
     ("accumulate", "at least 1", lambda r: r.accumulate >= 1),
-    ("augment", f"one of {', '.join(AUGMENTATIONS)}", lambda r: r.augment in AUGMENTATIONS),
+    (
+        "augment",
+        f"one of {', '.join(POLICIES)}, or the name a layer is registered by with Keras",
+        lambda r: is_policy(r.augment),
+    ),
+    ("augment_with", f"one of {', '.join(WAYS)}", lambda r: r.augment_with in WAYS),
+    ("smallest_crop", "above 0 and at most 1", lambda r: 0 < r.smallest_crop <= 1),
+    ("brightness", "between 0 and 1", lambda r: 0 <= r.brightness <= 1),
+    ("contrast", "between 0 and 1", lambda r: 0 <= r.contrast <= 1),
     ("erase", "between 0 and 1", lambda r: 0 <= r.erase <= 1),
     ("mixup", "at least 0", lambda r: r.mixup >= 0),
     ("cutmix", "at least 0", lambda r: r.cutmix >= 0),
