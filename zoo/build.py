@@ -13,6 +13,7 @@ from keras import layers
 
 from zoo.blocks import POOLINGS, Net
 from zoo.errors import ZooError
+from zoo.initializers import name_the_stock_one
 from zoo.preprocessing import Preprocessing
 from zoo.registry import Architecture, Weights
 
@@ -67,6 +68,7 @@ def build(
             x = layers.Dense(classes, name=side.classifier)(x)
             outputs[name] = activate(x, classifier_activation, f"{name}.{OUTPUT}")
     model = keras.Model(images, outputs, name=architecture.name)
+    name_the_stock_one(model)
     if pooling and not {"global_pool", "head_pool"} & {layer.name for layer in model.layers}:
         raise ZooError(f"{architecture.name} flattens its last map: it has no pooling to choose")
     return model

@@ -15,6 +15,7 @@ from typing import Any
 from keras import layers
 
 from zoo.errors import ZooError
+from zoo.initializers import QuickHeUniform
 from zoo.layers import GeneralizedMeanPooling2D, GroupedConv2D, PointwiseConv2D
 
 Tensor = Any
@@ -61,7 +62,7 @@ class Net:
             border,
             dilation_rate=dilation,
             use_bias=bias,
-            kernel_initializer="he_uniform",
+            kernel_initializer=QuickHeUniform(),
             name=name,
         )
         return conv(x)
@@ -121,7 +122,7 @@ class Net:
 
     def linear(self, x: Tensor, units: int, name: str) -> Tensor:
         """A hidden layer of a classifier: vectors [N, D] -> [N, units]."""
-        return layers.Dense(units, kernel_initializer="he_uniform", name=name)(x)
+        return layers.Dense(units, kernel_initializer=QuickHeUniform(), name=name)(x)
 
     def drop(self, x: Tensor, name: str) -> Tensor:
         return layers.Dropout(self.dropout, name=name)(x) if self.dropout else x
