@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from serving import calls, metrics
+from serving.choosing import choice_of
 from serving.config import read_batching
 from serving.errors import Code, ServingError, invalid
 from serving.machine import cores
@@ -108,6 +109,7 @@ class GatedRuntime:
     def __init__(self, runtime: Runtime, gate: Gate) -> None:
         self.name = runtime.name
         self.signatures = runtime.signatures
+        self.choice = choice_of(runtime)
         self._runtime = runtime
         self._gate = gate
 
@@ -450,6 +452,7 @@ class BatchedRuntime:
     def __init__(self, runtime: Runtime, pool: Pool, parameters: Batching) -> None:
         self.name = runtime.name
         self.signatures = runtime.signatures
+        self.choice = choice_of(runtime)
         self._runtime = runtime
         self._pool = pool
         self._parameters = parameters

@@ -60,6 +60,10 @@ FLAGS = (
     Flag("access_log", "bool", False, "A line of JSON per request (not in tensorflow_model_server)."),
     Flag("enable_profiler", "bool", True, "tf.profiler's clients may ask on the gRPC port."),
     # engines
+    Flag("fidelity", "string", "exact", "How exact a file may serve: exact, bf16, int8 (not upstream)."),
+    Flag(
+        "runtime", "string", "", "onnx, tensorflow, litert, openvino instead of the fastest (not upstream)."
+    ),
     Flag("tensorflow_session_parallelism", "int64", 0, "Threads of a run, and runs at once; 0 = as found."),
     Flag("tensorflow_intra_op_parallelism", "int64", 0, "Threads of one operation; 0 = as found."),
     Flag("tensorflow_inter_op_parallelism", "int64", 0, "Operations at once; 0 = as found."),

@@ -2,6 +2,8 @@
 
 import math
 import os
+import platform
+import re
 from pathlib import Path
 
 
@@ -14,3 +16,12 @@ def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     except (OSError, ValueError):
         # No such file outside of containers, "max" without a limit.
         return found
+
+
+def processor(facts: Path = Path("/proc/cpuinfo")) -> str:
+    """The kind of processor, by which measurements may be told apart."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", facts.read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        found = None
+    return f"{platform.machine()} {found[1] if found else platform.processor()}"

@@ -5,8 +5,9 @@ Times are microseconds in TensorFlow Serving's series, as there, and seconds in 
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from prometheus_client import (
     CollectorRegistry,
@@ -196,10 +197,22 @@ def count_batch(rows: Sequence[int], size: int) -> None:
     BATCH_ROWS.observe(size)
 
 
-class Runtimes(Collector):
-    """Which engine runs each version that is loaded, read when the page is asked for."""
+@dataclass(frozen=True)
+class Served:
+    """A version that is loaded, its engine, and the seconds for a picture of each candidate that was measured
+    when the engine was chosen.
+    """
 
-    def __init__(self, loaded: Iterable[tuple[str, int, str]]) -> None:
+    model: str
+    version: int
+    runtime: str
+    measured: Mapping[str, float]
+
+
+class Runtimes(Collector):
+    """Which engine runs each version that is loaded, and what was measured to choose it, as of now."""
+
+    def __init__(self, loaded: Iterable[Served]) -> None:
         self._loaded = loaded
 
     def collect(self) -> Iterator[Metric]:
@@ -208,13 +221,21 @@ class Runtimes(Collector):
             "1 for the engine that runs a version",
             labels=("model_name", "version", "runtime"),
         )
-        for model, version, runtime in self._loaded:
-            gauge.add_metric((model, str(version), runtime), 1)
+        measured = GaugeMetricFamily(
+            "zoo_serving_candidate_seconds",
+            "Seconds for a picture, of each candidate that was measured to choose a version's engine",
+            labels=("model_name", "version", "candidate"),
+        )
+        for served in self._loaded:
+            gauge.add_metric((served.model, str(served.version), served.runtime), 1)
+            for candidate, seconds in served.measured.items():
+                measured.add_metric((served.model, str(served.version), candidate), seconds)
         yield gauge
+        yield measured
 
 
-def page(loaded: Iterable[tuple[str, int, str]]) -> bytes:
-    """All series in Prometheus's text format; `loaded` names model, version and engine of what is served."""
+def page(loaded: Iterable[Served]) -> bytes:
+    """All series in Prometheus's text format; `loaded` is what is served."""
     served = CollectorRegistry()
     served.register(Runtimes(loaded))
     return _UPSTREAM_TOTAL.sub(rb"\1", generate_latest(REGISTRY) + generate_latest(served))

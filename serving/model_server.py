@@ -7,7 +7,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from serving import config, flags, runtimes, tls
+from serving import choosing, config, flags, tls
 from serving.batching import scheduled
 from serving.errors import DeployError, ServingError, invalid
 from serving.flags import IGNORED, REFUSED, BadFlagError, Parsed
@@ -123,8 +123,10 @@ def _models(values: Mapping[str, Any]) -> list[ModelConfig]:
 def _load(values: Mapping[str, Any]) -> Load:
     session = values["tensorflow_session_parallelism"]
     load = partial(
-        runtimes.load,
+        choosing.load,
+        runtime=values["runtime"] or None,
         engines=Engines(
+            fidelity=values["fidelity"],
             tags=tuple(values["saved_model_tags"].split(",")),
             prefer_tflite=values["prefer_tflite_model"],
             interpreters=values["num_tflite_pools"] * max(1, values["num_tflite_interpreters_per_pool"]),

@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from starlette.responses import PlainTextResponse, Response
 
 from serving import metrics
+from serving.choosing import choice_of
 from serving.errors import Code
 from serving.lifecycle import Models, ServedModel
+from serving.runtimes import Runtime
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 LIVE, READY, MODELS = "/v1/health/live", "/v1/health/ready", "/v1/models"
@@ -43,18 +46,32 @@ def _described(model: ServedModel) -> dict[str, Any]:
     versions = [
         {"version": str(status.version), "state": status.state.name}
         | ({"error": status.message} if status.code != Code.OK else {})
-        | ({"runtime": held.runtime.name} if (held := model.loaded.get(status.version)) else {})
+        | (_engine(held.runtime) if (held := model.loaded.get(status.version)) else {})
         for status in model.history()
     ]
     return {"name": model.name, "ready": model.ready(), "versions": versions}
 
 
-def _loaded(models: Models) -> Iterable[tuple[str, int, str]]:
+def _engine(runtime: Runtime) -> dict[str, Any]:
+    """The engine, and how it was chosen: each candidate's milliseconds for a picture and what it is off the
+    reference.
+    """
+    choice = choice_of(runtime)
+    return {"runtime": runtime.name} | ({"choice": asdict(choice)} if choice else {})
+
+
+def _loaded(models: Models) -> Iterable[metrics.Served]:
     return [
-        (name, version, held.runtime.name)
+        metrics.Served(name, version, held.runtime.name, _seconds(held.runtime))
         for name, model in models.all().items()
         for version, held in list(model.loaded.items())
     ]
+
+
+def _seconds(runtime: Runtime) -> dict[str, float]:
+    choice = choice_of(runtime)
+    measured = choice.measured if choice else ()
+    return {str(m.candidate): m.milliseconds / 1000 for m in measured if m.milliseconds is not None}
 
 
 def _json(reply: Any, status: int = 200) -> Response:

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from serving import config, grpc_face, observing, rest_face, runtimes
+from serving import choosing, config, grpc_face, observing, rest_face, runtimes
 from serving.batching import scheduled
 from serving.errors import Code, DeployError
 from serving.grpc_face import GrpcOptions
@@ -24,6 +24,7 @@ from serving.lifecycle import DEFAULT_TIMING, Load, ModelConfig, Models, Timing,
 from serving.operations import METRICS_PATH
 from serving.request_log import RequestLog
 from serving.rest_face import RestOptions
+from serving.runtimes.base import Engines
 from serving.service import PredictionService
 from serving.warmup import warmed
 
@@ -69,6 +70,7 @@ def serve(
     grpc_port: int = 0,
     rest_port: int = 0,
     runtime: str | None = None,
+    fidelity: str = "exact",
     body_limit: int = rest_face.BODY_LIMIT,
     access_log: bool = False,
     announce: Callable[[Ready], None] = lambda ready: None,
@@ -77,13 +79,15 @@ def serve(
     """Serves each BASE/NAME folder under the name NAME until SIGTERM, SIGINT or `stopping`, then drains and
     returns.
 
-    Ports open only once the models are loaded; port 0 takes any free one, and `announce` hears which. A model
-    that cannot be loaded does not hold up the others: its status tells why. Raises DeployError when no model
-    can be served, OSError when a port is taken. Call it from the main thread, which is where signals arrive.
+    Each version is served by the fastest of its files whose numbers agree with the model's within `fidelity`
+    ("exact", "bf16", "int8"), or by the engine that `runtime` names. Ports open only once the models are
+    loaded; port 0 takes any free one, and `announce` hears which. A model that cannot be loaded does not hold
+    up the others: its status tells why. Raises DeployError when no model can be served, OSError when a port
+    is taken. Call it from the main thread, which is where signals arrive.
     """
     options = Options(
         models=[ModelConfig(name, path) for name, path in by_name(base_paths).items()],
-        load=scheduled(warmed(partial(runtimes.load, runtime=runtime))),
+        load=scheduled(warmed(partial(choosing.load, runtime=runtime, engines=Engines(fidelity=fidelity)))),
         grpc=GrpcOptions(host, grpc_port),
         rest=RestOptions(host, rest_port, body_limit=body_limit, metrics_path=METRICS_PATH),
         access_log=access_log,
@@ -233,7 +237,13 @@ def log_to_stderr() -> None:
 @click.option(
     "--runtime",
     type=click.Choice(runtimes.NAMES),
-    help="Engine to use instead of the directory's first choice.",
+    help="Engine to use instead of the fastest faithful one.",
+)
+@click.option(
+    "--fidelity",
+    type=click.Choice(list(runtimes.FIDELITIES)),
+    default="exact",
+    help="How near to the model's own the numbers must be; bf16 and int8 admit faster files.",
 )
 @click.option("--body-limit", default=rest_face.BODY_LIMIT, help="Largest REST request, in bytes.")
 @click.option("--access-log", is_flag=True, help="A line of JSON per request, on standard error.")

@@ -1,6 +1,7 @@
 """Warm-up: the requests in assets.extra/tf_serving_warmup_requests, answered before a version is served."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,18 +40,23 @@ def warm_up(runtime: Runtime, version_dir: Path, repeats: int = 1) -> None:
         return
     count = 0
     with metrics.warming(str(version_dir)) as counted:
-        for record in _records(file):
+        for entry in entries(version_dir):
             count += 1
             if count > LIMIT:
                 raise invalid(f"Number of warmup records exceeds the maximum ({LIMIT}) at {file}")
-            entry = _parsed(record, file)
             for _ in range(repeats):
                 _replay(runtime, entry)
             counted()
     log.info("Finished reading warmup data for model at %s. Number of warmup records read: %d.", file, count)
 
 
-def _records(file: Path) -> Any:
+def entries(version_dir: Path) -> Iterator[Any]:
+    """The PredictionLogs of a version's warm-up file; ServingError where it is broken, OSError without it."""
+    file = version_dir / FILE
+    return (_parsed(record, file) for record in _records(file))
+
+
+def _records(file: Path) -> Iterator[bytes]:
     try:
         yield from records.read(file)
     except ServingError as error:

@@ -81,6 +81,15 @@ class Runtime(Protocol):
         """The named outputs of a signature; ServingError when the inputs do not fit it."""
 
 
+def covers(own: Signature, wanted: Signature) -> bool:
+    """Whether a signature can stand for another: the same inputs, all its outputs, of the same types."""
+    inputs = {alias: spec.dtype for alias, spec in own.inputs.items()}
+    outputs = {alias: spec.dtype for alias, spec in own.outputs.items()}
+    return inputs == {alias: spec.dtype for alias, spec in wanted.inputs.items()} and all(
+        outputs.get(alias) == spec.dtype for alias, spec in wanted.outputs.items()
+    )
+
+
 def answer(
     calls: Mapping[str, Call], signature: str, inputs: Arrays, outputs: Sequence[str]
 ) -> dict[str, np.ndarray]:

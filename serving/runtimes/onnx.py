@@ -16,6 +16,11 @@ from serving.tensors import DType, by_name
 
 _ORT_NAMES = {"float16": "half"}
 
+# One arena for all models: with their own, each keeps more than its weights for its intermediate results.
+ort.create_and_register_allocator(
+    ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT), None
+)
+
 
 class OnnxRuntime:
     """An ONNX file as a Runtime: `serving_default` from the file's own inputs and outputs, or a zoo model's
@@ -41,6 +46,7 @@ def _session(file: Path) -> ort.InferenceSession:
     options.inter_op_num_threads = 1
     # Spinning threads steal the cores from decoding and from the other requests.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.use_env_allocators", "1")
     options.log_severity_level = 3
     try:
         return ort.InferenceSession(os.fspath(file), options, providers=["CPUExecutionProvider"])

@@ -151,6 +151,14 @@ def png(colour: tuple[int, int, int], size: tuple[int, int] = (64, 50)) -> bytes
     return buffer.getvalue()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Servers keep their measurements in a folder of this run."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("ZOO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def photos() -> list[Path]:
     return [PHOTOS / "china.jpg", PHOTOS / "flower.jpg"]
@@ -168,7 +176,7 @@ def endpoint(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """Behind one server: the zoo model "colours", version 3, and the plain file "add", version 1."""
     add = tmp_path_factory.mktemp("plain") / "add"
     publish(add, 1, add_model(), labels=None)
-    with serving.deploy([colours, add]) as endpoint:
+    with serving.deploy([colours, add], runtime="onnx") as endpoint:
         yield endpoint
 
 
