@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from zoo.preprocessing import Preprocessing
     from zoo.registry import Card, describe, list_models
     from zoo.training import Result, fine_tune
+    from zoo.training.augmentation.showing import show_views
 
 _HOMES = {
     "zoo.backbone": ("embedder", "features"),
@@ -29,6 +30,7 @@ _HOMES = {
     "zoo.preprocessing": ("Preprocessing",),
     "zoo.registry": ("Card", "describe", "list_models"),
     "zoo.training": ("Result", "fine_tune"),
+    "zoo.training.augmentation.showing": ("show_views",),
 }
 _ROOMS = ("data", "preprocessing", "weights")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -60,6 +62,7 @@ __all__ = [
     "list_models",
     "load",
     "save",
+    "show_views",
 ]
 
 

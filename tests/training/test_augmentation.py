@@ -1,13 +1,19 @@
 """The four ways to augment make the same changes; what a network sees can be looked at."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import zoo
 from zoo.training.augmentation import WAYS, augmentation
 from zoo.training.augmentation.custom import RandomWarp
 from zoo.training.recipe import Recipe
+from zoo_cli.recipes import changes_of
 
 STILL = {"augment": "none"}
 SIDE = 33
@@ -164,3 +170,37 @@ def test_one_s_own_layer_or_function_by_the_name_it_is_registered_by(half):
         Recipe(augment="mine>None")
     with pytest.raises(zoo.ZooError, match="augment_with must be one of layers, tf_image, custom, generator"):
         Recipe(augment_with="opencv")
+
+
+def test_the_command_shows_what_the_network_will_see(folder, tmp_path):
+    out = tmp_path / "shown" / "views.png"
+    fields = ("input_size=48", "augment=none", "brightness=0.3", "mixup=1.0")
+    options = ["--pictures", "3", "--views", "2", *(part for field in fields for part in ("--set", field))]
+    zoo_command = Path(sys.executable).with_name("zoo")
+    done = subprocess.run(
+        [zoo_command, "augment", folder, "--out", out, *options], capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(out)]
+    grid = np.asarray(Image.open(out))
+    rows, columns, marks = 3, 3, 0
+    assert grid.shape == (64 + rows * 134 + 6, 110 + columns * 134 + 12, 3)
+    for row in range(rows):
+        left, right = (grid[64 + 134 * row : 192 + 134 * row, x : x + 128] for x in (110, 110 + 146))
+        assert np.ptp(left) > 200
+        marks += not np.array_equal(left, right)
+    assert marks == rows
+
+
+def test_nothing_to_show_and_a_field_that_is_none(folder, tmp_path):
+    with pytest.raises(zoo.ZooError, match="show at least one picture and one view, not 0 and 7"):
+        zoo.show_views(folder, tmp_path / "x.png", pictures=0)
+    with pytest.raises(zoo.ZooError, match='a recipe has no "flipp"; did you mean "flip"'):
+        zoo.show_views(folder, tmp_path / "x.png", flipp=True)
+    with pytest.raises(zoo.ZooError, match='"flip" is no change of the recipe: give FIELD=VALUE'):
+        changes_of(["flip"])
+    assert changes_of(["flip=true", "input-size=48", "augment=none"]) == {
+        "flip": True,
+        "input_size": 48,
+        "augment": "none",
+    }

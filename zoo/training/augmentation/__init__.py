@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from zoo.training.recipe import Recipe
 
 Change = Callable[[np.ndarray], Any]
+GROUP = 4  # pictures that share an operation: Keras's policies draw one for all that they are given at once
 
 # By whose functions the same changes are made.
 WAYS: dict[str, Callable[[Changes, int], Change]] = {
@@ -57,12 +58,18 @@ def augmentation(recipe: Recipe, seed: int) -> Change:
         further.append(layers.RandomErasing(recipe.erase, seed=16 * seed + 15, dtype="float32"))
 
     def changed(images: np.ndarray) -> np.ndarray:
-        x = change(np.asarray(images, np.float32))
-        for layer in further:
-            x = layer(x, training=True) if isinstance(layer, layers.Layer) else layer(x)
-        return keras.ops.convert_to_numpy(x)
+        x = keras.ops.convert_to_numpy(change(np.asarray(images, np.float32)))
+        if not further:
+            return x
+        return np.concatenate([_through(further, x[i : i + GROUP]) for i in range(0, len(x), GROUP)])
 
     return changed
+
+
+def _through(changers: list[Any], x: Any) -> np.ndarray:
+    for changer in changers:
+        x = changer(x, training=True) if isinstance(changer, layers.Layer) else changer(x)
+    return keras.ops.convert_to_numpy(x)
 
 
 def changes_of(recipe: Recipe) -> Changes:
