@@ -140,27 +140,6 @@ def augment(data: Path, out: Path, recipe: str, changes: tuple[str, ...], **opti
 
 
 @main.command()
-@click.argument("data", type=click.Path(exists=True, path_type=Path))
-@click.option("--out", default="views.png", show_default=True, type=click.Path(path_type=Path))
-@click.option("--recipe", default="fast", show_default=True, help="A recipe's name, or a recipe.json.")
-@click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Another value of the recipe.")
-@click.option("--network", default="efficientnet", show_default=True, help="For the size of its pictures.")
-@click.option("--pictures", default=6, show_default=True, help="Rows.")
-@click.option("--views", default=7, show_default=True, help="Columns.")
-def augment(data: Path, out: Path, recipe: str, changes: tuple[str, ...], **options: Any) -> None:
-    """Show the pictures DATA as a network will see them while it learns: a PNG, a row for each picture.
-
-    Example: zoo augment pictures/ --recipe full --set flip=true --out views.png
-    """
-    import zoo
-    from zoo_cli.recipes import changes_of
-
-    changed = changes_of(changes)
-    _load_tensorflow()
-    click.echo(zoo.show_views(data, out, recipe, **options, **changed))
-
-
-@main.command()
 @click.argument("model")
 @click.argument("data", type=click.Path(path_type=Path))
 @as_json
