@@ -1,12 +1,13 @@
-"""What a user calls: a served model's labels, outputs and state, over gRPC, without TensorFlow.
+"""What a user calls: a served model's labels, outputs, embeddings and state, over gRPC, without TensorFlow.
 
 Client waits for its answers, AsyncClient is awaited.
 """
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,7 @@ from typing import Any
 import grpc
 import numpy as np
 
-from serving import tensors
+from serving import fetching, tensors
 from serving.errors import Code, ServingError
 from serving.protos import (
     MODEL_SERVICE,
@@ -29,10 +30,11 @@ from serving.protos import (
 from zoo.errors import DataError
 
 Image = str | PathLike[str] | bytes | np.ndarray
+Read = Callable[[str | PathLike[str] | bytes], bytes]
 
-ATTEMPTS = (
-    4  # of a call that the server refuses with UNAVAILABLE, 0.1 s after the first, twice as long each time
-)
+# Of a call that the server refuses with UNAVAILABLE, 0.1 s after the first, twice as long each time.
+ATTEMPTS = 4
+BATCH = 32  # pictures of a request
 
 
 @dataclass(frozen=True)
@@ -88,75 +90,74 @@ class Client:
     (1 to 5) together: a call that the server refuses with UNAVAILABLE is made again after 0.1 s, then after
     twice as long. Calls raise ServingError with the server's code and message; UNAVAILABLE when nothing
     answers there.
+
+    A picture is a file's path, its bytes, or an array [H, W, 3] of 0..255; with `urls` also an http:// or
+    https:// address, fetched by this client (64 MB at most, in `timeout` seconds). An array [N, H, W, 3]
+    counts as a list. Lists are sent in requests of 32 pictures. DataError for what cannot be read.
     """
 
     def __init__(
-        self, address: str, timeout: float = 30.0, *, attempts: int = ATTEMPTS, tls: ClientTls | None = None
+        self,
+        address: str,
+        timeout: float = 30.0,
+        *,
+        attempts: int = ATTEMPTS,
+        tls: ClientTls | None = None,
+        urls: bool = False,
     ) -> None:
         self.address = address
         self.timeout = timeout
+        self._read = partial(_encoded, urls=urls, seconds=timeout)
         self._channel = _channel(grpc, address, attempts, tls)
         self._calls = _calls(self._channel)
 
     def classify(
         self, model: str, image: Image | Sequence[Image], top: int = 5, *, version: int | None = None
     ) -> Any:
-        """[(label, score), ...] of a picture, best first; a list of these for a list of pictures.
-
-        A picture is a file's path, its bytes, or an array [H, W, 3] of 0..255 (an array [N, H, W, 3] counts
-        as a list). A model names at most its own best five, whatever `top` is.
+        """[(label, score), ...] of a picture, best first; a list of these for a list of pictures. A model
+        names at most its own best five, whatever `top` is.
         """
-        requests = _classify_requests(model, _listed(image), version)
+        requests = _picture_requests(model, self._read, image, version, ("classes", "scores"))
         rows = [row for request in requests for row in _labelled(self._call("Predict", request), top)]
         return rows[0] if _alone(image) else rows
 
-    def features(
-        self, model: str, image: Image | Sequence[Image], *, version: int | None = None
-    ) -> np.ndarray:
-        """float32 [D] of a picture, what the network sees before it decides; [N, D] for a list. Pictures as
-        for classify.
-        """
-        requests = _features_requests(model, _listed(image), version)
-        rows = [_arrays(self._call("Predict", request))["features"] for request in requests]
-        return rows[0][0] if _alone(image) else np.concatenate(rows)
+    def embed(self, model: str, image: Image | Sequence[Image], *, version: int | None = None) -> np.ndarray:
+        """float32 [D] of a picture, what the network sees before it decides; [N, D] for a list."""
+        requests = _embed_requests(model, self._read, image, version)
+        return _joined([self._call("Predict", request) for request in requests], "features", image)
 
     def predict(
         self,
         model: str,
-        inputs: Mapping[str, Any],
+        inputs: Mapping[str, Any] | Image | Sequence[Image],
         *,
         signature: str = "",
         version: int | None = None,
         outputs: Sequence[str] = (),
-    ) -> dict[str, np.ndarray]:
-        """The outputs of any signature ("" is serving_default) for inputs by name; `outputs` asks for some
-        only.
+    ) -> Any:
+        """Of a picture the probabilities, float32 [C], and [N, C] of a list. Of inputs by name a dict: the
+        outputs of any signature ("" is serving_default); `outputs` asks for some only.
 
         Inputs are arrays, or nested lists: lists of Python floats are sent as float32. Strings come back as
         bytes.
         """
-        request = _predict_request(model, inputs, signature, version, outputs)
-        return _arrays(self._call("Predict", request))
+        if isinstance(inputs, Mapping):
+            request = _predict_request(model, inputs, signature, version, outputs)
+            return _arrays(self._call("Predict", request))
+        requests = _picture_requests(model, self._read, inputs, version, ("probabilities",))
+        return _joined([self._call("Predict", request) for request in requests], "probabilities", inputs)
 
     def metadata(self, model: str, *, version: int | None = None) -> Any:
         """The model's signatures, a SignatureDefMap message: `.signature_def["serving_default"].inputs` and
         so on.
         """
-        request = GetModelMetadataRequest(metadata_field=["signature_def"])
-        _fill_spec(request.model_spec, model, version)
-        signatures = SignatureDefMap()
-        self._call("GetModelMetadata", request).metadata["signature_def"].Unpack(signatures)
-        return signatures
+        return _signatures(self._call("GetModelMetadata", _metadata_request(model, version)))
 
     def status(self, model: str, *, version: int | None = None) -> dict[int, str]:
         """The state of every version, newest first, as {3: "AVAILABLE", 2: "END"}; a failed one adds its
         reason.
         """
-        request = GetModelStatusRequest()
-        _fill_spec(request.model_spec, model, version)
-        return {
-            row.version: _state(row) for row in self._call("GetModelStatus", request).model_version_status
-        }
+        return _states(self._call("GetModelStatus", _status_request(model, version)))
 
     def close(self) -> None:
         """Ends the connection."""
@@ -181,10 +182,17 @@ class AsyncClient:
     """Client for asyncio: made and used inside an event loop; an asynchronous context manager."""
 
     def __init__(
-        self, address: str, timeout: float = 30.0, *, attempts: int = ATTEMPTS, tls: ClientTls | None = None
+        self,
+        address: str,
+        timeout: float = 30.0,
+        *,
+        attempts: int = ATTEMPTS,
+        tls: ClientTls | None = None,
+        urls: bool = False,
     ) -> None:
         self.address = address
         self.timeout = timeout
+        self._read = partial(_encoded, urls=urls, seconds=timeout)
         self._channel = _channel(grpc.aio, address, attempts, tls)
         self._calls = _calls(self._channel)
 
@@ -192,30 +200,43 @@ class AsyncClient:
         self, model: str, image: Image | Sequence[Image], top: int = 5, *, version: int | None = None
     ) -> Any:
         """As Client.classify."""
-        requests = await asyncio.to_thread(_classify_requests, model, _listed(image), version)
+        wanted = ("classes", "scores")
+        requests = await asyncio.to_thread(_picture_requests, model, self._read, image, version, wanted)
         rows = [row for request in requests for row in _labelled(await self._call("Predict", request), top)]
         return rows[0] if _alone(image) else rows
 
-    async def features(
+    async def embed(
         self, model: str, image: Image | Sequence[Image], *, version: int | None = None
     ) -> np.ndarray:
-        """As Client.features."""
-        requests = await asyncio.to_thread(_features_requests, model, _listed(image), version)
-        rows = [_arrays(await self._call("Predict", request))["features"] for request in requests]
-        return rows[0][0] if _alone(image) else np.concatenate(rows)
+        """As Client.embed."""
+        requests = await asyncio.to_thread(_embed_requests, model, self._read, image, version)
+        return _joined([await self._call("Predict", request) for request in requests], "features", image)
 
     async def predict(
         self,
         model: str,
-        inputs: Mapping[str, Any],
+        inputs: Mapping[str, Any] | Image | Sequence[Image],
         *,
         signature: str = "",
         version: int | None = None,
         outputs: Sequence[str] = (),
-    ) -> dict[str, np.ndarray]:
+    ) -> Any:
         """As Client.predict."""
-        request = _predict_request(model, inputs, signature, version, outputs)
-        return _arrays(await self._call("Predict", request))
+        if isinstance(inputs, Mapping):
+            request = _predict_request(model, inputs, signature, version, outputs)
+            return _arrays(await self._call("Predict", request))
+        wanted = ("probabilities",)
+        requests = await asyncio.to_thread(_picture_requests, model, self._read, inputs, version, wanted)
+        answers = [await self._call("Predict", request) for request in requests]
+        return _joined(answers, "probabilities", inputs)
+
+    async def metadata(self, model: str, *, version: int | None = None) -> Any:
+        """As Client.metadata."""
+        return _signatures(await self._call("GetModelMetadata", _metadata_request(model, version)))
+
+    async def status(self, model: str, *, version: int | None = None) -> dict[int, str]:
+        """As Client.status."""
+        return _states(await self._call("GetModelStatus", _status_request(model, version)))
 
     async def close(self) -> None:
         """Ends the connection."""
@@ -286,17 +307,51 @@ def _predict_request(
     return request
 
 
-def _classify_requests(model: str, pictures: Sequence[Image], version: int | None) -> list[Any]:
+def _picture_requests(
+    model: str, read: Read, image: Image | Sequence[Image], version: int | None, outputs: Sequence[str]
+) -> list[Any]:
     requests = []
-    for batch in _batches(pictures):
+    for batch in _batches(_listed(image), read):
         alias, signature = ("image_bytes", "") if batch.dtype == object else ("images", "predict_images")
-        requests.append(_predict_request(model, {alias: batch}, signature, version, ("classes", "scores")))
+        requests.append(_predict_request(model, {alias: batch}, signature, version, outputs))
     return requests
 
 
-def _features_requests(model: str, pictures: Sequence[Image], version: int | None) -> list[Any]:
-    batches = _batches([_pixels(picture) for picture in pictures])
-    return [_predict_request(model, {"images": batch}, "features", version, ()) for batch in batches]
+def _embed_requests(model: str, read: Read, image: Image | Sequence[Image], version: int | None) -> list[Any]:
+    pixels = [_pixels(picture, read) for picture in _listed(image)]
+    return [
+        _predict_request(model, {"images": batch}, "features", version, ())
+        for batch in _batches(pixels, read)
+    ]
+
+
+def _metadata_request(model: str, version: int | None) -> Any:
+    request = GetModelMetadataRequest(metadata_field=["signature_def"])
+    _fill_spec(request.model_spec, model, version)
+    return request
+
+
+def _signatures(response: Any) -> Any:
+    signatures = SignatureDefMap()
+    response.metadata["signature_def"].Unpack(signatures)
+    return signatures
+
+
+def _status_request(model: str, version: int | None) -> Any:
+    request = GetModelStatusRequest()
+    _fill_spec(request.model_spec, model, version)
+    return request
+
+
+def _states(response: Any) -> dict[int, str]:
+    return {row.version: _state(row) for row in response.model_version_status}
+
+
+def _joined(responses: Sequence[Any], output: str, image: Image | Sequence[Image]) -> np.ndarray:
+    """A row for each picture; the row itself for one alone."""
+    rows = [_arrays(response)[output] for response in responses]
+    joined = np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
+    return joined[0] if _alone(image) else joined
 
 
 def _arrays(response: Any) -> dict[str, np.ndarray]:
@@ -322,37 +377,41 @@ def _state(row: Any) -> str:
     return f"{name}: {row.status.error_message}" if row.status.error_message else name
 
 
-def _batches(pictures: Sequence[Any]) -> list[np.ndarray]:
+def _batches(pictures: Sequence[Any], read: Read) -> list[np.ndarray]:
     """Neighbours that fit one request together: encoded pictures, or arrays of one shape and type, in the
-    order given.
+    order given, at most BATCH.
     """
     batches: list[list[Any]] = []
     kind: object = None
     for picture in pictures:
-        item = picture if isinstance(picture, np.ndarray) else _encoded(picture)
+        item = picture if isinstance(picture, np.ndarray) else read(picture)
         this = (item.shape, item.dtype) if isinstance(item, np.ndarray) else bytes
-        if this != kind:
+        if this != kind or len(batches[-1]) == BATCH:
             batches.append([])
             kind = this
         batches[-1].append(item)
     return [np.array(batch, object) if isinstance(batch[0], bytes) else np.stack(batch) for batch in batches]
 
 
-def _encoded(picture: str | PathLike[str] | bytes) -> bytes:
+def _encoded(picture: str | PathLike[str] | bytes, urls: bool = False, seconds: float = 30.0) -> bytes:
     if isinstance(picture, bytes):
         return picture
+    if fetching.is_address(picture):
+        if not urls:
+            raise DataError(f'"{picture}" is not fetched: only a client made with urls=True fetches pictures')
+        return fetching.fetch(str(picture), seconds)
     try:
         return Path(picture).read_bytes()
     except OSError as error:
         raise DataError(f'"{picture}" cannot be read: {error.strerror}') from error
 
 
-def _pixels(picture: Image) -> np.ndarray:
+def _pixels(picture: Image, read: Read) -> np.ndarray:
     if isinstance(picture, np.ndarray):
         return picture
     from zoo.preprocessing import read_image
 
-    return read_image(picture)
+    return read_image(read(picture) if fetching.is_address(picture) else picture)
 
 
 def _array(value: Any) -> np.ndarray:

@@ -60,7 +60,8 @@ def infer_request(array: Any) -> bytes:
 
 MLSERVER = Peer(
     "MLServer",
-    ("mlserver==1.7.1",),
+    # Newer ones of uvloop end its workers: "There is no current event loop".
+    ("mlserver==1.7.1", "uvloop==0.21.0"),
     ("mlserver", "start", str(HERE / "mlserver_model")),
     "/inference.GRPCInferenceService/ModelInfer",
     infer_request,

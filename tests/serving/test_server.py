@@ -122,9 +122,9 @@ def test_pixels_of_any_size_go_through_the_evaluation_transform(
 
 
 def test_features_and_the_classify_signature(client: Client, png: Callable[..., bytes]) -> None:
-    features = client.features("colours", np.full((32, 48, 3), (1, 2, 3), np.uint8))
+    features = client.embed("colours", np.full((32, 48, 3), (1, 2, 3), np.uint8))
     np.testing.assert_allclose(features, [1, 2, 3])
-    assert client.features("colours", [png((9, 9, 9)), png((8, 8, 8))]).shape == (2, 3)
+    assert client.embed("colours", [png((9, 9, 9)), png((8, 8, 8))]).shape == (2, 3)
     example = Example()
     example.features.feature["image/encoded"].bytes_list.value.append(png((0, 255, 0)))
     reply = client.predict("colours", {"inputs": [example.SerializeToString()]}, signature="classify")
