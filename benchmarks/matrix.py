@@ -121,6 +121,7 @@ def network(name: str, pictures: list[Any]) -> Any:
 
     import zoo
     from exporters.pictures import fit
+    from zoo.outputs import classifier_layer
 
     keras.utils.set_random_seed(0)
     model = zoo.load(name, weights=None, drop_rate=0.0, drop_path=0.0)
@@ -128,7 +129,7 @@ def network(name: str, pictures: list[Any]) -> Any:
     for _ in range(5):
         model(images, training=True)
     logits = np.asarray(zoo.heads(model)(images, training=False)["logits"])
-    layer = zoo.classifier.classifier_layer(model)
+    layer = classifier_layer(model)
     layer.kernel.assign(layer.kernel * (2.5 / max(float(logits.std()), 1e-6)))
     return model
 

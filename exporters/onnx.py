@@ -27,6 +27,7 @@ from exporters.parity import Parity, Reference, compare
 from exporters.pictures import fit
 from exporters.subject import OUTPUTS, Run, Subject
 from exporters.tracing import check_size, frozen
+from zoo.outputs import heads
 
 OPSET = 17
 
@@ -117,12 +118,12 @@ def any_size(model: Subject) -> Subject:
     """
     try:
         network = graph.traceable(model.model, keras.Input((None, None, 3), name="any_images"))
-        heads = graph.heads(network)
+        outputs = heads(network)
         height, width = _larger(model)
-        heads(np.zeros((1, height, width, 3), np.float32), training=False)
+        outputs(np.zeros((1, height, width, 3), np.float32), training=False)
     except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
         raise ExportError(f"{model.model.name} takes pictures of one size only: {error}") from error
-    return replace(model, network=network, heads=heads)
+    return replace(model, network=network, heads=outputs)
 
 
 def _larger(model: Subject) -> tuple[int, int]:

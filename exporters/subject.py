@@ -13,6 +13,8 @@ import numpy as np
 from exporters import graph
 from exporters.errors import ExportError
 from zoo.classifier import Facts, attach
+from zoo.errors import ZooError
+from zoo.outputs import heads
 from zoo.preprocessing import Preprocessing
 
 OUTPUTS = ("features", "logits", "probabilities")
@@ -59,7 +61,10 @@ def subject(
     _check_labels(bare, known)
     _check_input(bare, known)
     network = graph.traceable(bare)
-    return Subject(attach(bare, known), network, graph.heads(network), known)
+    try:
+        return Subject(attach(bare, known), network, heads(network), known)
+    except ZooError as error:
+        raise ExportError(str(error)) from error
 
 
 def _known(

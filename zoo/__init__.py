@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zoo.backbone import embedder, features
-    from zoo.classifier import Facts, attach, facts, heads, save
+    from zoo.classifier import Facts, attach, facts, save
     from zoo.errors import DataError, DownloadError, UnknownModelError, WeightsError, ZooError
     from zoo.evaluating import Comparison, Evaluation, compare, evaluate
     from zoo.explaining import Explanation, explain
     from zoo.fusing import fuse
     from zoo.loading import load
+    from zoo.outputs import heads
     from zoo.preprocessing import Preprocessing
     from zoo.registry import Card, describe, list_models
     from zoo.training import Result, fine_tune
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "zoo.backbone": ("embedder", "features"),
-    "zoo.classifier": ("Facts", "attach", "facts", "heads", "save"),
+    "zoo.classifier": ("Facts", "attach", "facts", "save"),
     "zoo.errors": ("DataError", "DownloadError", "UnknownModelError", "WeightsError", "ZooError"),
     "zoo.evaluating": ("Comparison", "Evaluation", "compare", "evaluate"),
     "zoo.explaining": ("Explanation", "explain"),
     "zoo.fusing": ("fuse",),
     "zoo.loading": ("load",),
+    "zoo.outputs": ("heads",),
     "zoo.preprocessing": ("Preprocessing",),
     "zoo.registry": ("Card", "describe", "list_models"),
     "zoo.training": ("Result", "fine_tune"),

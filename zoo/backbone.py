@@ -10,10 +10,11 @@ from typing import Any
 
 import keras
 
-from zoo.classifier import attach, classifier_layer, facts, features_of
+from zoo.classifier import attach, facts
 from zoo.errors import ZooError
 from zoo.layers import GeneralizedMeanPooling2D
 from zoo.loading import DEFAULT, load
+from zoo.outputs import classifier_layer, features_of
 
 # The numbered part of the network that a layer stands in: "blocks.2.0" of "blocks.2.0.conv_dw.pad".
 BLOCK = re.compile(r"(?:[^.\d]+\.)*[^.]*\d[^.]*(?:\.\d+(?=\.|$))*")

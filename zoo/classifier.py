@@ -61,57 +61,6 @@ def facts(model: keras.Model) -> Facts:
     return known
 
 
-def heads(model: keras.Model) -> keras.Model:
-    """Images -> {"features": [N, D], "logits": [N, C], "probabilities": [N, C]}, sharing all variables.
-
-    Features are what enters the classifier; a map is averaged. Raises ZooError where a model has none.
-    """
-    import keras
-
-    classifier = classifier_layer(model)
-    scores = classifier.output
-    if len(scores.shape) == 4:
-        scores = model.get_layer("global_pool").output
-    logits = keras.layers.Activation("linear", dtype="float32", name="logits")(scores)
-    probabilities = keras.layers.Activation("softmax", dtype="float32", name="softmax")(scores)
-    outputs = {"features": features_of(classifier), "logits": logits, "probabilities": probabilities}
-    return keras.Model(model.inputs[0], outputs, name=model.name)
-
-
-def classifier_layer(model: keras.Model) -> Any:
-    """The Dense layer that the predictions come from, or the 1x1 convolution whose map is pooled to them;
-    an Identity where a module of TensorFlow Hub gives them.
-
-    Raises ZooError where a model has none.
-    """
-    from keras import layers, tree
-
-    passed = (layers.Activation, layers.Softmax, layers.ReLU, layers.GlobalAveragePooling2D)
-    outputs = model.output
-    layer = _producer(outputs["predictions"] if isinstance(outputs, dict) else model.outputs[0])
-    while isinstance(layer, passed) or layer.name == "global_pool":
-        layer = _producer(tree.flatten(layer.input)[0])
-    if isinstance(layer, (layers.Dense, layers.Conv2D, layers.Identity)):
-        return layer
-    raise ZooError(f'model "{model.name}" does not end in a Dense classifier; give a model that does')
-
-
-def features_of(classifier: Any) -> Any:
-    """The vectors [N, D] before the classifier and its dropout; a map is averaged."""
-    from keras import layers
-
-    tensor = classifier.input
-    if isinstance(_producer(tensor), layers.Dropout):
-        tensor = _producer(tensor).input
-    if len(tensor.shape) == 4:
-        tensor = layers.GlobalAveragePooling2D(name=f"{classifier.name}.features")(tensor)
-    return tensor
-
-
-def _producer(tensor: Any) -> Any:
-    return tensor._keras_history.operation
-
-
 def save(model: keras.Model, path: str | PathLike[str]) -> Path:
     """Write a .keras or .h5 file that plain Keras opens, with the facts inside; complete or not at all."""
     path = Path(path)

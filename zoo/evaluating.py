@@ -11,10 +11,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from zoo.classifier import facts, heads
+from zoo.classifier import facts
 from zoo.data import Pictures, open_data
 from zoo.data.pictures import batches
 from zoo.errors import DataError, ZooError, did_you_mean
+from zoo.outputs import heads
 from zoo.training import metrics
 
 PROBABILITIES = "probabilities"

@@ -15,8 +15,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from zoo.classifier import facts, heads
+from zoo.classifier import facts
 from zoo.errors import ZooError, did_you_mean
+from zoo.outputs import heads
 from zoo.preprocessing import evaluate, read_image
 
 IG_STEPS = 32  # points on the line from grey to the picture; Sundararajan et al. use 20 to 300

@@ -16,7 +16,7 @@ import exporters.pictures
 import zoo
 from exporters.exporting import FORMATS
 from exporters.onnx_pictures import resizing
-from zoo.classifier import heads
+from zoo.outputs import heads
 from zoo.preprocessing import Preprocessing
 
 

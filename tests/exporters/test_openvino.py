@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import exporters
-from zoo.classifier import heads
+from zoo.outputs import heads
 
 
 def test_without_the_package(tiny, tmp_path, monkeypatch):

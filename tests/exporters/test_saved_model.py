@@ -15,7 +15,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 import exporters
 from exporters.pictures import png
 from exporters.saved_model import example
-from zoo.classifier import heads
+from zoo.outputs import heads
 from zoo.preprocessing import evaluate
 
 

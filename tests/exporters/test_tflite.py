@@ -15,7 +15,7 @@ import exporters.tracing
 import zoo
 from exporters import tflite_metadata
 from exporters.exporting import FORMATS
-from zoo.classifier import heads
+from zoo.outputs import heads
 
 SORTS = ("tflite", "tflite_float16", "tflite_dynamic", "tflite_int8")
 LABELS = ("daisy", "rosé", "tulip")

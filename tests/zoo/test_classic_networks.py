@@ -10,10 +10,10 @@ import pytest
 
 import zoo
 from zoo.build import build, count_macs
-from zoo.classifier import classifier_layer
 from zoo.errors import ZooError
 from zoo.layers import LocalResponseNormalization
 from zoo.loading import load_file
+from zoo.outputs import classifier_layer
 from zoo.registry import Weights, resolve
 from zoo.weights.convert import assign, renamed
 

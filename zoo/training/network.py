@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from zoo.classifier import classifier_layer, features_of
+from zoo.outputs import classifier_layer, features_of
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,156 @@
+"""What a classifier's network can tell beside its predictions: the features and the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import layers
+
+from zoo.build import OUTPUT
+from zoo.errors import ZooError
+
+
+class Borrowed(layers.Layer):
+    """Computes with another layer's variables."""
+
+    def __init__(self, layer: Any, **options: Any) -> None:
+        super().__init__(name=f"{layer.name}.borrowed", dtype=layer.dtype_policy, **options)
+        self.layer = layer
+
+
+class Unactivated(Borrowed):
+    """A Dense layer without the activation inside."""
+
+    def call(self, x: Any) -> Any:
+        y = keras.ops.matmul(x, keras.ops.cast(self.layer.kernel, x.dtype))
+        return y if self.layer.bias is None else y + keras.ops.cast(self.layer.bias, y.dtype)
+
+
+# An Identity stands for the classifier that a module of TensorFlow Hub has inside.
+CLASSIFIERS = (layers.Dense, layers.Conv2D, layers.Identity, Unactivated)
+# What may stand between the classifier and its scores.
+PASSED = (
+    layers.Flatten,
+    layers.Reshape,
+    layers.ReLU,
+    layers.Activation,
+    layers.Softmax,
+    layers.GlobalAveragePooling2D,
+)
+
+
+def heads(model: keras.Model) -> keras.Model:
+    """Images -> {"features": [N, D], "logits": [N, C], "probabilities": [N, C]}, float32, sharing all
+    variables.
+
+    Logits are what the last softmax or sigmoid takes; a model that ends in neither gives them, and its
+    probabilities are their softmax. Features are what enters the classifier; a map is averaged. Models inside
+    the model are opened. Raises ZooError for another end, or where no Dense layer or convolution is the
+    classifier.
+    """
+    model = flat(model)
+    scores, activation = _unactivated(predictions_of(model))
+    classified = _classified(scores)
+    features = _vectors(_taken(classified), _producer(classified).name)
+    outputs = {
+        "features": layers.Activation("linear", dtype="float32", name="features.out")(features),
+        "logits": layers.Activation("linear", dtype="float32", name="logits.out")(scores),
+        "probabilities": layers.Activation(activation, dtype="float32", name="probabilities.out")(scores),
+    }
+    return keras.Model(model.inputs[0], outputs, name=model.name)
+
+
+def predictions_of(model: keras.Model) -> Any:
+    """The tensor of the predictions, without those of the heads that help in training alone."""
+    # A Sequential model has no `output`.
+    output = getattr(model, "output", None)
+    return output[OUTPUT] if isinstance(output, dict) else model.outputs[0]
+
+
+def classifier_layer(model: keras.Model) -> Any:
+    """The Dense layer that the predictions come from, or the 1x1 convolution whose map is pooled to them;
+    an Identity where a module of TensorFlow Hub gives them.
+
+    Raises ZooError where a model has none.
+    """
+    return _producer(_classified(predictions_of(model)))
+
+
+def features_of(classifier: Any) -> Any:
+    """The vectors [N, D] before the classifier and its dropout; a map is averaged."""
+    return _vectors(classifier.input, classifier.name)
+
+
+def flat(
+    model: keras.Model, images: Any = None, replacement: Callable[[Any], Any] = lambda layer: layer
+) -> keras.Model:
+    """The same layers as one graph, with the layers of the models inside the model; the model itself where
+    there is nothing to do.
+
+    images: symbolic pictures to begin with instead of the model's own. replacement: a layer -> what to call
+    in its place.
+    """
+    if images is None and all(replacement(layer) is layer and not _is_model(layer) for layer in model.layers):
+        return model
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        if _is_model(layer):
+            return flat(layer, replacement=replacement).call(*args, **kwargs)
+        return replacement(layer)(*args, **kwargs)
+
+    network = keras.Model(model.inputs[0], predictions_of(model), name=model.name)
+    return keras.models.clone_model(
+        network, input_tensors=images, clone_function=lambda layer: layer, call_function=call
+    )
+
+
+def _is_model(layer: Any) -> bool:
+    return isinstance(layer, keras.Model) and bool(getattr(layer, "inputs", None))
+
+
+def _unactivated(output: Any) -> tuple[Any, str]:
+    """The tensor before the last activation, and what makes probabilities of it."""
+    layer = _producer(output)
+    if isinstance(layer, layers.Softmax):
+        return _taken(output), "softmax"
+    activation = getattr(layer, "activation", keras.activations.linear)
+    name = getattr(activation, "__name__", str(activation))
+    if name == "linear":
+        return (_taken(output) if isinstance(layer, layers.Activation) else output), "softmax"
+    if name not in ("softmax", "sigmoid"):
+        raise ZooError(f'"{layer.name}" ends in {name}; a classifier ends in softmax, sigmoid or logits')
+    if isinstance(layer, layers.Activation):
+        return _taken(output), name
+    if isinstance(layer, layers.Dense):
+        return Unactivated(layer)(_taken(output)), name
+    raise ZooError(f'"{layer.name}" has its {name} inside; make it a layer of its own, an Activation')
+
+
+def _classified(scores: Any) -> Any:
+    """The classifier's own output, from which the scores come."""
+    tensor = scores
+    while isinstance(_producer(tensor), PASSED) or _producer(tensor).name == "global_pool":
+        tensor = _taken(tensor)
+    if not isinstance(_producer(tensor), CLASSIFIERS):
+        raise ZooError(f'"{_producer(tensor).name}" is no classifier; the model must end in a Dense layer')
+    return tensor
+
+
+def _vectors(features: Any, classifier: str) -> Any:
+    if isinstance(_producer(features), layers.Dropout):
+        features = _taken(features)
+    if len(features.shape) == 4:
+        features = layers.GlobalAveragePooling2D(name=f"{classifier}.features")(features)
+    return features
+
+
+def _producer(tensor: Any) -> Any:
+    return tensor._keras_history.operation
+
+
+def _taken(tensor: Any) -> Any:
+    """What the layer that gave this tensor was called with; a shared layer was called more than once."""
+    history = tensor._keras_history
+    return history.operation._inbound_nodes[history.node_index].input_tensors[0]
