@@ -304,6 +304,8 @@ def pictures() -> list[Row]:
     """JPEG files in, classes out, against the SavedModel's serving_default, which decodes by TensorFlow."""
     import numpy as np
 
+    from benchmarks.decoding import photo
+
     base = exported("MobileNetV2")
     rows = []
     for name, size in (("12 megapixels", (4000, 3000)), ("500 pixels", (500, 375))):
@@ -323,20 +325,9 @@ def pictures() -> list[Row]:
     return rows
 
 
-def photo(size: tuple[int, int]) -> bytes:
-    """A JPEG file of a photo resized to (width, height), as a camera writes it."""
-    import io
-
-    from PIL import Image
-    from sklearn.datasets import load_sample_images
-
-    buffer = io.BytesIO()
-    Image.fromarray(load_sample_images().images[0]).resize(size).save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
-
-
 def start() -> list[Row]:
     """From a process's start to its first answer."""
+    from benchmarks.decoding import photo
     from serving import Client
 
     base = onnx_only("MobileNetV2")

@@ -245,6 +245,6 @@ def test_other_schemes_and_dead_hosts_are_not_fetched() -> None:
 def test_an_address_that_sends_too_slowly_is_given_up() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
-        pytest.raises(DataError, match="cannot be fetched: .*timed out"),
+        pytest.raises(DataError, match=r"cannot be fetched: .*timed out"),
     ):
         fetch(f"http://127.0.0.1:{listener.getsockname()[1]}/x.png", 0.2)
