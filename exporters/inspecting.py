@@ -208,7 +208,8 @@ def _onnx(file: Path) -> Inspected:
     opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
     facts = {"opset": opsets, "producer": model.producer_name, "nodes": len(model.graph.node), **about}
     signature = Signature(model.graph.name, *values)
-    return Inspected(str(file), "ONNX", file.stat().st_size, (signature,), labels, stored, facts)
+    size = _size(file, file.with_name(f"{file.name}.data"))
+    return Inspected(str(file), "ONNX", size, (signature,), labels, stored, facts)
 
 
 def _onnx_tensor(value: Any) -> Tensor:

@@ -1,14 +1,15 @@
 """model.onnx: images float32 [batch, h, w, 3], RGB 0..255 -> features, logits, probabilities.
 
 The graph is frozen before tf2onnx sees it: its other ways turn captured constants into inputs. Opset 17,
-because 18 leaves more Transposes.
+because 18 leaves more Transposes. Weights beyond 2 GiB are beside it, in model.onnx.data: tf2onnx gets them
+as inputs, which then become the file's external data.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,11 @@ from exporters.onnx_order import canonical, steady
 from exporters.parity import Parity, Reference, compare
 from exporters.pictures import fit
 from exporters.subject import OUTPUTS, Run, Subject
-from exporters.tracing import check_size, frozen
+from exporters.tracing import frozen, too_large
 from zoo.outputs import heads
 
 OPSET = 17
+PAGE = 4096
 
 
 def write(model: Subject, file: Path) -> None:
@@ -44,10 +46,10 @@ def write_any_size(model: Subject, file: Path) -> None:
 def finished(model: Subject, shape: Sequence[str | int] | None = None) -> onnx.ModelProto:
     """The network as ONNX, its tensors named as the module says; the same model gives the same bytes.
 
-    shape: of the images, where it is not that of the model's. Raises ExportError for a network that ONNX
-    cannot express.
+    shape: of the images, where it is not that of the model's. Weights that do not fit into a file are inputs
+    after the images, by the paths of their variables: `save` stores them. Raises ExportError for a network
+    that ONNX cannot express.
     """
-    check_size(model, "ONNX")
     shape = shape or ("batch", *model.image_shape)
     proto = convert(model, tuple(side if isinstance(side, int) else None for side in shape))
     _check(model, proto)
@@ -57,7 +59,10 @@ def finished(model: Subject, shape: Sequence[str | int] | None = None) -> onnx.M
 
 
 def save(model: Subject, proto: onnx.ModelProto, file: Path) -> None:
-    """With the facts in metadata_props, after ONNX's own check."""
+    """With the facts in metadata_props and, where they are too large, the weights in FILE.data beside it.
+
+    The file then passes ONNX's own check.
+    """
     facts = {
         "name": model.facts.name,
         "labels": json.dumps(model.facts.labels, ensure_ascii=False),
@@ -65,16 +70,45 @@ def save(model: Subject, proto: onnx.ModelProto, file: Path) -> None:
         "card": json.dumps(model.facts.card, ensure_ascii=False),
     }
     onnx.helper.set_model_props(proto, facts)
-    onnx.checker.check_model(proto, full_check=True)
+    _store_weights(model, proto, file.with_name(f"{file.name}.data"))
     file.write_bytes(proto.SerializeToString(deterministic=True))
+    onnx.checker.check_model(os.fspath(file), full_check=True)
+
+
+def _store_weights(model: Subject, proto: onnx.ModelProto, file: Path) -> None:
+    """Inputs that are weights become initializers whose data are in the file; without any there is none."""
+    weights = [value for value in proto.graph.input if value.name != "images"]
+    if not weights:
+        return
+    variables = {variable.path: variable for variable in model.model.variables}
+    with file.open("wb") as out:
+        for value in weights:
+            array = np.ascontiguousarray(variables[value.name])
+            # Runtimes map the file into memory by whole pages.
+            out.seek(-out.tell() % PAGE, os.SEEK_CUR)
+            place = {"location": file.name, "offset": out.tell(), "length": array.nbytes}
+            out.write(array.data)
+            proto.graph.initializer.append(_external(value, array, place))
+            proto.graph.input.remove(value)
+
+
+def _external(value: onnx.ValueInfoProto, array: np.ndarray, place: Mapping[str, Any]) -> onnx.TensorProto:
+    kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+    tensor = onnx.TensorProto(name=value.name, data_type=kind, dims=array.shape)
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, text in place.items():
+        tensor.external_data.add(key=key, value=str(text))
+    return tensor
 
 
 def convert(model: Subject, shape: Sequence[int | None]) -> onnx.ModelProto:
-    function = frozen(model, shape)
+    outside = too_large(model)
+    function = frozen(model, shape, outside)
     inputs = [tensor.name for tensor in function.inputs]
     outputs = [tensor.name for tensor in function.outputs]
     # TensorFlow orders a dictionary's tensors by key.
-    renamed = dict(zip(inputs + outputs, ["images", *sorted(OUTPUTS)], strict=True))
+    names = ["images", *(variable.path for variable in outside), *sorted(OUTPUTS)]
+    renamed = dict(zip(inputs + outputs, names, strict=True))
     definition = function.graph.as_graph_def()
     _widen_added_scalars(definition)
     with steady():
@@ -171,7 +205,7 @@ def _check(model: Subject, proto: onnx.ModelProto) -> None:
         {n.op_type for n in nodes if n.domain or not onnx.defs.has(n.op_type, max_inclusive_version=OPSET)}
     )
     inputs = [value.name for value in proto.graph.input]
-    if unknown or inputs != ["images"]:
+    if unknown or inputs != ["images", *(variable.path for variable in too_large(model))]:
         raise ExportError(
             f"{model.model.name} cannot be expressed in ONNX: unknown operations {unknown}, inputs {inputs}"
         )

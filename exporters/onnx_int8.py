@@ -20,6 +20,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from exporters import onnx as network
 from exporters.onnx_order import canonical
 from exporters.subject import Subject
+from exporters.tracing import check_size
 
 # What has an int8 kernel, or passes whole numbers on. The rest, softmax and sigmoid first, stays exact.
 QUANTIZED = [
@@ -48,6 +49,7 @@ class Images(CalibrationDataReader):
 
 
 def write(model: Subject, file: Path) -> None:
+    check_size(model, "ONNX in whole numbers")
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".onnx_int8-") as staging:
         exact, ready, rounded = (Path(staging) / f"{name}.onnx" for name in ("exact", "ready", "rounded"))
         exact.write_bytes(network.finished(model).SerializeToString())

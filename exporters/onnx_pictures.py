@@ -24,6 +24,7 @@ from exporters import onnx as network
 from exporters.onnx_order import canonical
 from exporters.parity import Parity, Reference, compare, require_pixels
 from exporters.subject import OUTPUTS, Subject
+from exporters.tracing import check_size
 from zoo.preprocessing import Preprocessing
 
 OPSET = 18
@@ -72,6 +73,7 @@ resizing (uint8[batch, height, width, 3] images) => (float[batch, {rows}, {colum
 
 
 def write(model: Subject, file: Path) -> None:
+    check_size(model, "ONNX with the resizing inside")
     inner = onnx.version_converter.convert_version(network.finished(model), OPSET)
     outer = resizing(model.facts.preprocessing, inner.ir_version)
     whole = onnx.compose.merge_models(

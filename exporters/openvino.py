@@ -23,7 +23,7 @@ def write(model: Subject, file: Path) -> None:
     openvino = _openvino()
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".openvino-") as staging:
         exact = Path(staging) / "model.onnx"
-        exact.write_bytes(network.finished(model).SerializeToString())
+        network.save(model, network.finished(model), exact)
         converted = openvino.convert_model(exact)
         openvino.save_model(converted, file, compress_to_fp16=True)
 

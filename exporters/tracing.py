@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
+import keras
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
@@ -15,25 +19,44 @@ from exporters.subject import OUTPUTS, Subject
 MOST_BYTES = 2**31 - 2**25
 
 
-def frozen(model: Subject, shape: Sequence[int | None] | None = None) -> Any:
+def frozen(
+    model: Subject, shape: Sequence[int | None] | None = None, outside: Sequence[keras.Variable] = ()
+) -> Any:
     """A concrete function: images float32, [N, *image_shape] or of the shape given -> the tensors of OUTPUTS
-    in the order of their names.
+    in the order of their names. outside: variables that are no constants, but inputs after the images.
     """
-    spec = tf.TensorSpec(shape or (None, *model.image_shape), tf.float32, name="images")
+    specs = [tf.TensorSpec(shape or (None, *model.image_shape), tf.float32, name="images")]
+    specs += [tf.TensorSpec(variable.shape, variable.dtype) for variable in outside]
 
-    @tf.function(input_signature=[spec])
-    def network(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = model.heads(images, training=False)
+    @tf.function(input_signature=specs)
+    def network(images: tf.Tensor, *values: tf.Tensor) -> dict[str, tf.Tensor]:
+        with keras.StatelessScope(state_mapping=list(zip(outside, values, strict=True))):
+            outputs = model.heads(images, training=False)
         return {name: tf.cast(outputs[name], tf.float32) for name in OUTPUTS}
 
     return convert_variables_to_constants_v2(network.get_concrete_function())
 
 
+def too_large(model: Subject) -> list[keras.Variable]:
+    """The variables that must stay outside of a graph with constants: none where all fit, else all but the
+    small ones.
+    """
+    variables = sorted(model.model.variables, key=_bytes_of)
+    totals = list(accumulate(map(_bytes_of, variables)))
+    if totals[-1] <= MOST_BYTES:
+        return []
+    return [variable for variable, total in zip(variables, totals, strict=True) if total > MOST_BYTES // 64]
+
+
 def check_size(model: Subject, what: str) -> None:
     """Raises ExportError for weights that do not fit into one file of the format."""
-    size = sum(4 * variable.value.shape.num_elements() for variable in model.model.variables)
-    if size > MOST_BYTES:
+    if too_large(model):
+        size = sum(map(_bytes_of, model.model.variables))
         raise ExportError(
             f"{model.model.name} has {size / 2**30:.1f} GiB of weights, a file of {what} holds 2; "
-            "export it as saved_model, h5 or keras"
+            "export it as saved_model, onnx, h5 or keras"
         )
+
+
+def _bytes_of(variable: keras.Variable) -> int:
+    return math.prod(variable.shape) * np.dtype(variable.value.dtype.as_numpy_dtype).itemsize
