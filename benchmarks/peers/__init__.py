@@ -117,14 +117,14 @@ def running(peer: Peer, model: Path, array: Any) -> Iterator[tuple[str, ...]]:
 
 
 def install(peer: Peer) -> None:
-    done = peer.folder / "installed"
-    if done.exists():
+    done, wanted = peer.folder / "installed", "\n".join((*peer.packages, *ALL))
+    if done.exists() and done.read_text() == wanted:
         return
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(peer.folder)], check=True)
     pip = str(peer.folder / "bin" / "pip")
-    command = [pip, "install", "-q", "--disable-pip-version-check", *peer.packages, *ALL]
+    command = [pip, "install", "-q", "--disable-pip-version-check", *wanted.split("\n")]
     subprocess.run(command, check=True, timeout=900)
-    done.touch()
+    done.write_text(wanted)
 
 
 def settings(model: Path, port: int) -> Mapping[str, str]:
