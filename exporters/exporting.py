@@ -176,7 +176,7 @@ def export(
         step("publishing")
         with _failures_of("card.json", target):
             if set(chosen) & set(SERVED):
-                warmup.write(exported.facts.preprocessing, target.name, folder)
+                warmup.write(exported, target.name, folder)
             files = card.files_in(folder)
             facts = card.card(exported.facts, target.name, files, parity, metrics)
             version = publish.publish(folder, target, lambda number: card.write(facts, number, folder))

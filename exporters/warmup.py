@@ -3,33 +3,48 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from exporters.pictures import fit, png, samples
-from zoo.preprocessing import Preprocessing
+from exporters.subject import Subject
 
 FILE = "assets.extra/tf_serving_warmup_requests"
 
 
-def write(preprocessing: Preprocessing, name: str, folder: Path) -> None:
-    """One request with an encoded picture, one with pixels; generated, so that users' own stay private."""
+def write(model: Subject, name: str, folder: Path) -> None:
+    """A request with an encoded picture, and two with pixels that carry the model's own replies, by which a
+    server judges a version's files. The picture is generated, so that users' own stay private.
+    """
+    preprocessing = model.facts.preprocessing
     picture = samples(preprocessing)[0]
+    images = fit(preprocessing, [picture])
+    replies = model.run(images)
     file = folder / FILE
     file.parent.mkdir()
     with tf.io.TFRecordWriter(os.fspath(file)) as writer:
-        writer.write(_request(name, "serving_default", "image_bytes", np.array([png(picture)], object)))
-        writer.write(_request(name, "predict_images", "images", fit(preprocessing, [picture])))
+        writer.write(_log(name, "serving_default", {"image_bytes": np.array([png(picture)], object)}))
+        for signature, output in (("predict_images", "probabilities"), ("features", "features")):
+            writer.write(_log(name, signature, {"images": images}, {output: replies[output]}))
 
 
-def _request(name: str, signature: str, alias: str, value: np.ndarray) -> bytes:
+def _log(
+    name: str,
+    signature: str,
+    inputs: Mapping[str, np.ndarray],
+    outputs: Mapping[str, np.ndarray] | None = None,
+) -> bytes:
     from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
     log = PredictionLog()
-    request = log.predict_log.request
+    request, response = log.predict_log.request, log.predict_log.response
     request.model_spec.name = name
     request.model_spec.signature_name = signature
-    request.inputs[alias].CopyFrom(tf.make_tensor_proto(value))
-    return log.SerializeToString()
+    for alias, value in inputs.items():
+        request.inputs[alias].CopyFrom(tf.make_tensor_proto(value))
+    for alias, value in (outputs or {}).items():
+        response.outputs[alias].CopyFrom(tf.make_tensor_proto(value))
+    return log.SerializeToString(deterministic=True)

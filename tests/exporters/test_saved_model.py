@@ -168,19 +168,27 @@ def test_nothing_but_numbers_between_0_and_255_comes_out_of_resizing(run):
     )
 
 
-def test_warmup_requests_are_answered(run, exported):
+def test_warmup_requests_are_answered_as_they_record(run, exported):
     from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
     records = tf.data.TFRecordDataset(
         os.fspath(exported.path / "assets.extra" / "tf_serving_warmup_requests")
     )
     logs = [PredictionLog.FromString(record.numpy()) for record in records]
-    requests = [log.predict_log.request for log in logs]
-    assert [r.model_spec.signature_name for r in requests] == ["serving_default", "predict_images"]
-    assert {r.model_spec.name for r in requests} == {"flowers"}
-    for request in requests:
-        inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
-        assert run(request.model_spec.signature_name, **inputs)["scores"].shape == (1, 3)
+    recorded = {}
+    for log in logs:
+        request, reply = log.predict_log.request, log.predict_log.response
+        name = request.model_spec.signature_name
+        answer = run(name, **{alias: tf.make_ndarray(tensor) for alias, tensor in request.inputs.items()})
+        recorded[name] = sorted(reply.outputs)
+        for alias, tensor in reply.outputs.items():
+            np.testing.assert_allclose(answer[alias], tf.make_ndarray(tensor), rtol=1e-4, atol=1e-4)
+        assert request.model_spec.name == "flowers"
+    assert recorded == {
+        "serving_default": [],
+        "predict_images": ["probabilities"],
+        "features": ["features"],
+    }
 
 
 def test_saved_model_cli_reads_it(exported):
