@@ -84,6 +84,10 @@ def _interpreter_class() -> Any:
 
 
 def _run(idle: "SimpleQueue[Lite]", name: str, inputs: Arrays, outputs: Sequence[str]) -> Arrays:
+    for alias, array in inputs.items():
+        # Some kernels of LiteRT 2.3 write where they must not.
+        if not array.size:
+            raise invalid(f'Input "{alias}" is empty, {list(array.shape)}: LiteRT runs no such request')
     with _one_of(idle) as lite:
         function = lite[name]
         try:

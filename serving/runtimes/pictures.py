@@ -60,7 +60,7 @@ def picture_calls(network: Call, card: Card, file: str) -> dict[str, Call]:
             Code.FAILED_PRECONDITION,
             f"card.json names {len(card.labels)} labels, {file} has {widths['probabilities']} classes",
         )
-    pictures = Pictures(network.function, card)
+    pictures = Pictures(network.function, card, widths)
     top = min(TOP, len(card.labels))
     named = {"classes": _output("classes", "string", top), "scores": _output("scores", "float", top)}
     every = {"probabilities": _output("probabilities", "float", len(card.labels))} | named
@@ -106,10 +106,11 @@ def _output(alias: str, dtype: str, width: int) -> TensorSpec:
 
 @dataclass(frozen=True)
 class Pictures:
-    """The functions of a zoo model's signatures."""
+    """The functions of a zoo model's signatures; `widths`: the numbers in a row of the network's outputs."""
 
     network: Callable[[Arrays, Sequence[str]], Arrays]
     card: Card
+    widths: Mapping[str, int]
 
     def from_bytes(self, inputs: Arrays) -> Arrays:
         """`image_bytes` [N] encoded pictures -> probabilities, classes, scores."""
@@ -126,16 +127,22 @@ class Pictures:
 
     def features(self, inputs: Arrays) -> Arrays:
         """`images` float [N, H, W, 3], 0..255, any H and W -> features."""
-        return self.network({"images": self._resized(inputs["images"])}, ["features"])
+        return {"features": self._run(self._resized(inputs["images"]), "features")}
 
     def _classified(self, images: np.ndarray) -> Arrays:
-        probabilities = self.network({"images": images}, ["probabilities"])["probabilities"]
+        probabilities = self._run(images, "probabilities")
         best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :TOP]
         return {
             "probabilities": probabilities,
             "classes": self.card.labels[best],
             "scores": np.take_along_axis(probabilities, best, axis=-1),
         }
+
+    def _run(self, images: np.ndarray, output: str) -> np.ndarray:
+        """No pictures are asked of no engine: some fail."""
+        if not len(images):
+            return np.zeros((0, max(0, self.widths[output])), np.float32)
+        return self.network({"images": images}, [output])[output]
 
     def _decode(self, alias: str, encoded: list[bytes]) -> np.ndarray:
         return self._stack(self._decode_one(f"{alias}[{i}]", data) for i, data in enumerate(encoded))

@@ -160,6 +160,21 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What export_models.py writes: BASE/flowers/1 in every served format, BASE/line/1."""
+    out = tmp_path_factory.mktemp("exported")
+    script = Path(__file__).with_name("export_models.py")
+    done = subprocess.run([sys.executable, script, out], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture(scope="session")
+def every_format(exported: Path) -> Path:
+    return exported / "flowers" / "1"
+
+
+@pytest.fixture(scope="session")
 def photos() -> list[Path]:
     return [PHOTOS / "china.jpg", PHOTOS / "flower.jpg"]
 
