@@ -1,5 +1,6 @@
 """What the machine, or the container, lets the server use."""
 
+import ctypes
 import math
 import os
 import platform
@@ -25,3 +26,21 @@ def processor(facts: Path = Path("/proc/cpuinfo")) -> str:
     except OSError:
         found = None
     return f"{platform.machine()} {found[1] if found else platform.processor()}"
+
+
+# glibc's malloc.h
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+_KEPT = 16 << 20  # bytes
+
+
+def keep_freed_memory() -> None:
+    """From now on the C library keeps what requests free for the next ones: given back and taken anew, the
+    pages of one picture's floats cost half a millisecond. Nothing happens where the library is not glibc.
+    """
+    mallopt = platform.system() == "Linux" and getattr(ctypes.CDLL(None), "mallopt", None)
+    if not mallopt:
+        return
+    mallopt(_TRIM_THRESHOLD, _KEPT)
+    mallopt(_MMAP_THRESHOLD, _KEPT)
+    # Each arena keeps its own, and there may be hundreds of threads.
+    mallopt(_ARENA_MAX, cores())

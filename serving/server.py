@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from serving import choosing, config, grpc_face, observing, rest_face, runtimes
+from serving import choosing, config, grpc_face, machine, observing, rest_face, runtimes
 from serving.batching import scheduled
 from serving.errors import Code, DeployError
 from serving.grpc_face import GrpcOptions
@@ -101,6 +101,7 @@ def run(
     stopping: threading.Event | None = None,
 ) -> None:
     """Serves until SIGTERM, SIGINT or `stopping`, then drains and returns; raises as `serve` does."""
+    machine.keep_freed_memory()
     stopping = stopping or threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
