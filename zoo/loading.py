@@ -114,6 +114,16 @@ def load(
     return attach(model, known)
 
 
+def has_auxiliary(name: str | PathLike[str], input_size: int | tuple[int, int] | None = None) -> bool:
+    """Whether it is the name of a network with auxiliary heads that can stand on pictures of this size."""
+    if str(name).startswith(hub.PREFIX) or _is_file(name):
+        return False
+    architecture, named = resolve(str(name))
+    sides = architecture.auxiliary.values()
+    smallest = min(_size(input_size, named or _fresh(architecture)))
+    return bool(sides) and smallest >= max(side.smallest for side in sides)
+
+
 def _is_file(name: str | PathLike[str]) -> bool:
     path = Path(name)
     return path.suffix in MODEL_FILES or path.is_dir() or path.is_file()

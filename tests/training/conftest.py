@@ -44,3 +44,34 @@ def done(folder, tmp_path_factory):
     import zoo
 
     return zoo.fine_tune(NETWORK, folder, tmp_path_factory.mktemp("out") / "digits", **QUICK)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """A function: seed -> a Classifier of two convolutions for 16 x 16 pixels, with an auxiliary head if
+    asked: what a test of the training itself can do with in a second.
+    """
+    import keras
+    from keras import layers
+
+    import zoo
+
+    def make(seed=0, auxiliary=False, labels=("0", "1", "4", "7")):
+        keras.utils.set_random_seed(seed)
+        images = keras.Input((16, 16, 3), name="images")
+        x = layers.Rescaling(1 / 255)(images)
+        x = layers.Conv2D(8, 3, 2, use_bias=False, name="low")(x)
+        x = middle = layers.ReLU(name="low.act")(layers.BatchNormalization(name="low.bn")(x))
+        x = layers.Conv2D(16, 3, 2, activation="relu", name="high")(x)
+        x = layers.Dropout(0.2, name="drop")(layers.Flatten(name="flat")(x))
+        outputs = layers.Dense(len(labels), name="fc")(x)
+        outputs = layers.Activation("softmax", dtype="float32", name="predictions")(outputs)
+        if auxiliary:
+            side = layers.Flatten(name="aux1.flat")(middle)
+            side = layers.Dense(len(labels), activation="softmax", name="aux1.fc")(side)
+            outputs = {"predictions": outputs, "aux1": side}
+        card = {"auxiliary": {"aux1": {"loss_weight": 0.3}}} if auxiliary else {}
+        facts = zoo.Facts("tiny", tuple(labels), zoo.Preprocessing(input_size=(16, 16)), card)
+        return zoo.attach(keras.Model(images, outputs, name="tiny"), facts)
+
+    return make

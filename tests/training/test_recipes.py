@@ -9,10 +9,10 @@ import pytest
 
 import zoo
 from zoo.training import Recipe
+from zoo.training.augmentation import POLICIES, augmentation
 from zoo.training.loop import Batches, Examples, Stage, train
-from zoo.training.optimizer import optimizer, shares
-from zoo.training.recipe import AUGMENTATIONS, RECIPES, recipe_of
-from zoo.training.views import POLICIES, augmentation
+from zoo.training.optimizer import optimizer, rates, shares
+from zoo.training.recipe import RECIPES, recipe_of
 
 SMALL = {"input_size": 32, "epochs": 2, "head_epochs": 2, "batch_size": 32}
 TINY_NETWORK = "mobilenetv3_small_minimal_100"
@@ -52,7 +52,7 @@ def test_lower_layers_learn_at_a_lower_rate():
         {"low": 0.01, "middle": 0.1, "high": 1.0}
     )
     recipe = Recipe(lowest_rate=0.01, optimizer="sgd", weight_decay=0, warm_up=0.01)
-    made = optimizer(model, 100, 1.0, recipe)
+    made = optimizer(model, rates(100, 1.0, recipe), recipe)
     before = model.get_weights()
     ones = [keras.ops.ones(v.shape) for v in model.trainable_variables]
     made.apply(ones)
@@ -65,7 +65,7 @@ def test_lower_layers_learn_at_a_lower_rate():
 def test_gradients_are_clipped_and_gathered():
     model = two_layers()
     recipe = Recipe(clip_norm=1.0, accumulate=2, optimizer="sgd", weight_decay=0, warm_up=0.01)
-    made = optimizer(model, 400, 0.1, recipe)
+    made = optimizer(model, rates(400, 0.1, recipe), recipe)
     before = model.get_weights()
     made.apply([1000 * keras.ops.ones(v.shape) for v in model.trainable_variables])
     for old, new in zip(before, model.get_weights(), strict=True):
@@ -92,7 +92,7 @@ def head():
 
 def recall_of_the_rare(recipe, tmp_path):
     examples, model = linear_task(), head()
-    train(Stage("head", 15, 0.05), model, examples, examples, recipe, tmp_path)
+    train(Stage("head", model, examples, examples, 15, 0.05), recipe, tmp_path)
     predicted = model.predict(examples.x[0], verbose=0).argmax(axis=1)
     return np.mean(predicted[examples.labels == 1] == 1)
 
@@ -110,36 +110,36 @@ def test_a_moving_average_changes_what_is_kept(tmp_path):
     for name, ema in (("plain", None), ("averaged", 0.9)):
         (tmp_path / name).mkdir()
         model, examples = head(), linear_task()
-        train(Stage("head", 2, 0.05), model, examples, examples, Recipe(ema=ema), tmp_path / name)
+        train(Stage("head", model, examples, examples, 2, 0.05), Recipe(ema=ema), tmp_path / name)
         weights.append(np.abs(model.get_weights()[0]).max())
     assert 0 < weights[1] < weights[0]
 
 
 def test_every_policy_changes_pictures_and_is_repeatable():
-    assert set(POLICIES) == set(AUGMENTATIONS)
     pictures = np.random.default_rng(0).integers(0, 256, (8, 24, 24, 3)).astype(np.float32)
-    for policy in AUGMENTATIONS:
+    for policy in POLICIES:
         recipe = Recipe(augment=policy, erase=0.0)
-        changed = np.asarray(augmentation(recipe, 5)(pictures, training=True))
+        changed = augmentation(recipe, 5)(pictures)
         assert changed.shape == pictures.shape
         assert changed.min() >= -1e-3
         assert changed.max() <= 255 + 1e-3
         assert np.array_equal(changed, pictures) == (policy == "none"), policy
-        np.testing.assert_array_equal(augmentation(recipe, 5)(pictures, training=True), changed)
+        np.testing.assert_array_equal(augmentation(recipe, 5)(pictures), changed)
 
 
 def test_fresh_pictures_are_changed_and_mixed_with_their_labels():
     pictures = np.random.default_rng(0).integers(0, 256, (1, 8, 16, 16, 3), np.uint8)
     examples = Examples(pictures, np.arange(8) % 2, fresh=True)
     recipe = Recipe(batch_size=8, augment="trivial", mixup=0.4, erase=1.0)
-    x, targets = Batches(examples, 2, recipe, 1)[0]
-    again, _ = Batches(examples, 2, recipe, 1)[0]
-    other, _ = Batches(examples, 2, recipe, 2)[0]
+    stage = Stage("top", head(), examples, examples, 1, 0.05)
+    x, targets = Batches(stage, recipe, 1)[0]
+    again, _ = Batches(stage, recipe, 1)[0]
+    other, _ = Batches(stage, recipe, 2)[0]
     np.testing.assert_array_equal(x, again)
     assert not np.array_equal(x, other)
     assert x.dtype == np.float32
     np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-5)
-    plain, _ = Batches(examples, 2, replace(recipe, augment="none", mixup=0.0, erase=0.0), 1)[0]
+    plain, _ = Batches(stage, replace(recipe, augment="none", mixup=0.0, erase=0.0), 1)[0]
     assert sorted(plain.sum(axis=(1, 2, 3))) == sorted(pictures[0].astype(float).sum(axis=(1, 2, 3)))
 
 

@@ -73,3 +73,49 @@ def test_a_half_done_folder_is_not_gone_on_with_by_another_job(folder, arrays, n
         zoo.fine_tune(network, folder, out, **quick | {"epochs": 5})
     with pytest.raises(zoo.ZooError, match="other data"):
         zoo.fine_tune(network, (images[1:], labels[1:]), out, **quick)
+
+
+# Trains the smallest of networks on arrays, with a checkpoint after every batch; dies as CALL does.
+SMALL_CALL = """
+import os, signal, sys
+import keras
+import numpy as np
+import zoo
+data, network, out, deadly = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+replace, count = os.replace, 0
+def replace_or_die(source, target):
+    global count
+    count += 1
+    if count == deadly:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+os.replace = replace_or_die
+arrays = np.load(data)
+zoo.fine_tune(
+    zoo.load(network), (arrays["images"], arrays["labels"]), out, checkpoint_minutes=0,
+    top=1.0, head_epochs=0, epochs=3, batch_size=32, mixup=0.3, ema=0.9, patience=9,
+)
+"""
+
+
+def test_resume_after_sigkill_in_the_middle_of_an_epoch(tiny, arrays, tmp_path):
+    """With dropout, changed and mixed pictures, and averaged weights: all that a batch draws is repeated."""
+    zoo.save(tiny(), tmp_path / "tiny.keras")
+    np.savez(tmp_path / "data.npz", images=arrays[0], labels=arrays[1])
+
+    def call(out, deadly):
+        names = [str(tmp_path / name) for name in ("data.npz", "tiny.keras", out)]
+        command = [sys.executable, "-c", SMALL_CALL, *names, str(deadly)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == (-signal.SIGKILL if deadly else 0), done.stderr
+        return zoo.load(tmp_path / out) if not deadly else None
+
+    # Renamed are the recipe, and a checkpoint for each of the six batches of an epoch.
+    call("killed", 1 + 6 + 4)
+    with np.load(tmp_path / "killed" / "checkpoints" / "top.npz") as stored:
+        assert json.loads(stored["facts"].item())["steps"] == 3
+    resumed, unbroken = call("killed", 0), call("unbroken", 0)
+    for one, other in zip(resumed.get_weights(), unbroken.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    histories = [(tmp_path / out / "history.csv").read_text() for out in ("killed", "unbroken")]
+    assert histories[0] == histories[1]

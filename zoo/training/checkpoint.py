@@ -12,23 +12,30 @@ from typing import Any
 import keras
 import numpy as np
 
-HISTORY = "history"
+FACTS = "facts"
 
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """history: one entry per epoch; best: the model's weights after the best of them."""
+    """history: one entry per epoch; best: the model's weights after the best of them; stopped: a callback
+    wants no more. steps: the batches done of the epoch after them; counted: its metrics' state.
+    """
 
     history: tuple[dict[str, Any], ...]
     best: tuple[np.ndarray, ...]
+    stopped: bool = False
+    steps: int = 0
+    counted: tuple[np.ndarray, ...] = ()
 
 
 def write_state(path: Path, state: State, variables: Sequence[Any]) -> None:
+    facts = {"history": state.history, "stopped": state.stopped, "steps": state.steps}
     arrays: dict[str, Any] = {
-        f"variable{i}": keras.ops.convert_to_numpy(v.value) for i, v in enumerate(variables)
+        **_numbered("variable", [keras.ops.convert_to_numpy(variable.value) for variable in variables]),
+        **_numbered("best", state.best),
+        **_numbered("counted", state.counted),
+        FACTS: np.asarray(json.dumps(facts)),
     }
-    arrays |= {f"best{i}": value for i, value in enumerate(state.best)}
-    arrays[HISTORY] = np.asarray(json.dumps(state.history))
     partial = path.with_name(f".{path.name}")
     with partial.open("wb") as file:
         np.savez(file, **arrays)
@@ -40,10 +47,20 @@ def read_state(path: Path, variables: Sequence[Any]) -> State | None:
     if not path.exists():
         return None
     with np.load(path) as stored:
-        for i, variable in enumerate(variables):
-            variable.assign(stored[f"variable{i}"])
-        best = tuple(stored[f"best{i}"] for i in range(sum(name.startswith("best") for name in stored.files)))
-        return State(tuple(json.loads(stored[HISTORY].item())), best)
+        for variable, value in zip(variables, _all(stored, "variable"), strict=True):
+            variable.assign(value)
+        facts = json.loads(stored[FACTS].item())
+        history, best = tuple(facts["history"]), _all(stored, "best")
+        return State(history, best, facts["stopped"], facts["steps"], _all(stored, "counted"))
+
+
+def _numbered(name: str, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    return {f"{name}{i}": array for i, array in enumerate(arrays)}
+
+
+def _all(stored: Any, name: str) -> tuple[np.ndarray, ...]:
+    count = sum(key.startswith(name) for key in stored.files)
+    return tuple(stored[f"{name}{i}"] for i in range(count))
 
 
 def write_text(path: Path, text: str) -> None:

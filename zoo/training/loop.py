@@ -1,20 +1,27 @@
-"""One stage of training: epochs over cached inputs, the best weights kept, a checkpoint after each epoch."""
+"""One stage of training: epochs over cached inputs, the best weights kept, a checkpoint after each epoch and
+every few minutes.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from zoo.build import OUTPUT
 from zoo.progress import progress
 from zoo.training.augmentation import augmentation, mixtures
+from zoo.training.callbacks import Bar, Relay, Restart, Saver
 from zoo.training.checkpoint import State, read_state, write_state
+from zoo.training.device import jit
 from zoo.training.metrics import log_loss_and_accuracy
-from zoo.training.network import jit
-from zoo.training.optimizer import optimizer
+from zoo.training.network import SOFT, logits_of
+from zoo.training.optimizer import optimizer, rates
 from zoo.training.recipe import Recipe
 
 EPOCH_SEEDS = 100_003  # more than epochs, so that no two seeds of a recipe share one
@@ -22,109 +29,193 @@ EPOCH_SEEDS = 100_003  # more than epochs, so that no two seeds of a recipe shar
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """x: [views, N, ...] of any type; labels: int [N]; fresh: x are pictures, to be changed in each epoch."""
+    """x: [views, N, ...] of any type; labels: int [N]; fresh: x are pictures, to be changed in each epoch.
+
+    soft: a teacher's probabilities of each view, [views, N, C]; where the pictures are fresh, the teacher
+    itself, images -> probabilities.
+    """
 
     x: np.ndarray
     labels: np.ndarray
     fresh: bool = False
+    soft: np.ndarray | keras.Model | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """What learns, from what, how long and how fast.
+
+    name: also the checkpoint's; model: x -> logits, or a dict of them by output; losses: the weight of each
+    output's loss; epochs: at most; rate: the highest learning rate; first: the number that callbacks know
+    its first epoch by.
+    """
+
+    name: str
+    model: keras.Model
+    examples: Examples
+    validation: Examples
+    epochs: int
+    rate: float
+    first: int = 0
+    losses: Mapping[str, float] = field(default_factory=lambda: {OUTPUT: 1.0})
+
+    def steps(self, recipe: Recipe) -> int:
+        """Batches of an epoch."""
+        return -(-len(self.examples.labels) // recipe.batch_size)
 
 
 @dataclass(frozen=True)
-class Stage:
-    """name: also the checkpoint's; epochs at most; rate: the highest learning rate."""
+class Watch:
+    """Who is told of a training, and how many minutes of it a kill may cost."""
 
-    name: str
-    epochs: int
-    rate: float
+    callbacks: Sequence[keras.callbacks.Callback] = ()
+    minutes: float = 10.0
 
 
 class Batches(keras.utils.PyDataset):
-    """One epoch: every picture once, in an order and in views that (seed, epoch) alone decide."""
+    """One epoch: every picture once, in an order and in views that (seed, epoch) alone decide; from the
+    batch `first` on as if those before it had been taken.
+    """
 
-    def __init__(self, examples: Examples, classes: int, recipe: Recipe, epoch: int) -> None:
+    def __init__(self, stage: Stage, recipe: Recipe, epoch: int, first: int = 0) -> None:
         super().__init__()
+        examples, classes = stage.examples, logits_of(stage.model.output).shape[-1]
         random = np.random.default_rng([recipe.seed, epoch])
         self.order = random.permutation(len(examples.labels))
         self.views = random.integers(len(examples.x), size=len(examples.labels))
-        self.examples, self.batch_size = examples, recipe.batch_size
+        self.examples, self.batch_size, self.first = examples, recipe.batch_size, first
         self.targets = np.eye(classes, dtype=np.float32)[examples.labels]
+        self.weights = _class_weights(examples.labels, classes) if recipe.class_weights else None
+        self.outputs = tuple(stage.losses) if isinstance(stage.model.output, dict) else None
         seed = EPOCH_SEEDS * recipe.seed + epoch
         self.change = augmentation(recipe, seed) if examples.fresh else None
         self.mixtures = mixtures(recipe, seed) if examples.x.ndim == 5 else []
         self.random = random
+        # Each batch is made once and in its turn, though Keras looks at the first two beforehand.
+        self.batch = lru_cache(maxsize=2)(self._make)
+        if self.change or self.mixtures:
+            for index in range(first):
+                self.batch(index)
 
     def __len__(self) -> int:
-        return -(-len(self.order) // self.batch_size)
+        return -(-len(self.order) // self.batch_size) - self.first
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        return self.batch(self.first + index)
+
+    def _make(self, index: int) -> tuple[Any, ...]:
         chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         x = self.examples.x[self.views[chosen], chosen].astype(np.float32)
+        labels, soft = self.targets[chosen], self.examples.soft
+        if isinstance(soft, np.ndarray):
+            labels = np.concatenate([labels, soft[self.views[chosen], chosen]], axis=1, dtype=np.float32)
         if self.change:
             x = self.change(x)
-        if not self.mixtures:
-            return np.asarray(x), self.targets[chosen]
-        mixture = self.mixtures[self.random.integers(len(self.mixtures))]
-        mixed = mixture({"images": x, "labels": self.targets[chosen]}, training=True)
-        return np.asarray(mixed["images"]), np.asarray(mixed["labels"])
+        if self.mixtures:
+            mixture = self.mixtures[self.random.integers(len(self.mixtures))]
+            mixed = mixture({"images": x, "labels": labels}, training=True)
+            x, labels = (keras.ops.convert_to_numpy(mixed[part]) for part in ("images", "labels"))
+        if isinstance(soft, keras.Model):
+            labels = np.concatenate([labels, soft.predict_on_batch(x)], axis=1)
+        return self._by_output(x, labels)
+
+    def _by_output(self, x: np.ndarray, labels: np.ndarray) -> tuple[Any, ...]:
+        """labels: [n, C], or [n, 2 C] where the teacher's stand behind."""
+        classes = self.targets.shape[1]
+        hard, soft = labels[:, :classes], labels[:, classes:]
+        y = {name: soft if name == SOFT else hard for name in self.outputs} if self.outputs else hard
+        return (x, y) if self.weights is None else (x, y, hard @ self.weights)
 
 
-class Bar(keras.callbacks.Callback):
-    def __init__(self, bar: Any, line: Any) -> None:
-        super().__init__()
-        self.bar, self.line = bar, line
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        self.bar.advance(self.line)
-
-
-def train(
-    stage: Stage, model: keras.Model, examples: Examples, validation: Examples, recipe: Recipe, folder: Path
-) -> list[dict[str, Any]]:
+def train(stage: Stage, recipe: Recipe, folder: Path, watch: Watch | None = None) -> list[dict[str, Any]]:
     """Train, leave the weights of the lowest validation loss in the model, and return the stage's history.
 
     Epoch 0 is the state before training: no stage makes a model worse on the validation pictures. Where the
     folder holds a checkpoint of the stage, training goes on from there.
     """
-    steps = -(-len(examples.labels) // recipe.batch_size)
-    _compile(model, stage, steps, recipe)
+    model, watch = stage.model, watch or Watch()
+    compile_for(stage, recipe, rates(stage.steps(recipe) * stage.epochs, stage.rate, recipe))
     variables = [*model.variables, *model.optimizer.variables]
     path = folder / f"{stage.name}.npz"
-    before = {"stage": stage.name, "epoch": 0}
-    state = read_state(path, variables) or _next_state(State((), ()), before, model, validation)
-    with progress() as bar:
-        while not _finished(state.history, stage.epochs, recipe.patience):
-            epoch = len(state.history)
-            line = bar.add_task(_describe(stage, state.history), total=steps)
-            entry = {
-                "stage": stage.name,
-                "epoch": epoch,
-                **_epoch(model, examples, recipe, epoch, Bar(bar, line)),
-            }
-            state = _next_state(state, entry, model, validation)
-            write_state(path, state, variables)
-            bar.remove_task(line)
+    state = read_state(path, variables) or _next_state(State((), ()), {}, stage)
+    if not _finished(state, stage, recipe):
+        save = partial(write_state, path, variables=variables)
+        state = _train(stage, recipe, state, save, watch)
     model.set_weights(state.best)
     return list(state.history)
 
 
-def _compile(model: keras.Model, stage: Stage, steps: int, recipe: Recipe) -> None:
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
-    made = optimizer(model, steps * stage.epochs, stage.rate, recipe)
-    model.compile(made, loss, metrics=["accuracy"], jit_compile=jit())
+def compile_for(stage: Stage, recipe: Recipe, rate: Any) -> None:
+    """rate: a number, or a schedule of Keras."""
+
+    def loss(output: str) -> keras.losses.Loss:
+        smoothing = 0.0 if output == SOFT else recipe.label_smoothing
+        return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+
+    accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
+    several = isinstance(stage.model.output, dict)
+    stage.model.compile(
+        optimizer(stage.model, rate, recipe),
+        {output: loss(output) for output in stage.losses} if several else loss(OUTPUT),
+        loss_weights=dict(stage.losses) if several else None,
+        metrics={OUTPUT: [accuracy]} if several else [accuracy],
+        jit_compile=jit(),
+    )
 
 
-def _epoch(model: keras.Model, examples: Examples, recipe: Recipe, epoch: int, bar: Bar) -> dict[str, float]:
-    _seed_dropout(model, recipe.seed, epoch)
-    batches = Batches(examples, model.output_shape[-1], recipe, epoch)
-    weights = _class_weights(examples.labels) if recipe.class_weights else None
-    logs = model.fit(batches, verbose=0, shuffle=False, callbacks=[bar], class_weight=weights).history
-    return {"loss": float(logs["loss"][0]), "accuracy": float(logs["accuracy"][0])}
+def _train(stage: Stage, recipe: Recipe, state: State, save: Callable[[State], None], watch: Watch) -> State:
+    steps = stage.steps(recipe)
+    listeners = keras.callbacks.CallbackList(
+        list(watch.callbacks), model=stage.model, epochs=stage.epochs, steps=steps, stage=stage.name
+    )
+    listeners.on_train_begin()
+    with progress() as bar:
+        while not _finished(state, stage, recipe):
+            line = bar.add_task(_describe(stage, state.history), total=steps, completed=state.steps)
+            own = [
+                Restart(state.counted),
+                Bar(bar, line),
+                Saver(partial(_save_between, save, state), watch.minutes, state.steps, steps),
+                Relay(listeners, state.steps),
+            ]
+            state = _epoch(stage, recipe, state, own, listeners)
+            save(state)
+            bar.remove_task(line)
+    listeners.on_train_end()
+    return state
 
 
-def _class_weights(labels: np.ndarray) -> dict[int, float]:
+def _save_between(
+    save: Callable[[State], None], state: State, steps: int, counted: tuple[np.ndarray, ...]
+) -> None:
+    save(replace(state, steps=steps, counted=counted))
+
+
+def _epoch(
+    stage: Stage,
+    recipe: Recipe,
+    state: State,
+    own: list[keras.callbacks.Callback],
+    listeners: keras.callbacks.CallbackList,
+) -> State:
+    model, epoch = stage.model, len(state.history)
+    number = stage.first + epoch - 1
+    if not state.steps:
+        _seed_dropout(model, recipe.seed, epoch)
+    listeners.on_epoch_begin(number)
+    batches = Batches(stage, recipe, epoch, state.steps)
+    logs = model.fit(batches, verbose=0, shuffle=False, callbacks=own).history
+    accuracy = logs["accuracy"] if "accuracy" in logs else logs[f"{OUTPUT}_accuracy"]
+    state = _next_state(state, {"loss": float(logs["loss"][0]), "accuracy": float(accuracy[0])}, stage)
+    figures = {name: value for name, value in state.history[-1].items() if name not in ("stage", "epoch")}
+    listeners.on_epoch_end(number, figures)
+    return replace(state, stopped=bool(model.stop_training))
+
+
+def _class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
     """So that each class counts alike, and the pictures together as many as they are."""
-    counts = np.bincount(labels)
-    return {label: len(labels) / (len(counts) * count) for label, count in enumerate(counts) if count}
+    counts = np.bincount(labels, minlength=classes)
+    return (len(labels) / (classes * np.maximum(counts, 1))).astype(np.float32)
 
 
 def _seed_dropout(model: keras.Model, seed: int, epoch: int) -> None:
@@ -134,20 +225,24 @@ def _seed_dropout(model: keras.Model, seed: int, epoch: int) -> None:
         state.assign(np.asarray([1_000_003 * (seed + 1) + epoch, i], dtype=state.dtype))
 
 
-def _next_state(state: State, entry: dict[str, Any], model: keras.Model, validation: Examples) -> State:
-    logits = model.predict(validation.x[0].astype(np.float32), batch_size=256, verbose=0)
-    loss, accuracy = log_loss_and_accuracy(logits, validation.labels)
-    history = (*state.history, {**entry, "val_loss": loss, "val_accuracy": accuracy})
+def _next_state(state: State, learnt: dict[str, float], stage: Stage) -> State:
+    """With the epoch that has just been learnt judged, and what it has left where it is the best."""
+    validation = stage.validation
+    answers = stage.model.predict(validation.x[0].astype(np.float32), batch_size=256, verbose=0)
+    loss, accuracy = log_loss_and_accuracy(logits_of(answers), validation.labels)
+    head = {"stage": stage.name, "epoch": len(state.history)}
+    history = (*state.history, {**head, **learnt, "val_loss": loss, "val_accuracy": accuracy})
     better = _best(history) == len(history) - 1
-    return State(history, tuple(model.get_weights()) if better else state.best)
+    return State(history, tuple(stage.model.get_weights()) if better else state.best)
 
 
 def _best(history: tuple[dict[str, Any], ...]) -> int:
     return min(range(len(history)), key=lambda epoch: history[epoch]["val_loss"])
 
 
-def _finished(history: tuple[dict[str, Any], ...], epochs: int, patience: int) -> bool:
-    return len(history) > epochs or len(history) - 1 - _best(history) >= patience
+def _finished(state: State, stage: Stage, recipe: Recipe) -> bool:
+    epochs = len(state.history) - 1
+    return state.stopped or epochs >= stage.epochs or epochs - _best(state.history) >= recipe.patience
 
 
 def _describe(stage: Stage, history: tuple[dict[str, Any], ...]) -> str:

@@ -12,15 +12,20 @@ import keras
 import numpy as np
 from keras import layers
 
+from zoo.build import OUTPUT
 from zoo.outputs import classifier_layer, features_of
+from zoo.training.device import jit
+
+SOFT = "soft"
 
 
 @dataclass(frozen=True)
 class Network:
     """The same layers seen five ways.
 
-    whole: images [N, H, W, 3] -> probabilities [N, C]; bottom: images -> maps; top: maps -> logits [N, C];
-    embed: maps -> features [N, D]; head: features -> logits.
+    whole: images [N, H, W, 3] -> probabilities [N, C]; bottom: images -> maps; top: maps -> logits [N, C], or
+    a dict of them, "predictions" and one for each auxiliary head above the cut; embed: maps -> features
+    [N, D]; head: features -> logits.
     """
 
     whole: keras.Model
@@ -36,7 +41,7 @@ class Network:
 
 
 def prepare(model: keras.Model, classes: int, top: float) -> Network:
-    """A copy of the model with a new head, cut so that the fraction `top` of its weighted layers is above."""
+    """A copy of the model with new heads, cut so that the fraction `top` of its weighted layers is above."""
     model = _copy(model)
     old = classifier_layer(model)
     images, features = model.inputs[0], features_of(old)
@@ -44,21 +49,55 @@ def prepare(model: keras.Model, classes: int, top: float) -> Network:
     before = old.input._keras_history.operation
     if isinstance(before, layers.Dropout):
         x = layers.Dropout(before.rate, name="drop")(x)
-    # From zero, as Big Transfer does (Kolesnikov et al., arXiv 1912.11370): every seed starts alike.
-    logits = layers.Dense(classes, kernel_initializer="zeros", name=old.name)(x)
-    probabilities = layers.Activation("softmax", dtype="float32", name="predictions")(logits)
-    whole = keras.Model(images, probabilities, name=model.name)
-    maps = cut(keras.Model(images, features), top)
+    logits = _new_classifier(x, classes, old.name)
+    probabilities = layers.Activation("softmax", dtype="float32", name=OUTPUT)(logits)
+    trunk = keras.Model(images, features)
+    maps = cut(trunk, top)
+    embed = keras.Model(maps, features, name="embed")
+    sides = _sides(model, trunk, embed, classes)
     network = Network(
-        whole=whole,
+        whole=keras.Model(images, probabilities, name=model.name),
         bottom=keras.Model(images, maps, name="bottom"),
-        top=keras.Model(maps, logits, name="top"),
-        embed=keras.Model(maps, features, name="embed"),
+        top=keras.Model(maps, {OUTPUT: logits, **sides} if sides else logits, name="top"),
+        embed=embed,
         head=keras.Model(features, logits, name="head"),
     )
     for view in (network.bottom, network.embed):
         view.compile(jit_compile=jit())
     return network
+
+
+def _new_classifier(x: Any, classes: int, name: str) -> Any:
+    """From zero, as Big Transfer does (Kolesnikov et al., arXiv 1912.11370): every seed starts alike."""
+    return layers.Dense(classes, kernel_initializer="zeros", name=name)(x)
+
+
+def _sides(model: keras.Model, trunk: keras.Model, embed: keras.Model, classes: int) -> dict[str, Any]:
+    """New logits of the auxiliary heads that stand on layers which learn."""
+    outputs = model.output if isinstance(model.output, dict) else {}
+    below = {layer.name for layer in trunk.layers}
+    learning = {layer.name for layer in embed.layers}
+    sides = {}
+    for name in outputs.keys() - {OUTPUT}:
+        side = keras.Model(model.inputs[0], outputs[name])
+        stands_on = [layer.name for layer in side.layers if layer.name in below][-1]
+        if stands_on in learning:
+            old = classifier_layer(side)
+            sides[name] = _new_classifier(old.input, classes, old.name)
+    return dict(sorted(sides.items()))
+
+
+def logits_of(outputs: Any) -> Any:
+    """What belongs to the network's own classifier, where a model gives several outputs."""
+    return outputs[OUTPUT] if isinstance(outputs, dict) else outputs
+
+
+def with_soft_output(model: keras.Model, temperature: float) -> keras.Model:
+    """The same model with one output more, "soft": its logits over the temperature."""
+    logits = logits_of(model.output)
+    outputs = model.output if isinstance(model.output, dict) else {OUTPUT: logits}
+    soft = layers.Rescaling(1 / temperature, dtype="float32", name=SOFT)(logits)
+    return keras.Model(model.inputs[0], {**outputs, SOFT: soft}, name=model.name)
 
 
 def _copy(model: keras.Model) -> keras.Model:
@@ -106,15 +145,29 @@ def frozen_norms(model: keras.Model) -> Iterator[None]:
             layer.trainable = True
 
 
+@contextmanager
+def precision(network: Network, policy: str) -> Iterator[None]:
+    """The layers compute as the policy of Keras says; their variables, and all of it afterwards, are float32.
+
+    Probabilities stay float32. Micikevicius et al., arXiv 1710.03740.
+    """
+    before = {
+        layer: layer.dtype_policy
+        for layer in (*network.whole.layers, *network.top.layers)
+        if policy != layer.dtype_policy.name and layer.name != OUTPUT
+    }
+    for layer in before:
+        layer.dtype_policy = policy
+    try:
+        yield
+    finally:
+        for layer, old in before.items():
+            layer.dtype_policy = old
+
+
 def fingerprint(model: keras.Model) -> str:
     """32 hex digits that name the network's weights and input size."""
     digest = hashlib.blake2b(repr((model.name, model.input_shape)).encode(), digest_size=16)
     for value in model.get_weights():
         digest.update(np.ascontiguousarray(value).data)
     return digest.hexdigest()
-
-
-def jit() -> bool | str:
-    """TensorFlow's XLA trains convolutions many times slower on CPU than oneDNN does; all others gain."""
-    cpu_only = not keras.distribution.list_devices("gpu")
-    return False if keras.backend.backend() == "tensorflow" and cpu_only else "auto"

@@ -33,13 +33,17 @@ class LayerwiseSGD(_Layerwise, keras.optimizers.SGD):
     pass
 
 
-def optimizer(model: keras.Model, steps: int, highest: float, recipe: Recipe) -> keras.optimizers.Optimizer:
-    """For so many batches in all, its state built for the model's trainable variables."""
+def rates(steps: int, highest: float, recipe: Recipe) -> Any:
+    """The schedule for so many batches in all: a warm-up, then a cosine to zero."""
     updates = max(steps // recipe.accumulate, 2)
     warm_up = max(1, round(recipe.warm_up * updates))
-    rate = keras.optimizers.schedules.CosineDecay(
+    return keras.optimizers.schedules.CosineDecay(
         0.0, updates - warm_up, warmup_target=highest, warmup_steps=warm_up
     )
+
+
+def optimizer(model: keras.Model, rate: Any, recipe: Recipe) -> keras.optimizers.Optimizer:
+    """rate: a number or a schedule. Its state is built for the model's trainable variables."""
     options: dict[str, Any] = {
         "weight_decay": recipe.weight_decay,
         "global_clipnorm": recipe.clip_norm,
@@ -54,6 +58,9 @@ def optimizer(model: keras.Model, steps: int, highest: float, recipe: Recipe) ->
     )
     made.shares = shares(model, recipe.lowest_rate)
     made.exclude_from_weight_decay(var_names=list(NO_DECAY))
+    if recipe.precision == "mixed_float16":
+        # Small gradients would be nought in float16.
+        made = keras.optimizers.LossScaleOptimizer(made)
     made.build(model.trainable_variables)
     return made
 

@@ -6,10 +6,11 @@ import json
 from dataclasses import asdict, dataclass, fields, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from zoo.errors import ZooError, did_you_mean
 from zoo.training.augmentation import POLICIES, WAYS, is_policy
+from zoo.training.device import PRECISIONS, precision_for_device
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,20 @@ class Recipe:
     warm_up: float = 0.1  # of all steps
     top: float = 1 / 3  # of the layers with weights, counted from the end
     frozen_norms: bool = True
+    precision: str = "auto"  # of the computation: one of PRECISIONS; auto is bfloat16 where the device gains
+    teacher: str | None = None  # what zoo.load takes, of the same classes: Hinton et al., arXiv 1503.02531
+    temperature: float = 4.0  # that teacher's and student's logits are divided by
+    distillation: float = 0.5  # the share of the loss that is the teacher's labels'
     patience: int = 4  # epochs without a better validation loss
 
     def __post_init__(self) -> None:
-        problems = [
+        kinds = get_type_hints(Recipe)
+        strange = [
+            f"{name} must be {getattr(kind, '__name__', kind)}, not {getattr(self, name)!r}"
+            for name, kind in kinds.items()
+            if not isinstance(getattr(self, name), kind | int if kind is float else kind)
+        ]
+        problems = strange or [
             f"{name} must be {rule}, not {getattr(self, name)!r}"
             for name, rule, good in RULES
             if not good(self)
@@ -115,6 +126,12 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
+def resolve(recipe: Recipe | str | PathLike[str] | None, **changes: Any) -> Recipe:
+    """The recipe with the changes, and with what this device decides written down: its file repeats it."""
+    wanted = recipe_of(recipe).with_changes(**changes)
+    return replace(wanted, precision=precision_for_device(wanted.precision))
+
+
 def recipe_of(recipe: Recipe | str | PathLike[str] | None) -> Recipe:
     """A recipe by name (one of RECIPES), from the recipe.json of an earlier training, or as it is.
 
@@ -161,5 +178,8 @@ RULES = (
     ("epochs", "at least 0", lambda r: r.epochs >= 0),
     ("lowest_rate", "above 0 and at most 1", lambda r: 0 < r.lowest_rate <= 1),
     ("top", "above 0 and at most 1", lambda r: 0 < r.top <= 1),
+    ("precision", f"one of {', '.join(PRECISIONS)}", lambda r: r.precision in PRECISIONS),
+    ("temperature", "above 0", lambda r: r.temperature > 0),
+    ("distillation", "above 0 and at most 1", lambda r: 0 < r.distillation <= 1),
     ("patience", "at least 1", lambda r: r.patience >= 1),
 )

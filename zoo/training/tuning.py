@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,20 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from zoo.classifier import Facts, attach, facts, save
 from zoo.data import Pictures, Split, images, open_data, split
 from zoo.errors import ZooError
 from zoo.preprocessing import Preprocessing
+from zoo.training.callbacks import callbacks_of
 from zoo.training.checkpoint import write_text
-from zoo.training.loop import Examples, Stage, train
-from zoo.training.metrics import evaluate
-from zoo.training.mistakes import worst_mistakes
-from zoo.training.network import Network, fingerprint, frozen_norms, prepare
-from zoo.training.recipe import Recipe, recipe_of
+from zoo.training.distillation import teacher_of
+from zoo.training.judging import judge
+from zoo.training.loop import Watch, train
+from zoo.training.network import fingerprint, frozen_norms, precision, prepare
+from zoo.training.recipe import Recipe, resolve
 from zoo.training.result import MODEL, RECIPE, Result, is_finished, read_result, write_result
-from zoo.training.views import maps, maps_of_views
+from zoo.training.stages import Lessons, stages
 
 log = logging.getLogger("zoo")
 
@@ -40,6 +41,9 @@ def fine_tune(
     out: str | PathLike[str] | None = None,
     *,
     recipe: Recipe | str | PathLike[str] | None = None,
+    teacher: keras.Model | str | PathLike[str] | None = None,
+    callbacks: Any = (),
+    checkpoint_minutes: float = 10.0,
     **changes: Any,
 ) -> Result:
     """Teach a pretrained network the classes of one's own pictures.
@@ -49,7 +53,13 @@ def fine_tune(
     the same call after a kill goes on from there and ends with the same weights (on CPU); after the end it
     returns the result at once. recipe: "linear" (only a new head), "fast" (the default: then the top of the
     network), "full" (the whole network), "scratch" (without its weights), a Recipe, or the recipe.json of an
-    earlier training. changes: fields of the recipe, such as epochs, seed, input_size, batch_size.
+    earlier training. teacher: a Classifier of the same classes, or what zoo.load takes, whose probabilities
+    are learnt beside the labels. changes: fields of the recipe, such as epochs, seed, input_size, batch_size.
+
+    callbacks: one or several keras.callbacks.Callback, or "tensorboard" or "csv", which write into `out`.
+    They see each stage as a training of its own, of the part of the network that learns in it, with epochs
+    counted on; stop_training ends the stage. checkpoint_minutes: within an epoch, how often a checkpoint is
+    written; there is one after every epoch.
 
     Pictures are split by content into training, validation (stops the training, chooses the best weights) and
     test (judges, once, at the end): the metrics are the test's.
@@ -57,19 +67,23 @@ def fine_tune(
     Raises DataError listing all that is wrong with the data, ZooError for a bad recipe or a folder of another
     job, and what zoo.load raises.
     """
-    recipe = recipe_of(recipe).with_changes(**changes)
+    if teacher is not None:
+        changes["teacher"] = facts(teacher).name if isinstance(teacher, keras.Model) else os.fspath(teacher)
+    recipe = resolve(recipe, **changes)
     pictures = open_data(data)
     keras.utils.set_random_seed(recipe.seed)
     model = _load(model_or_name, recipe)
+    teacher = _load_teacher(teacher, recipe)
     folder = None if out is None else Path(out)
+    watch = Watch(callbacks_of(callbacks, folder), checkpoint_minutes)
     if folder:
-        _claim(folder, _job(model, pictures, recipe))
+        _claim(folder, _job(model, teacher, pictures, recipe))
         if is_finished(folder):
             shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
             log.warning('"%s" is finished: this is its result; nothing was trained', folder)
             return read_result(folder)
     with _checkpoints(folder) as checkpoints:
-        result = _run(model, pictures, recipe, folder, checkpoints)
+        result = replace(_run(model, teacher, pictures, recipe, checkpoints, watch), out=folder)
     if folder:
         save(result.model, folder / MODEL)
         write_result(result, folder)
@@ -77,12 +91,25 @@ def fine_tune(
     return result
 
 
+def _load_teacher(teacher: Any, recipe: Recipe) -> keras.Model | None:
+    if isinstance(teacher, keras.Model) or recipe.teacher is None:
+        return teacher
+    from zoo.loading import load
+
+    return load(recipe.teacher)
+
+
 def _load(model_or_name: Any, recipe: Recipe) -> keras.Model:
     if not isinstance(model_or_name, keras.Model):
-        from zoo.loading import DEFAULT, load
+        from zoo.loading import DEFAULT, has_auxiliary, load
 
-        weights = None if recipe.scratch else DEFAULT
-        return load(model_or_name, weights=weights, input_size=recipe.input_size, drop_path=recipe.drop_path)
+        return load(
+            model_or_name,
+            weights=None if recipe.scratch else DEFAULT,
+            input_size=recipe.input_size,
+            drop_path=recipe.drop_path,
+            auxiliary=recipe.epochs > 0 and has_auxiliary(model_or_name, recipe.input_size),
+        )
     size, wanted = facts(model_or_name).preprocessing.input_size, recipe.input_size
     if wanted is not None and size != (wanted, wanted):
         raise ZooError(
@@ -93,73 +120,56 @@ def _load(model_or_name: Any, recipe: Recipe) -> keras.Model:
 
 
 def _run(
-    model: keras.Model, pictures: Pictures, recipe: Recipe, folder: Path | None, checkpoints: Path
+    model: keras.Model,
+    teacher: keras.Model | None,
+    pictures: Pictures,
+    recipe: Recipe,
+    checkpoints: Path,
+    watch: Watch,
 ) -> Result:
-    preprocessing = _preprocessing(facts(model), recipe)
+    known = facts(model)
+    preprocessing = _preprocessing(known, recipe)
     network = prepare(model, len(pictures.classes), recipe.top)
     sides = split(pictures, recipe.validation, recipe.test)
-    history = _train(network, pictures, sides, preprocessing, recipe, checkpoints)
-    probabilities = network.whole.predict(
-        images(pictures, preprocessing, sides.test), batch_size=64, verbose=0
-    )
-    metrics = _metrics(probabilities, pictures, sides)
-    known = _facts(facts(model), pictures, preprocessing, recipe, metrics)
+    lessons = _lessons(pictures, sides, preprocessing, recipe, teacher)
+    history: list[dict[str, Any]] = []
+    with precision(network, recipe.precision):
+        for stage in stages(network, lessons, _side_losses(known), recipe, checkpoints):
+            first = sum(entry["epoch"] > 0 for entry in history)
+            with frozen_norms(stage.model) if recipe.frozen_norms else nullcontext():
+                history += train(replace(stage, first=first), recipe, checkpoints, watch)
+    judged = judge(network.whole, pictures, sides, preprocessing)
     return Result(
-        model=attach(network.whole, known),
-        metrics=metrics,
+        model=attach(network.whole, _facts(known, pictures, preprocessing, recipe, judged.metrics)),
+        metrics=judged.metrics,
         history=history,
         recipe=recipe,
         data=pictures.facts(),
-        mistakes=worst_mistakes(pictures, sides.test, probabilities),
-        out=folder,
+        mistakes=judged.mistakes,
+        near_duplicates=judged.near_duplicates,
+        out=None,
     )
 
 
-def _train(
-    network: Network,
+def _lessons(
     pictures: Pictures,
     sides: Split,
     preprocessing: Preprocessing,
     recipe: Recipe,
-    checkpoints: Path,
-) -> list[dict[str, Any]]:
-    """The head on features, then the top with it; both from maps that the bottom computes once."""
-    training = images(pictures, preprocessing, sides.training)
-    held = images(pictures, preprocessing, sides.validation)
-    labels, held_labels = pictures.labels[sides.training], pictures.labels[sides.validation]
-    if network.whole_learns:
-        seen, unseen = Examples(training[None], labels, fresh=True), Examples(held[None], held_labels)
-    else:
-        seen = Examples(maps_of_views(network.bottom, training, recipe, checkpoints / "maps.npy"), labels)
-        unseen = Examples(maps(network.bottom, held, recipe.batch_size)[None], held_labels)
-    history = []
-    if recipe.head_epochs:
-        head = Stage("head", recipe.head_epochs, recipe.head_rate)
-        x = (
-            maps_of_views(network.embed, training, recipe, checkpoints / "features.npy")
-            if network.whole_learns
-            else _embed(network, seen.x)
-        )
-        features = Examples(x, labels), Examples(_embed(network, unseen.x), held_labels)
-        history += train(head, network.head, *features, recipe, checkpoints)
-    if recipe.epochs:
-        with frozen_norms(network.top) if recipe.frozen_norms else nullcontext():
-            top = Stage("top", recipe.epochs, recipe.rate)
-            history += train(top, network.top, seen, unseen, recipe, checkpoints)
-    return history
+    teacher: keras.Model | None,
+) -> Lessons:
+    return Lessons(
+        images(pictures, preprocessing, sides.training),
+        pictures.labels[sides.training],
+        images(pictures, preprocessing, sides.validation),
+        pictures.labels[sides.validation],
+        teacher and teacher_of(teacher, pictures.classes, preprocessing.input_size, recipe.temperature),
+    )
 
 
-def _embed(network: Network, views: np.ndarray) -> np.ndarray:
-    return np.stack([network.embed.predict(view, batch_size=256, verbose=0) for view in views])
-
-
-def _metrics(probabilities: np.ndarray, pictures: Pictures, sides: Split) -> dict[str, Any]:
-    counts = {name: len(getattr(sides, name)) for name in ("training", "validation", "test")}
-    return {
-        **evaluate(probabilities, pictures.labels[sides.test], pictures.classes),
-        "pictures": counts,
-        "held_out": f"{counts['test']} test pictures, seen by neither training nor early stopping",
-    }
+def _side_losses(known: Facts) -> dict[str, float]:
+    """The weights of the auxiliary heads' losses, as the paper has them."""
+    return {name: side["loss_weight"] for name, side in known.card.get("auxiliary", {}).items()}
 
 
 def _preprocessing(known: Facts, recipe: Recipe) -> Preprocessing:
@@ -175,9 +185,16 @@ def _facts(
     return Facts(known.name, pictures.classes, preprocessing, card)
 
 
-def _job(model: keras.Model, pictures: Pictures, recipe: Recipe) -> dict[str, Any]:
+def _job(
+    model: keras.Model, teacher: keras.Model | None, pictures: Pictures, recipe: Recipe
+) -> dict[str, Any]:
     network = {"name": facts(model).name, "fingerprint": fingerprint(model)}
-    return {"network": network, "data": pictures.digest, "recipe": recipe.to_dict()}
+    return {
+        "network": network,
+        "teacher": teacher and fingerprint(teacher),
+        "data": pictures.digest,
+        "recipe": recipe.to_dict(),
+    }
 
 
 def _claim(folder: Path, job: dict[str, Any]) -> None:

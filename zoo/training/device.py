@@ -1,0 +1,40 @@
+"""What the device gains by: XLA, and half of the bits."""
+
+from __future__ import annotations
+
+import keras
+
+PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+AMPERE = (8, 0)  # the first compute capability of NVIDIA's with bfloat16
+
+
+def jit() -> bool | str:
+    """TensorFlow's XLA trains convolutions many times slower on CPU than oneDNN does; all others gain."""
+    cpu_only = not keras.distribution.list_devices("gpu")
+    return False if keras.backend.backend() == "tensorflow" and cpu_only else "auto"
+
+
+def precision_for_device(precision: str) -> str:
+    """One of PRECISIONS -> the policy of Keras; auto is bfloat16 on TPUs and GPUs that compute in it."""
+    if precision != "auto":
+        return precision
+    gains = keras.distribution.list_devices("tpu") or _gpu_has_bfloat16()
+    return "mixed_bfloat16" if gains else "float32"
+
+
+def _gpu_has_bfloat16() -> bool:
+    if not keras.distribution.list_devices("gpu"):
+        return False
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return bool(torch.cuda.is_bf16_supported())
+    if keras.backend.backend() == "jax":
+        import jax
+
+        capability = str(getattr(jax.devices()[0], "compute_capability", "0.0"))
+        return tuple(map(int, capability.split("."))) >= AMPERE
+    import tensorflow as tf
+
+    details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
+    return details.get("compute_capability", (0, 0)) >= AMPERE

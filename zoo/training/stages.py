@@ -1,0 +1,89 @@
+"""What the stages of a fine-tuning learn from: pictures where all of the network learns, else maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from zoo.build import OUTPUT
+from zoo.training.loop import Examples, Stage
+from zoo.training.network import SOFT, Network, with_soft_output
+from zoo.training.recipe import Recipe
+from zoo.training.views import maps, maps_of_views
+
+
+@dataclass(frozen=True, eq=False)
+class Lessons:
+    """uint8 images [N, h, w, 3] and int labels [N], to learn from and to judge by; teacher: images -> soft
+    probabilities [N, C].
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    held_images: np.ndarray
+    held_labels: np.ndarray
+    teacher: keras.Model | None = None
+
+
+def stages(
+    network: Network, lessons: Lessons, side_losses: Mapping[str, float], recipe: Recipe, folder: Path
+) -> Iterator[Stage]:
+    """The head on features, then the top with it; both from maps that the bottom computes once.
+
+    side_losses: the weight of each auxiliary head's loss. folder: keeps what has been computed.
+    """
+    top = top_stage(network, lessons, side_losses, recipe, folder)
+    if recipe.head_epochs:
+        seen, unseen = top.examples, top.validation
+        if network.whole_learns:
+            x = maps_of_views(network.embed, lessons.images, recipe, folder / "features.npy")
+        else:
+            x = _embed(network, seen.x)
+        features = Examples(x, lessons.labels, soft=_soft_views(lessons, recipe, folder))
+        held = Examples(_embed(network, unseen.x), lessons.held_labels)
+        head = Stage("head", network.head, features, held, recipe.head_epochs, recipe.head_rate)
+        yield with_losses(head, {}, recipe)
+    if recipe.epochs:
+        yield top
+
+
+def top_stage(
+    network: Network, lessons: Lessons, side_losses: Mapping[str, float], recipe: Recipe, folder: Path
+) -> Stage:
+    if network.whole_learns:
+        seen = Examples(lessons.images[None], lessons.labels, fresh=True, soft=lessons.teacher)
+        held = Examples(lessons.held_images[None], lessons.held_labels)
+    else:
+        views = maps_of_views(network.bottom, lessons.images, recipe, folder / "maps.npy")
+        seen = Examples(views, lessons.labels, soft=_soft_views(lessons, recipe, folder))
+        held_maps = maps(network.bottom, lessons.held_images, recipe.batch_size)
+        held = Examples(held_maps[None], lessons.held_labels)
+    outputs = network.top.output
+    sides = (
+        {name: side_losses[name] for name in outputs if name != OUTPUT} if isinstance(outputs, dict) else {}
+    )
+    return with_losses(Stage("top", network.top, seen, held, recipe.epochs, recipe.rate), sides, recipe)
+
+
+def with_losses(stage: Stage, sides: Mapping[str, float], recipe: Recipe) -> Stage:
+    """The soft labels' loss counts by the temperature's square, for its gradients shrink by that."""
+    losses = {OUTPUT: 1.0, **sides}
+    if stage.examples.soft is None:
+        return replace(stage, losses=losses)
+    losses |= {OUTPUT: 1 - recipe.distillation, SOFT: recipe.distillation * recipe.temperature**2}
+    return replace(stage, model=with_soft_output(stage.model, recipe.temperature), losses=losses)
+
+
+def _soft_views(lessons: Lessons, recipe: Recipe, folder: Path) -> np.ndarray | None:
+    """The teacher sees the very views that the bottom has seen."""
+    if lessons.teacher is None:
+        return None
+    return maps_of_views(lessons.teacher, lessons.images, recipe, folder / "soft.npy")
+
+
+def _embed(network: Network, views: np.ndarray) -> np.ndarray:
+    return np.stack([network.embed.predict(view, batch_size=256, verbose=0) for view in views])
