@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from zoo.registry import Card, describe, list_models
     from zoo.training import Result, fine_tune
     from zoo.training.augmentation.showing import show_views
+    from zoo.training.calibration import calibrate
 
 _HOMES = {
     "zoo.backbone": ("embedder", "features"),
@@ -33,6 +34,7 @@ _HOMES = {
     "zoo.registry": ("Card", "describe", "list_models"),
     "zoo.training": ("Result", "fine_tune"),
     "zoo.training.augmentation.showing": ("show_views",),
+    "zoo.training.calibration": ("calibrate",),
 }
 _ROOMS = ("data", "preprocessing", "weights")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -51,6 +53,7 @@ __all__ = [
     "WeightsError",
     "ZooError",
     "attach",
+    "calibrate",
     "compare",
     "describe",
     "embedder",

@@ -23,8 +23,8 @@ PROBABILITIES = "probabilities"
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """name: the model's; metrics: accuracy 0..1, its 95 % interval, loss, and precision, recall and f1 of
-    each class that has pictures; right: bool [N], in the data's order; hashes: of the pictures' contents;
+    """name: the model's; metrics: accuracy 0..1, its 95 % interval, loss, ece, and precision, recall and f1
+    of each class that has pictures; right: bool [N], in the data's order; hashes: of the pictures' contents;
     seconds: that the network took for one picture, in batches, without decoding.
     """
 

@@ -73,6 +73,14 @@ def explain(
     return Explanation(known.labels[place], float(probabilities[place]), shown, maps)
 
 
+def gradcams(model: keras.Model, images: np.ndarray, places: Sequence[int]) -> np.ndarray:
+    """Grad-CAM of many pictures at once: images [N, h, w, 3] as the network takes them, the index of the
+    class to look for in each -> float32 [N, h, w] in 0..1. Raises as `explain` does.
+    """
+    found = _cams("gradcam", "Gradcam", _logits(heads(model)), images.astype(np.float32), places)
+    return np.stack([_scaled(heat) for heat in found])
+
+
 def filters(model: keras.Model, path: str | PathLike[str]) -> Path:
     """A PNG of the first convolution's kernels, each between its smallest and its largest weight."""
     layer = next((v for v in model.layers if getattr(v, "kernel", None) is not None), None)
@@ -116,13 +124,17 @@ def _scaled(values: np.ndarray) -> np.ndarray:
 
 
 def _cam(home: str, name: str) -> Callable[[keras.Model, np.ndarray, int], np.ndarray]:
-    def compute(network: keras.Model, images: np.ndarray, place: int) -> np.ndarray:
-        vis = _tf_keras_vis()
-        cam = getattr(vis[home], name)(network, clone=False)
-        score = vis["utils.scores"].CategoricalScore([place])
-        return cam(score, images, penultimate_layer=_last_map(network))[0]
+    return lambda network, images, place: _cams(home, name, network, images, [place])[0]
 
-    return compute
+
+def _cams(
+    home: str, name: str, network: keras.Model, images: np.ndarray, places: Sequence[int]
+) -> np.ndarray:
+    """One map for each image, of its own class."""
+    vis = _tf_keras_vis()
+    cam = getattr(vis[home], name)(network, clone=False)
+    score = vis["utils.scores"].CategoricalScore(list(places))
+    return cam(score, images, penultimate_layer=_last_map(network))
 
 
 def _last_map(network: keras.Model) -> str:

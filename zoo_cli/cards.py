@@ -102,7 +102,9 @@ def evaluation_text(judged: Evaluation) -> str:
     ]
     title = f"{'class':<{width}}  {'pictures':>8}  {'precision':>9}  {'recall':>6}  {'f1':>5}"
     speed = f"{1000 * judged.seconds:.1f} ms a picture"
-    return "\n".join([f"{_accuracy(judged)}, log loss {judged.metrics['loss']:.3f}, {speed}", title, *lines])
+    loss, ece = judged.metrics["loss"], 100 * judged.metrics["ece"]
+    summary = f"{_accuracy(judged)}, log loss {loss:.3f}, calibration error {ece:.1f} %, {speed}"
+    return "\n".join([summary, title, *lines])
 
 
 def comparison_text(first: Evaluation, second: Evaluation, compared: Comparison) -> str:

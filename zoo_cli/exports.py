@@ -7,8 +7,22 @@ from typing import TYPE_CHECKING
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
+    import keras
+
     from exporters import Export
     from exporters.parity import Parity
+
+
+def calibrated(model: keras.Model, temperature: str | None) -> keras.Model:
+    """temperature: a number, "fitted", or None for the model as it is."""
+    import zoo
+
+    if temperature is None:
+        return model
+    try:
+        return zoo.calibrate(model, None if temperature == "fitted" else float(temperature))
+    except ValueError:
+        raise ZooError(f'"{temperature}" is no temperature; give a number, or fitted') from None
 
 
 def tolerance_of(given: tuple[str, ...]) -> float | dict[str, float] | None:

@@ -237,6 +237,10 @@ def records(data: Path, out: Path, validation: float, test: float) -> None:
     help="Pictures that the int8 formats are calibrated with.",
 )
 @click.option(
+    "--temperature",
+    help="Divide the logits by this number, or by the one that was 'fitted' in fine-tuning.",
+)
+@click.option(
     "--tolerance", multiple=True, help="1e-5 for formats in float32, or FORMAT=NUMBER, instead of the limits."
 )
 @as_json
@@ -246,6 +250,7 @@ def export(
     formats: str,
     pictures: str | None,
     calibrate: str | None,
+    temperature: str | None,
     tolerance: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -255,12 +260,12 @@ def export(
     """
     import exporters
     import zoo
-    from zoo_cli.exports import export_text, tolerance_of
+    from zoo_cli.exports import calibrated, export_text, tolerance_of
 
     limits = tolerance_of(tolerance)
     _load_tensorflow()
     done = exporters.export(
-        zoo.load(model),
+        calibrated(zoo.load(model), temperature),
         base,
         formats=tuple(formats.split(",")),
         pictures=pictures,

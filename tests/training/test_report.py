@@ -15,12 +15,14 @@ def test_the_page_is_whole_and_needs_no_network(done, tmp_path):
     assert "efficientnet_lite0.ml_illustrated_in1k" in html
     assert f"{100 * done.metrics['accuracy']:.1f} %" in html
     assert done.metrics["held_out"] in html
-    assert html.count("<svg") == 2
+    assert html.count("<svg") == 3
     for heading in (
         "Learning",
         "Confusion matrix",
+        "Calibration",
         "Classes",
         "Worst mistakes",
+        "Near duplicates",
         "Network",
         "Pictures",
         "Recipe",
@@ -39,6 +41,7 @@ def test_the_page_is_whole_and_needs_no_network(done, tmp_path):
 def test_mistakes_are_shown_with_their_pictures_and_names_are_escaped(done, tmp_path):
     pixel = "data:image/png;base64,iVBORw0KGgo="
     mistake = {
+        "index": 3,
         "name": "1/<b>.png",
         "label": "1",
         "predicted": "7",
@@ -48,8 +51,10 @@ def test_mistakes_are_shown_with_their_pictures_and_names_are_escaped(done, tmp_
     }
     html = replace(done, mistakes=[mistake]).report(tmp_path).read_text("utf-8")
     assert f'<img src="{pixel}"' in html
+    assert '<div class="cell" id="cell-1-3">' in html
     assert "1/&lt;b&gt;.png" in html
     assert "91 %" in html
+    assert "where it saw" not in html
     none = replace(done, mistakes=[]).report(tmp_path).read_text("utf-8")
     assert "None: every test picture was right." in none
 
@@ -64,7 +69,24 @@ def test_figures_hold_what_they_show():
     table = confusion([[41, 2], [3, 57]], ["cat", "dog"])
     for text in ("41", "57", "cat", "dog", "predicted"):
         assert f">{text}</text>" in table
+    assert set(re.findall(r'xlink:href="(#cell[^"]*)"', table)) == {"#cell-0-1", "#cell-1-0"}
     assert confusion([[41, 2], [3, 57]], ["cat", "dog"]) == table
+
+
+def test_near_duplicates_are_shown_in_pairs(done, tmp_path):
+    pixel = "data:image/png;base64,iVBORw0KGgo="
+    pair = {
+        "names": ["1/a.png", "7/b.png"],
+        "labels": ["1", "7"],
+        "sides": ["test", "training"],
+        "likeness": 0.9912,
+        "indices": [0, 1],
+        "thumbnails": [pixel, pixel],
+    }
+    html = replace(done, near_duplicates=[pair]).report(tmp_path).read_text("utf-8")
+    assert "test and training, likeness 0.991, of two classes" in html
+    assert html.count(f'<img src="{pixel}" alt=') == 2
+    assert "1/a.png (1), 7/b.png (7)" in html
 
 
 def test_without_the_extra_the_error_says_what_to_install(done, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
@@ -51,6 +52,22 @@ def test_the_closing_table(model, pictures, tmp_path):
     for row in rows:
         assert "same class for" in row
         assert "of 2, accuracy" in row
+
+
+def test_a_temperature_flattens_what_is_exported(model, pictures, tmp_path):
+    done = export(model, tmp_path / "small", "--format", "h5", "--temperature", "4")
+    assert done.returncode == 0, done.stderr
+    (path,) = (tmp_path / "small" / "1").glob("*.h5")
+    images = zoo.preprocessing.load_images(zoo.Preprocessing((32, 32)), sorted(pictures.glob("*/*.png")))
+    before, after = (zoo.load(file).predict(images, verbose=0) for file in (model, path))
+    np.testing.assert_allclose(
+        np.log(before[:, 0] / before[:, 1]) / 4, np.log(after[:, 0] / after[:, 1]), atol=1e-5
+    )
+    assert (
+        "no temperature was fitted for small"
+        in export(model, tmp_path / "x", "--temperature", "fitted").stderr
+    )
+    assert '"warm" is no temperature' in export(model, tmp_path / "x", "--temperature", "warm").stderr
 
 
 def test_int8_without_pictures(model, tmp_path):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zoo.data.arrays import list_arrays, list_rows
+from zoo.data.duplicates import look
 from zoo.data.folders import list_folder
 from zoo.data.listing import Listing
 from zoo.data.pictures import Pictures, Source, content_hash, in_threads, pixels
@@ -28,9 +29,12 @@ KINDS_OF = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".gif
 
 
 class Seen(NamedTuple):
-    """A picture once opened: its content's hash, or what is wrong; what its name promises wrongly."""
+    """A picture once opened: its content's hash and its look, or what is wrong; what its name promises
+    wrongly.
+    """
 
     content: str
+    look: np.ndarray
     problem: str = ""
     misnamed: str = ""
 
@@ -70,6 +74,7 @@ def open_data(data: Any, *, to_split: bool = True) -> Pictures:
         labels=np.asarray([item.label for item in listing.items], np.int64),
         classes=listing.classes,
         hashes=tuple(one.content for one in seen),
+        looks=np.stack([one.look for one in seen]),
         sides=tuple(item.side for item in listing.items),
     )
 
@@ -106,12 +111,13 @@ def _look_at_all(listing: Listing) -> list[Seen]:
 
 def _look_at(source: Source, name: str) -> Seen:
     try:
-        content = content_hash(pixels(source))
+        rgb = pixels(source)
     except DataError as error:
-        return Seen("", f"{name}: {error}" if isinstance(source, bytes) else str(error))
+        problem = f"{name}: {error}" if isinstance(source, bytes) else str(error)
+        return Seen("", np.zeros(0, np.uint8), problem)
     promised = KINDS_OF.get(source.suffix.lower()) if isinstance(source, Path) else None
     kind = kind_of(source) if promised and isinstance(source, Path) else None
-    return Seen(content, misnamed=f"{name} ({kind})" if kind != promised else "")
+    return Seen(content_hash(rgb), look(rgb), misnamed=f"{name} ({kind})" if kind != promised else "")
 
 
 def _class_problems(listing: Listing, seen: list[Seen]) -> list[str]:

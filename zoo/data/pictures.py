@@ -25,7 +25,8 @@ class Pictures:
 
     sources: paths, encoded bytes, or uint8 arrays [H, W, 3] or [H, W]; names: what a person calls each;
     labels: int64 [N], indices into classes; hashes: 32 hex digits of each picture's RGB pixels, in a file or
-    in an array; sides: where the data says who trains, one of zoo.data.SIDES for each, else "".
+    in an array; looks: uint8 [N, 256], greys of 16 x 16; sides: where the data says who
+    trains, one of zoo.data.SIDES for each, else "".
     """
 
     sources: tuple[Source, ...]
@@ -33,6 +34,7 @@ class Pictures:
     labels: np.ndarray
     classes: tuple[str, ...]
     hashes: tuple[str, ...]
+    looks: np.ndarray
     sides: tuple[str, ...]
 
     def __len__(self) -> int:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+BINS = 15  # of confidence, as Guo et al. have them
+
 
 def log_loss_and_accuracy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     """logits [N, C], labels int [N] -> mean of -ln p(label), without label smoothing; fraction right."""
@@ -40,14 +42,45 @@ def interval(accuracy: float, pictures: int) -> tuple[float, float]:
     return float((middle - half) / (1 + z2)), float((middle + half) / (1 + z2))
 
 
+def reliability(probabilities: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
+    """Predictions in fifteen bins by the probability of the first answer, those of them with pictures: from
+    (excluded), to, mean confidence, accuracy, pictures.
+
+    probabilities: [N, C], labels: int [N].
+    """
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    return [
+        {
+            "from": i / BINS,
+            "to": (i + 1) / BINS,
+            "confidence": float(confidence[place == i].mean()),
+            "accuracy": float(right[place == i].mean()),
+            "pictures": int((place == i).sum()),
+        }
+        for i in range(BINS)
+        if (place == i).any()
+    ]
+
+
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """0..1: the bins' differences between accuracy and mean confidence, averaged by their pictures. Guo et
+    al., arXiv 1706.04599, equation 3.
+    """
+    bins = reliability(probabilities, labels)
+    gaps = (one["pictures"] * abs(one["accuracy"] - one["confidence"]) for one in bins)
+    return float(sum(gaps) / len(labels))
+
+
 def evaluate(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
-    """probabilities [N, C] -> accuracy, its interval, loss, classes, confusion (rows true); all JSON-able."""
+    """probabilities [N, C] -> accuracy, its interval, loss, ece, classes, confusion (rows true): JSON."""
     loss, accuracy = log_loss_and_accuracy(np.log(np.maximum(probabilities, 1e-12)), labels)
     confusion = confusion_matrix(labels, probabilities.argmax(axis=1), len(classes))
     return {
         "accuracy": accuracy,
         "interval": list(interval(accuracy, len(labels))),
         "loss": loss,
+        "ece": expected_calibration_error(probabilities, labels),
         "classes": per_class(confusion, classes),
         "confusion": confusion.tolist(),
     }

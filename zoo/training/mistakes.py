@@ -1,30 +1,46 @@
-"""The pictures a model is most surely wrong about, small enough to show."""
+"""The pictures a model is most surely wrong about, small enough to show, and where it looked."""
 
 from __future__ import annotations
 
 import base64
 import io
+from collections import Counter
 from typing import Any
 
+import keras
 import numpy as np
 from PIL import Image
 
 from zoo.data import Pictures
 from zoo.data.pictures import pixels
+from zoo.errors import ZooError
+from zoo.explaining import gradcams
+from zoo.preprocessing import Preprocessing, evaluate
 
-SHOWN = 24
+KEPT, OF_A_KIND = 120, 6  # mistakes in all, and of one label taken for one other
+EXPLAINED = 12
 THUMBNAIL = 112
+HEAT = 0.45  # how much a heat map covers of the picture
 
 
 def worst_mistakes(
     pictures: Pictures, indices: np.ndarray, probabilities: np.ndarray
 ) -> list[dict[str, Any]]:
-    """The wrong answers, surest first: name, label, predicted, the probability of both, a thumbnail."""
+    """The wrong answers, surest first: index (in pictures), name, label, predicted, the probability of both,
+    a thumbnail.
+    """
     labels, predicted = pictures.labels[indices], probabilities.argmax(axis=1)
     wrong = np.flatnonzero(labels != predicted)
-    surest = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")][:SHOWN]
+    surest = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")]
+    kinds: Counter[tuple[int, int]] = Counter()
+    kept = []
+    for i in surest:
+        kinds[labels[i], predicted[i]] += 1
+        if kinds[labels[i], predicted[i]] <= OF_A_KIND:
+            kept.append(i)
     return [
         {
+            "index": int(indices[i]),
             "name": pictures.names[indices[i]],
             "label": pictures.classes[labels[i]],
             "predicted": pictures.classes[predicted[i]],
@@ -32,14 +48,48 @@ def worst_mistakes(
             "probability_of_label": float(probabilities[i, labels[i]]),
             "thumbnail": thumbnail(pixels(pictures.sources[indices[i]])),
         }
-        for i in surest
+        for i in kept[:KEPT]
     ]
 
 
+def with_heat(
+    mistakes: list[dict[str, Any]], model: keras.Model, pictures: Pictures, preprocessing: Preprocessing
+) -> list[dict[str, Any]]:
+    """The first of them with "heat", where the network saw its wrong answer: Grad-CAM over the picture. As
+    they are where none can be made: without the extra `explain`, or on another backend than TensorFlow.
+    """
+    if not mistakes or keras.backend.backend() != "tensorflow":
+        return mistakes
+    chosen = mistakes[:EXPLAINED]
+    images = np.stack([evaluate(preprocessing, pixels(pictures.sources[one["index"]])) for one in chosen])
+    try:
+        maps = gradcams(model, images, [pictures.classes.index(one["predicted"]) for one in chosen])
+    except ZooError:
+        return mistakes
+    heated = [
+        {**one, "heat": thumbnail(_warmed(image, heat))}
+        for one, image, heat in zip(chosen, images, maps, strict=True)
+    ]
+    return heated + mistakes[EXPLAINED:]
+
+
+def _warmed(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    from matplotlib import colormaps
+
+    colours = 255 * colormaps["jet"](heat)[..., :3]
+    return ((1 - HEAT) * image + HEAT * colours).round().astype(np.uint8)
+
+
 def thumbnail(rgb: np.ndarray) -> str:
-    """RGB uint8 [H, W, 3] -> the data URI of a PNG, at most 112 pixels a side."""
+    """RGB uint8 [H, W, 3] -> a data URI, at most 112 pixels a side: of PNG and JPEG the smaller."""
     image = Image.fromarray(rgb)
     image.thumbnail((THUMBNAIL, THUMBNAIL))
+    encoded = {"png": _encoded(image, "PNG", optimize=True), "jpeg": _encoded(image, "JPEG", quality=88)}
+    kind = min(encoded, key=lambda name: len(encoded[name]))
+    return f"data:image/{kind};base64,{base64.b64encode(encoded[kind]).decode()}"
+
+
+def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()

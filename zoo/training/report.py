@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from zoo.training.result import Result
 
 INK, BLUE, ORANGE, GRID = "#1f2933", "#2563eb", "#ea7317", "#e4e7eb"
-NUMBERS_SHOWN = 30
+NUMBERS_SHOWN = 30  # classes at most whose cells have numbers
+SHOWN = 24  # mistakes
 STAGES = {"head": "the new head, on features", "top": "the top of the network with it"}
 
 
@@ -30,6 +31,7 @@ def render(result: Result) -> str:
     template = files("zoo.training").joinpath("report.html").read_text("utf-8")
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
     known = facts(result.model)
+    calibration = result.metrics["calibration"]
     return page.render(
         name=known.name,
         card=known.card,
@@ -37,16 +39,33 @@ def render(result: Result) -> str:
         metrics=result.metrics,
         data=result.data,
         recipe=result.recipe.to_dict(),
-        mistakes=result.mistakes,
+        mistakes=result.mistakes[:SHOWN],
+        cells=cells(result.mistakes, list(known.labels)),
+        near_duplicates=result.near_duplicates,
         wrong=wrong_answers(result.metrics["confusion"]),
         curves=curves(result.history),
         confusion=confusion(result.metrics["confusion"], list(known.labels)),
+        calibration=calibration,
+        reliability=reliability(calibration),
     )
 
 
 def wrong_answers(matrix: list[list[int]]) -> int:
     counts = np.asarray(matrix)
     return int(counts.sum() - np.trace(counts))
+
+
+def cells(mistakes: list[dict[str, Any]], names: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """The mistakes of each cell of the confusion matrix, by the anchor that it links to."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for one in mistakes:
+        anchor = _anchor(names.index(one["label"]), names.index(one["predicted"]))
+        found.setdefault(anchor, []).append(one)
+    return found
+
+
+def _anchor(label: int, predicted: int) -> str:
+    return f"cell-{label}-{predicted}"
 
 
 def curves(history: list[dict[str, Any]]) -> str:
@@ -71,7 +90,9 @@ def curves(history: list[dict[str, Any]]) -> str:
 
 
 def confusion(matrix: list[list[int]], names: list[str]) -> str:
-    """Rows are true classes, shares of a row give the colour, as SVG."""
+    """Rows are true classes, shares of a row give the colour, wrong answers link to their pictures: SVG."""
+    from matplotlib.patches import Rectangle
+
     counts = np.asarray(matrix)
     side = float(np.clip(0.5 * len(names) + 1.5, 4, 12))
     figure = _figure(side, side)
@@ -84,10 +105,53 @@ def confusion(matrix: list[list[int]], names: list[str]) -> str:
     ax.set_xlabel("predicted", color=INK)
     ax.set_ylabel("true", color=INK)
     ax.grid(visible=False)
+    for row, column in np.argwhere(counts):
+        if row != column:
+            link = f"#{_anchor(row, column)}"
+            ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, alpha=0, url=link))
     if len(names) <= NUMBERS_SHOWN:
         for row, column in np.argwhere(counts):
             colour = "white" if shares[row, column] > 0.5 else INK
-            ax.text(column, row, counts[row, column], ha="center", va="center", color=colour, fontsize=9)
+            ax.text(
+                column,
+                row,
+                counts[row, column],
+                ha="center",
+                va="center",
+                color=colour,
+                fontsize=9,
+                url=f"#{_anchor(row, column)}" if row != column else None,
+            )
+    return _svg(figure)
+
+
+def reliability(calibration: dict[str, Any]) -> str:
+    """Accuracy against confidence, before and after the temperature, and how many pictures there are: SVG."""
+    figure = _figure(8.6, 4.4)
+    axes = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=(3, 1))
+    states = (("as it is", calibration), (f"logits / {calibration['temperature']:.2f}", calibration["after"]))
+    for column, (title, state) in zip(axes.T, states, strict=True):
+        bins = state["reliability"]
+        left, width = [one["from"] for one in bins], bins[0]["to"] - bins[0]["from"]
+        above, below = column
+        above.set_title(f"{title}: ECE {100 * state['ece']:.1f} %", fontsize=10, color=INK, loc="left")
+        above.bar(left, [one["accuracy"] for one in bins], width, align="edge", color=BLUE, alpha=0.35)
+        above.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
+        above.plot(
+            [one["confidence"] for one in bins],
+            [one["accuracy"] for one in bins],
+            color=BLUE,
+            marker="o",
+            markersize=3.5,
+            linewidth=1.4,
+        )
+        below.bar(left, [one["pictures"] for one in bins], width, align="edge", color=GRID, edgecolor="white")
+        below.set_xlabel("confidence: the first answer's probability", color=INK)
+        for ax in column:
+            _plain(ax)
+    axes[0][0].set(xlim=(0, 1), ylim=(0, 1.02))
+    axes[0][0].set_ylabel("accuracy", color=INK)
+    axes[1][0].set_ylabel("pictures", color=INK)
     return _svg(figure)
 
 
@@ -97,6 +161,10 @@ def _curve(ax: Any, entries: list[dict[str, Any]], key: str, label: str, colour:
         ax.plot(
             *zip(*points, strict=True), color=colour, label=label, marker="o", markersize=2.5, linewidth=1.4
         )
+    _plain(ax)
+
+
+def _plain(ax: Any) -> None:
     ax.grid(color=GRID, linewidth=0.8)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)

@@ -30,8 +30,10 @@ class Result:
     """What was learnt, and how well.
 
     model: a Classifier that gives probabilities; metrics: of the test pictures (accuracy 0..1, interval,
-    loss, classes, confusion, pictures, held_out); history: a dict per epoch, epoch 0 is the state before a
-    stage; data: the pictures' facts; mistakes: the surest wrong answers; out: the folder that keeps all this.
+    loss, ece, calibration, classes, confusion, pictures, held_out); history: a dict per epoch, epoch 0 is the
+    state before a stage; data: the pictures' facts; mistakes: the surest wrong answers; near_duplicates:
+    pairs of pictures that look alike on two sides of the split, the likest first; out: the folder that keeps
+    all this.
     """
 
     model: keras.Model
@@ -40,6 +42,7 @@ class Result:
     recipe: Recipe
     data: dict[str, Any]
     mistakes: list[dict[str, Any]]
+    near_duplicates: list[dict[str, Any]]
     out: Path | None
 
     def report(self, folder: str | PathLike[str] | None = None) -> Path:
@@ -66,7 +69,9 @@ def is_finished(folder: Path) -> bool:
 def write_result(result: Result, folder: Path) -> None:
     """The JSON comes last: where it is, the folder is finished."""
     write_text(folder / HISTORY, _as_csv(result.history))
-    known = {name: getattr(result, name) for name in ("metrics", "history", "data", "mistakes")}
+    known = {
+        name: getattr(result, name) for name in ("metrics", "history", "data", "mistakes", "near_duplicates")
+    }
     write_text(folder / RESULT, json.dumps({**known, "recipe": result.recipe.to_dict()}, indent=1))
 
 

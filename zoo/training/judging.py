@@ -1,0 +1,54 @@
+"""The last step of a fine-tuning: what the test pictures say of the network, and what is odd about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from zoo.data import Pictures, Split, images, near_duplicates
+from zoo.data.pictures import pixels
+from zoo.preprocessing import Preprocessing
+from zoo.training.calibration import judge_calibration
+from zoo.training.metrics import evaluate
+from zoo.training.mistakes import thumbnail, with_heat, worst_mistakes
+
+DUPLICATES_SHOWN = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What `Result` says of them."""
+
+    metrics: dict[str, Any]
+    mistakes: list[dict[str, Any]]
+    near_duplicates: list[dict[str, Any]]
+
+
+def judge(model: keras.Model, pictures: Pictures, sides: Split, preprocessing: Preprocessing) -> Judgement:
+    """model: images -> probabilities [N, C]. The temperature is fitted on the validation pictures."""
+
+    def answers(indices: np.ndarray) -> np.ndarray:
+        return model.predict(images(pictures, preprocessing, indices), batch_size=64, verbose=0)
+
+    probabilities, labels = answers(sides.test), pictures.labels[sides.test]
+    calibration = judge_calibration(
+        probabilities, labels, answers(sides.validation), pictures.labels[sides.validation]
+    )
+    mistakes = worst_mistakes(pictures, sides.test, probabilities)
+    counts = {name: len(getattr(sides, name)) for name in ("training", "validation", "test")}
+    return Judgement(
+        metrics={
+            **evaluate(probabilities, labels, pictures.classes),
+            "calibration": calibration,
+            "pictures": counts,
+            "held_out": f"{counts['test']} test pictures, seen by neither training nor early stopping",
+        },
+        mistakes=with_heat(mistakes, model, pictures, preprocessing),
+        near_duplicates=[
+            {**pair, "thumbnails": [thumbnail(pixels(pictures.sources[i])) for i in pair["indices"]]}
+            for pair in near_duplicates(pictures, sides)[:DUPLICATES_SHOWN]
+        ],
+    )
