@@ -185,7 +185,14 @@ def _asked(question: Question) -> Report:
     command = [sys.executable, "-m", "serving.measuring", question.to_json()]
     try:
         done = subprocess.run(  # noqa: S603 - our own module, arguments as a list
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+            # A Ctrl-C is for the server; it is no crash of the engine under way.
+            start_new_session=True,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         log.warning("%s could not be measured: %s", question.version_dir, error)

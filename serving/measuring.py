@@ -188,9 +188,10 @@ class Answer:
 Answers = Mapping[int, Answer]  # by the probe's number
 Runs = dict[Candidate, Answers | str]  # or what went wrong
 Replies = Mapping[int, Arrays]
+Begin = Callable[[Candidate], object]
 
 
-def measure(question: Question, begin: Callable[[Candidate], object] = lambda candidate: None) -> Report:
+def measure(question: Question, begin: Begin = lambda candidate: None) -> Report:
     """Every candidate on the same probes; `begin` hears of each before it is loaded.
 
     The reference is the recorded replies, if a float32 file gives them; then the SavedModel is neither loaded
@@ -198,7 +199,7 @@ def measure(question: Question, begin: Callable[[Candidate], object] = lambda ca
     """
     version_dir, engines = Path(question.version_dir), question.engines
     saved = saved_signatures(version_dir, engines.tags)
-    asked = probes(version_dir, saved or _first_signatures(question))
+    asked = probes(version_dir, saved or _first_signatures(question, begin))
     if not asked:
         return Report("", ())
     share = question.seconds / len(question.candidates)
@@ -233,8 +234,9 @@ def saved_signatures(version_dir: Path, tags: Sequence[str]) -> Mapping[str, Sig
     return {}
 
 
-def _first_signatures(question: Question) -> Mapping[str, Signature]:
+def _first_signatures(question: Question, begin: Begin) -> Mapping[str, Signature]:
     for candidate in question.candidates:
+        begin(candidate)
         with suppress(Exception):
             return start(candidate, Path(question.version_dir), question.engines).signatures
     return {}
@@ -323,7 +325,7 @@ def _compared(got: Arrays, wanted: Arrays) -> tuple[float, float]:
     for alias, array in wanted.items():
         if alias not in got or got[alias].shape != array.shape:
             raise ServingError(Code.FAILED_PRECONDITION, f'its "{alias}" has another shape, or is missing')
-        if array.dtype.kind == "f" and not np.isfinite(got[alias]).all() and np.isfinite(array).all():
+        if array.dtype.kind == "f" and not np.isfinite(got[alias]).all():
             raise ServingError(Code.FAILED_PRECONDITION, f'its "{alias}" holds NaN or infinity')
     pairs = [(got[a].astype(float), b.astype(float)) for a, b in wanted.items() if b.dtype.kind == "f"]
     if not pairs and not all(np.array_equal(got[alias], array) for alias, array in wanted.items()):
