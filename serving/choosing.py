@@ -26,6 +26,8 @@ from serving.measuring import Measured, Question, Report, saved_signatures
 from serving.runtimes import Candidate, Runtime, Signature, found, start
 from serving.runtimes.base import DEFAULT_ENGINES, Arrays, Engines, covers
 from serving.runtimes.candidates import SAVED_MODEL
+from zoo import caching
+from zoo.writing import complete
 
 log = logging.getLogger("serving")
 
@@ -167,9 +169,7 @@ def _fastest(version_dir: Path, candidates: Sequence[Candidate], engines: Engine
 
 def _report(question: Question) -> Report:
     """As it was kept, or made now."""
-    from zoo.weights import cache
-
-    folder = cache.folder() / "serving"
+    folder = caching.folder() / "serving"
     file = folder / f"{_key(question)}.json"
     with _alone(folder):
         if kept := _kept(file):
@@ -234,8 +234,6 @@ def _kept(file: Path) -> Report | None:
 
 
 def _keep(file: Path, report: Report) -> None:
-    from zoo.writing import complete
-
     try:
         with complete(file) as partial_file:
             partial_file.write_text(report.to_json(), encoding="utf-8")

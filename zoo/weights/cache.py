@@ -1,19 +1,13 @@
 """Downloaded weights on disk: one folder, every file with its sha256 beside it, verified at each use."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
-import platformdirs
 import requests
 
+from zoo.caching import folder
 from zoo.errors import WeightsError
 from zoo.weights.download import digest_of, download, record_of, sha256_of
-
-
-def folder() -> Path:
-    """The cache folder: ZOO_CACHE, or the platform's place for caches (on Linux ~/.cache/zoo)."""
-    return Path(os.environ.get("ZOO_CACHE") or platformdirs.user_cache_dir("zoo")).expanduser()
 
 
 def fetch(
