@@ -97,17 +97,6 @@ def _decoded(source: str | PathLike[str] | bytes, least: int | None = None) -> I
         raise DataError(f"{name} cannot be decoded as a picture: {error}") from error
 
 
-def kind_of(path: str | PathLike[str]) -> str | None:
-    """What a picture file holds, whatever its name: "JPEG", "PNG" ...; None for what is no picture."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            return image.format
-    except UnidentifiedImageError:
-        return None
-
-
 def evaluate(preprocessing: Preprocessing, image: np.ndarray) -> np.ndarray:
     """RGB uint8 [H, W, 3] -> uint8 [h, w, 3] at the input size: torchvision's evaluation transform.
 

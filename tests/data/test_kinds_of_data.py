@@ -1,7 +1,6 @@
 """The other ways in which people keep labelled pictures; each gives the same set as the arrays do."""
 
 import io
-import logging
 
 import numpy as np
 import pytest
@@ -182,13 +181,3 @@ def test_other_colours_are_read(tmp_path):
     assert np.abs(read_image(tmp_path / "cmyk.jpg").astype(int) - red).max() < 10
     Image.fromarray(np.full((8, 8), 0x8040, np.uint16)).save(tmp_path / "deep.png")
     assert (read_image(tmp_path / "deep.png") == 0x80).all()
-
-
-def test_a_file_of_another_kind_than_its_name_is_read_and_said(folder, caplog):
-    path = folder / "0" / "0000.png"
-    assert path.exists()
-    with Image.open(path) as image:
-        image.save(folder / "0" / "wrong.jpg", "PNG")
-    with caplog.at_level(logging.WARNING, "zoo"):
-        open_data(folder)
-    assert "1 files are not what their names say, 0/wrong.jpg (PNG) first" in caplog.text

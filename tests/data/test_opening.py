@@ -7,6 +7,7 @@ from PIL import Image
 
 from zoo.data import images, open_data
 from zoo.data.opening import PROBLEMS_SHOWN
+from zoo.data.pictures import pixels
 from zoo.errors import DataError
 from zoo.preprocessing import Preprocessing
 
@@ -136,3 +137,51 @@ def test_arrays_that_do_not_fit(arrays):
         open_data((grey, labels, list("012345678")))
     with pytest.raises(DataError, match='the class "ten" is empty'):
         open_data((grey, labels, [*"0123456789", "ten"]))
+
+
+def test_what_is_odd_but_usable_is_told_once_together(folder, caplog):
+    """Equal to what a person would have made of the files by hand."""
+    one, two = sorted((folder / "1").iterdir())[:2]
+    picture = Image.open(one).convert("RGB")
+    home = folder / "7"
+    picture.convert("CMYK").save(home / "print.jpg", quality=95)
+    Image.fromarray(np.arange(0, 65536, 256, dtype=np.uint16).reshape(16, 16)).save(home / "deep.png")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    picture.resize((24, 12)).save(home / "phone.jpg", exif=turned, quality=95)
+    picture.convert("RGBA").resize((20, 20)).save(home / "glass.png")
+    picture.resize((18, 18)).save(home / "named.png", "JPEG")
+    film = picture.resize((14, 14))
+    film.save(home / "film.gif", save_all=True, append_images=[film.rotate(90)])
+    shutil.copy(two, home / "other.png")
+    (folder / "rare").mkdir()
+    for i in range(4):
+        Image.fromarray(np.full((16, 16), 10 * i, np.uint8)).save(folder / "rare" / f"{i}.png")
+    with caplog.at_level("WARNING", "zoo"):
+        pictures = open_data(folder)
+    (record,) = caplog.records
+    told = record.getMessage()
+    assert told.startswith(f'"{folder}" can be used, but has:\n')
+    for sentence in (
+        "1 files, 7/named.png first: not of the kind that the name says; read by content",
+        "1 files, 7/print.jpg first: CMYK; converted to RGB",
+        "1 files, 7/deep.png first: 16 bits a channel; the upper 8 are used",
+        "1 files, 7/phone.jpg first: stored turned; set upright by EXIF",
+        "1 files, 7/glass.png first: transparent; only colours are used",
+        "1 files, 7/film.gif first: animated; the first frame is used",
+        f"1 exact duplicates, 1/{two.name} and 7/other.png first: each on one side",
+        f"1 pictures in more than one class, 1/{two.name} and 7/other.png first: correct the labels",
+        "1 classes of fewer than 20 pictures: rare (4)",
+    ):
+        assert f"\n  - {sentence}" in told
+    sources = dict(zip(pictures.names, pictures.sources, strict=True))
+    assert pixels(sources["7/phone.jpg"]).shape == (24, 12, 3)
+    assert pixels(sources["7/deep.png"])[3, 7].tolist() == [3 * 16 + 7] * 3
+    cmyk = pixels(sources["7/print.jpg"]).astype(int)
+    assert np.abs(cmyk - np.asarray(picture, int)).mean() < 12
+
+
+def test_nothing_odd_nothing_told(folder, caplog):
+    with caplog.at_level("WARNING", "zoo"):
+        open_data(folder)
+    assert caplog.records == []

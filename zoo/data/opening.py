@@ -3,40 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter, defaultdict
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from zoo.data.arrays import list_arrays, list_rows
-from zoo.data.duplicates import look
+from zoo.data.checking import look_at_all, notices_of, problems_of
 from zoo.data.folders import list_folder
 from zoo.data.listing import Listing
-from zoo.data.pictures import Pictures, Source, content_hash, in_threads, pixels
+from zoo.data.pictures import Pictures
 from zoo.data.records import list_records, record_files
-from zoo.data.split import SIDES
 from zoo.data.tables import list_table
 from zoo.errors import DataError
-from zoo.preprocessing import kind_of
 
 log = logging.getLogger("zoo")
 
 PROBLEMS_SHOWN = 100
-KINDS_OF = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".gif": "GIF", ".webp": "WEBP"}
-
-
-class Seen(NamedTuple):
-    """A picture once opened: its content's hash and its look, or what is wrong; what its name promises
-    wrongly.
-    """
-
-    content: str
-    look: np.ndarray
-    problem: str = ""
-    misnamed: str = ""
 
 
 def open_data(data: Any, *, to_split: bool = True) -> Pictures:
@@ -54,20 +39,15 @@ def open_data(data: Any, *, to_split: bool = True) -> Pictures:
 
     Raises DataError listing all that is wrong: what is missing, unreadable or truncated, fewer than two
     classes, empty classes, classes with too few different pictures to be split, equal pictures on two sides,
-    arrays that do not fit each other.
+    arrays that do not fit each other. What is handled or merely weak is logged together, once: files that
+    are not what their names say, CMYK, 16 bits, EXIF's turns, duplicates, contradictions, small classes.
     """
     listing = _listing(data)
-    seen = _look_at_all(listing) if listing.items else []
-    problems = listing.problems + [one.problem for one in seen if one.problem]
-    if listing.classes and to_split:
-        problems += _class_problems(listing, seen) + _leaks(listing, seen)
-    if problems:
-        raise DataError(_message(listing.title, problems))
-    misnamed = [one.misnamed for one in seen if one.misnamed]
-    if misnamed:
-        log.warning(
-            "%d files are not what their names say, %s first; they are read", len(misnamed), misnamed[0]
-        )
+    seen = look_at_all(listing) if listing.items else []
+    if problems := problems_of(listing, seen, to_split=to_split):
+        raise DataError(_listed(f"{listing.title} cannot be used", problems))
+    if notices := notices_of(listing, seen, to_split=to_split):
+        log.warning("%s", _listed(f"{listing.title} can be used, but has", notices))
     return Pictures(
         sources=tuple(item.source for item in listing.items),
         names=tuple(item.name for item in listing.items),
@@ -104,59 +84,7 @@ def _list_path(path: Path) -> Listing:
     raise DataError(f'the data "{path}" {what}; give a folder with one folder of pictures per class')
 
 
-def _look_at_all(listing: Listing) -> list[Seen]:
-    sources = ((item.source, item.name) for item in listing.items)
-    return list(in_threads("check the pictures", lambda pair: _look_at(*pair), sources))
-
-
-def _look_at(source: Source, name: str) -> Seen:
-    try:
-        rgb = pixels(source)
-    except DataError as error:
-        problem = f"{name}: {error}" if isinstance(source, bytes) else str(error)
-        return Seen("", np.zeros(0, np.uint8), problem)
-    promised = KINDS_OF.get(source.suffix.lower()) if isinstance(source, Path) else None
-    kind = kind_of(source) if promised and isinstance(source, Path) else None
-    return Seen(content_hash(rgb), look(rgb), misnamed=f"{name} ({kind})" if kind != promised else "")
-
-
-def _class_problems(listing: Listing, seen: list[Seen]) -> list[str]:
-    problems = []
-    if len(listing.classes) == 1:
-        problems.append(f'"{listing.classes[0]}" is the only class; at least two are needed')
-    files = Counter(item.label for item in listing.items)
-    contents = {
-        (item.label, one.content)
-        for item, one in zip(listing.items, seen, strict=True)
-        if not one.problem and item.side in ("", "training")
-    }
-    different = Counter(label for label, _ in contents)
-    needed = len(SIDES) - len({item.side for item in listing.items} - {"", "training"})
-    for index, name in enumerate(listing.classes):
-        if not files[index]:
-            problems.append(f'the class "{name}" is empty')
-        elif different[index] < needed:
-            problems.append(
-                f'the class "{name}" has only {different[index]} different and readable pictures; '
-                f"at least {needed} are needed to split it into {', '.join(SIDES[:needed])}"
-            )
-    return problems
-
-
-def _leaks(listing: Listing, seen: list[Seen]) -> list[str]:
-    """The same picture on two sides would judge a network by what it has learnt."""
-    by_content: dict[str, dict[str, str]] = defaultdict(dict)
-    for item, one in zip(listing.items, seen, strict=True):
-        if item.side and not one.problem:
-            by_content[one.content].setdefault(item.side, item.name)
-    return [
-        f"{' and '.join(names.values())} are the same picture, on two sides: remove one"
-        for names in by_content.values()
-        if len(names) > 1
-    ]
-
-
-def _message(title: str, problems: list[str]) -> str:
-    shown = problems[:PROBLEMS_SHOWN]
-    more = [f"... and {len(problems) - len(shown)} more"] if len(problems) > len(shown) else []
-    return f"{title} cannot be used:\n" + "\n".join(f"  - {problem}" for problem in shown + more)
+def _listed(title: str, sentences: list[str]) -> str:
+    shown = sentences[:PROBLEMS_SHOWN]
+    more = [f"... and {len(sentences) - len(shown)} more"] if len(sentences) > len(shown) else []
+    return f"{title}:\n" + "\n".join(f"  - {sentence}" for sentence in shown + more)
