@@ -12,7 +12,7 @@ import keras
 from keras import layers
 
 from zoo.blocks import POOLINGS, Net
-from zoo.errors import ZooError
+from zoo.errors import ZooError, did_you_mean
 from zoo.initializers import name_the_stock_one
 from zoo.preprocessing import Preprocessing
 from zoo.registry import Architecture, Weights
@@ -31,14 +31,17 @@ def build(
     drop_path: float | None = None,
     pooling: str | None = None,
     auxiliary: bool = False,
+    activation: str | None = None,
+    initializer: str | None = None,
 ) -> keras.Model:
     """Images float32 [N, H, W, 3], RGB 0..255 -> probabilities [N, classes], or logits with activation None.
 
     The weights' conventions (padding, epsilon, mean, std, build) are built in; the variables are freshly
-    initialised. dropout, drop_path and pooling (one of zoo.blocks.POOLINGS) default to the paper's. With
-    auxiliary=True the outputs are a dict:
-    "predictions", and one of the same shape by each auxiliary head ("aux1", ...). Raises ZooError for an
-    input size or pooling that the network cannot take, and where it has no auxiliary heads.
+    initialised. dropout, drop_path, pooling (one of zoo.blocks.POOLINGS), activation (between the layers;
+    gates keep theirs) and initializer (of kernels), by their names in Keras, default to the paper's. With
+    auxiliary=True the outputs are a dict: "predictions", and one of the same shape by each auxiliary head
+    ("aux1", ...). Raises ZooError for an input size or pooling that the network cannot take, an unknown
+    name, and where it has no auxiliary heads.
     """
     if auxiliary and not architecture.auxiliary:
         raise ZooError(f"{architecture.name} has no auxiliary heads")
@@ -71,7 +74,46 @@ def build(
     name_the_stock_one(model)
     if pooling and not {"global_pool", "head_pool"} & {layer.name for layer in model.layers}:
         raise ZooError(f"{architecture.name} flattens its last map: it has no pooling to choose")
-    return model
+    return varied(model, activation, initializer) if activation or initializer else model
+
+
+# Of gates and outputs, which an activation of the user's does not replace.
+GATES = ("linear", "softmax", "sigmoid", "hard_sigmoid")
+KERNELS = ("kernel_initializer", "depthwise_initializer", "pointwise_initializer")
+
+
+def varied(model: keras.Model, activation: str | None, initializer: str | None) -> keras.Model:
+    """The network anew, with another activation between its layers and other initial kernels.
+
+    The names are Keras's, or those that a function or class is registered by with Keras. Raises ZooError for
+    an unknown one.
+    """
+    function = named(activation, "activation", keras.activations) if activation else None
+    start = named(initializer, "initializer", keras.initializers) if initializer else None
+
+    def vary(layer: Any) -> Any:
+        config = layer.get_config()
+        between = isinstance(layer, layers.Activation) and config["activation"] not in GATES
+        if function and (between or isinstance(layer, (layers.ReLU, layers.LeakyReLU))):
+            return layers.Activation(function, dtype=layer.dtype_policy, name=layer.name)
+        kernels = {key: keras.initializers.serialize(start) for key in KERNELS if start and key in config}
+        return type(layer).from_config(config | kernels)
+
+    return keras.models.clone_model(model, clone_function=vary)
+
+
+def named(name: str, kind: str, known: Any) -> Any:
+    """What Keras, or its registry, has under the name. Raises ZooError with the nearest one."""
+    registered = keras.saving.get_registered_object(name)
+    if registered:
+        return registered() if isinstance(registered, type) else registered
+    try:
+        return known.get(name)
+    except ValueError as error:
+        names = [one for one in dir(known) if one.islower() and not one.startswith("_")]
+        names = [one for one in names if one not in ("get", "serialize", "deserialize")]
+        hint = did_you_mean(name, names, f"Keras has: {', '.join(names)}")
+        raise ZooError(f'unknown {kind} "{name}"; {hint}') from error
 
 
 def normalise(images: Any, preprocessing: Preprocessing) -> Any:

@@ -45,6 +45,8 @@ def load(
     drop_path: float | None = None,
     pooling: str | None = None,
     auxiliary: bool = False,
+    activation: str | None = None,
+    initializer: str | None = None,
 ) -> keras.Model:
     """A pretrained Classifier by name, or a saved one by path.
 
@@ -60,17 +62,21 @@ def load(
     generalised mean, its power learned from 3); the network's own by default.
     auxiliary: with the heads that help in training (describe(name).auxiliary: their names and the weights of
     their losses); the outputs are then a dict, "predictions" and one for each head.
+    activation: the name of Keras's or a registered function, between the layers instead of the network's own,
+    which pretrained weights were trained with. initializer: of the kernels where weights is None, such as
+    "glorot_uniform"; "he_uniform" by default.
 
     The model takes RGB pictures [N, height, width, 3] in 0..255 (float or uint8) and gives [N, classes]:
     probabilities, or logits where classifier_activation is None.
 
     Raises UnknownModelError, WeightsError (damaged, or missing, left-over, misshapen keys), DownloadError,
-    ZooError (an input size or a pooling that the network cannot take).
+    ZooError (an input size or a pooling that the network cannot take, an unknown activation or initializer).
     """
     if str(name).startswith(hub.PREFIX):
-        if weights != DEFAULT or pooling or drop_path or auxiliary:
+        if weights != DEFAULT or pooling or drop_path or auxiliary or activation or initializer:
             raise ZooError(
-                f"{name} is a whole network: weights, drop_path, pooling, auxiliary go with a name"
+                f"{name} is a whole network: weights, drop_path, activation, initializer, pooling, auxiliary "
+                "go with a name"
             )
         return hub.load(
             str(name).removeprefix(hub.PREFIX),
@@ -80,10 +86,12 @@ def load(
             drop_rate=drop_rate,
         )
     if _is_file(name):
-        asked = (classes, input_size, pooling, drop_rate or None, drop_path or None)
+        asked = (classes, input_size, pooling, drop_rate or None, drop_path or None, activation, initializer)
         return _from_file(Path(name), own=weights == DEFAULT and all(value is None for value in asked))
     architecture, named = resolve(str(name))
     tag, path = _choose(architecture, named, weights)
+    if initializer and weights is not None:
+        raise ZooError("an initializer is for a fresh network: give weights=None with it")
     size = _size(input_size, tag)
     wanted = tag.classes if classes is None else classes if isinstance(classes, int) else len(classes)
     if wanted < 1:
@@ -95,6 +103,8 @@ def load(
         "drop_path": drop_path,
         "pooling": pooling,
         "auxiliary": auxiliary,
+        "activation": activation,
+        "initializer": initializer,
     }
     model = build(architecture, tag, classes=wanted, **options)
     if path is not None:
@@ -132,7 +142,8 @@ def _is_file(name: str | PathLike[str]) -> bool:
 def _from_file(path: Path, own: bool) -> keras.Model:
     if not own:
         raise ZooError(
-            f'"{path}" is a whole model: weights, classes, input_size, drop rates and pooling go with a name'
+            f'"{path}" is a whole model: weights, classes, input_size, activation, initializer, drop rates '
+            "and pooling go with a name"
         )
     return load_file(path / MODEL_IN_FOLDER if path.is_dir() else path)
 
