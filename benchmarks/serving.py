@@ -125,20 +125,25 @@ def times(ours: float, theirs: float, unit: str = "pictures/s") -> str:
 
 
 def exported(network: str) -> Path:
-    """BASE/NAME with one version: SavedModel, ONNX, and ONNX in int8."""
-    name = NETWORKS[network]
-    base = BUILD / "models" / name
+    """BASE/NAME with one version: SavedModel, ONNX, and ONNX in int8. Written by a process of its own, whose
+    memory ends with it.
+    """
+    base = BUILD / "models" / NETWORKS[network]
     if not base.exists():
-        import exporters
-        from benchmarks import matrix
-
-        pictures = matrix.crops()
-        model = matrix.network(name, pictures)
-        formats = ("saved_model", "onnx", "onnx_int8")
-        # Random weights are no measure of int8.
-        loose = {"onnx_int8": 1.0}
-        exporters.export(model, base, formats, pictures=pictures, calibrate=pictures, tolerance=loose)
+        run_python("import sys; from benchmarks.serving import export; export(sys.argv[1])", base)
     return base
+
+
+def export(base: str) -> None:
+    """The network that the folder is named after, with random weights: no measure of int8's accuracy."""
+    import exporters
+    from benchmarks import matrix
+
+    pictures = matrix.crops()
+    model = matrix.network(Path(base).name, pictures)
+    formats = ("saved_model", "onnx", "onnx_int8")
+    loose = {"onnx_int8": 1.0}
+    exporters.export(model, base, formats, pictures=pictures, calibrate=pictures, tolerance=loose)
 
 
 def onnx_only(network: str, copy: int = 0) -> Path:
