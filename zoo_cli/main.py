@@ -93,20 +93,52 @@ def describe(name: str, as_json: bool) -> None:
     required=True,
     help="Folder for the model, its report and checkpoints.",
 )
-@click.option("--epochs", type=click.IntRange(1), help="At most so many epochs of each stage.")
+@click.option("--recipe", help="linear, fast (default), full, scratch, or the recipe.json of an earlier run.")
+@click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Change a field of the recipe.")
+@click.option("--epochs", type=click.IntRange(1), help="At most so many epochs of the network's top.")
 @click.option("--input-size", type=int, help="Pixels per side; the weights' own by default.")
 @click.option("--batch-size", type=click.IntRange(1))
 @click.option("--seed", type=int)
+@click.option("--teacher", help="A name, file or folder of a model of the same classes, to learn from, too.")
+@click.option("--callback", "callbacks", multiple=True, help="tensorboard or csv: written into --out.")
+@click.option(
+    "--checkpoint-minutes", default=10.0, show_default=True, help="Between checkpoints within an epoch."
+)
 @as_json
-def fine_tune(name: str, data: Path, out: Path, as_json: bool, **overrides: Any) -> None:
+def fine_tune(
+    name: str,
+    data: Path,
+    out: Path,
+    recipe: str | None,
+    settings: tuple[str, ...],
+    teacher: str | None,
+    callbacks: tuple[str, ...],
+    checkpoint_minutes: float,
+    as_json: bool,
+    **fields: Any,
+) -> None:
     """Fine-tune network NAME on the folder DATA, which holds a folder of pictures per class.
 
-    Example: zoo fine-tune efficientnet pictures/ --out flowers/
+    Example: zoo fine-tune efficientnet pictures/ --out flowers/ --recipe full --set mixup=0
     """
-    import zoo
-
     _load_tensorflow()
-    result = zoo.fine_tune(name, data, out=out, **{k: v for k, v in overrides.items() if v is not None})
+    import zoo
+    from zoo.training.recipe import resolve
+    from zoo_cli.recipes import changes_of, recipe_text
+
+    given = {name: value for name, value in fields.items() if value is not None}
+    if teacher is not None:
+        given["teacher"] = teacher
+    resolved = resolve(recipe, **given | changes_of(settings))
+    click.echo(recipe_text(resolved), err=True)
+    result = zoo.fine_tune(
+        name,
+        data,
+        out=out,
+        recipe=resolved,
+        callbacks=callbacks,
+        checkpoint_minutes=checkpoint_minutes,
+    )
     report = result.report()
     if as_json:
         click.echo(

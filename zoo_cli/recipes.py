@@ -1,23 +1,36 @@
-"""A recipe on the command line: its name or file, and fields that are to be different."""
+"""A recipe on the command line: FIELD=VALUE, and all of its fields as text."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from typing import Any
 
-from zoo.errors import ZooError
+import click
+
+from zoo.training import Recipe
 
 
-def changes_of(given: Iterable[str]) -> dict[str, Any]:
-    """FIELD=VALUE, the value as in JSON or a bare word -> the fields. Raises ZooError for anything else."""
+def changes_of(settings: tuple[str, ...]) -> dict[str, Any]:
+    """("epochs=3", "augment=trivial") -> {"epochs": 3, "augment": "trivial"}; true, false, null as in JSON.
+
+    Raises click.BadParameter for what has no "=".
+    """
     changes = {}
-    for text in given:
-        field, equals, value = text.partition("=")
+    for setting in settings:
+        name, equals, value = setting.partition("=")
         if not equals:
-            raise ZooError(f'"{text}" is no change of the recipe: give FIELD=VALUE, for instance flip=true')
-        try:
-            changes[field.strip().replace("-", "_")] = json.loads(value)
-        except json.JSONDecodeError:
-            changes[field.strip().replace("-", "_")] = value
+            raise click.BadParameter(f'"{setting}" is not FIELD=VALUE', param_hint="--set")
+        changes[name.strip()] = _value(value.strip())
     return changes
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def recipe_text(recipe: Recipe) -> str:
+    fields = ", ".join(f"{name}={json.dumps(value)}" for name, value in recipe.to_dict().items())
+    return click.wrap_text(f"recipe: {fields}", width=100, subsequent_indent="  ")

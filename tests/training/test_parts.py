@@ -37,6 +37,12 @@ def test_bottom_and_top_together_are_the_whole(name, top, random):
     assert len(network.bottom.layers) + len(network.top.layers) >= len(network.whole.layers) - 1
 
 
+def test_a_network_of_two_layers_can_be_cut(tiny):
+    network = prepare(tiny(), 4, 1 / 3)
+    assert [layer.name for layer in network.embed.layers[1:]] == ["flat"]
+    assert network.head.input_shape == (None, 144)
+
+
 def weighted(model):
     return sum(
         bool(layer.weights)
