@@ -7,7 +7,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from serving import choosing, config, flags, tls
+from serving import choosing, config, flags, runtimes, tls
 from serving.batching import scheduled
 from serving.errors import DeployError, ServingError, invalid
 from serving.flags import IGNORED, REFUSED, BadFlagError, Parsed
@@ -74,6 +74,7 @@ def check(parsed: Parsed) -> None:
             raise invalid(f"--{flag.name} is not supported: {flag.help}")
         if flag.effect == IGNORED and flag.name in parsed.given:
             log.warning("--%s is ignored: %s", flag.name, flag.help)
+    runtimes.check_names(values["fidelity"], values["runtime"])
     if not values["port"] and not values["grpc_socket_path"]:
         raise invalid("server_options.grpc_port is not set.")
     if not values["model_base_path"] and not values["model_config_file"]:

@@ -3,9 +3,20 @@
 from pathlib import Path
 
 from serving.runtimes.base import DEFAULT_ENGINES, Engines, Runtime, Signature, TensorSpec
-from serving.runtimes.candidates import FIDELITIES, NAMES, Candidate, found
+from serving.runtimes.candidates import FIDELITIES, NAMES, Candidate, check_names, found
 
-__all__ = ["FIDELITIES", "NAMES", "Candidate", "Runtime", "Signature", "TensorSpec", "load", "start"]
+__all__ = [
+    "FIDELITIES",
+    "NAMES",
+    "Candidate",
+    "Runtime",
+    "Signature",
+    "TensorSpec",
+    "check_names",
+    "found",
+    "load",
+    "start",
+]
 
 
 def load(version_dir: Path, runtime: str | None = None, engines: Engines = DEFAULT_ENGINES) -> Runtime:

@@ -72,7 +72,7 @@ def found(
     Raises ServingError: INVALID_ARGUMENT for an unknown name, NOT_FOUND or FAILED_PRECONDITION for a version
     without such a file.
     """
-    _check_names(fidelity, runtime)
+    check_names(fidelity, runtime)
     there = [candidate for candidate in CANDIDATES if _is_there(version_dir, candidate)]
     ours = [candidate for candidate in there if runtime in (None, candidate.runtime)]
     precisions = FIDELITIES[fidelity].precisions
@@ -88,7 +88,8 @@ def found(
     return admitted
 
 
-def _check_names(fidelity: str, runtime: str | None) -> None:
+def check_names(fidelity: str, runtime: str | None = None) -> None:
+    """INVALID_ARGUMENT, with the names there are, for an unknown fidelity or runtime."""
     if runtime and runtime not in NAMES:
         raise invalid(f"No runtime is named {runtime}; there are {', '.join(NAMES)}")
     if fidelity not in FIDELITIES:

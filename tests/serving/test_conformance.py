@@ -854,6 +854,11 @@ def run_program(*flags: str) -> "subprocess.CompletedProcess[str]":
         (("--model_base_path=gs://b/m",), "Model default is at gs://b/m, which cannot be read from here"),
         (("--model_base_path=/m", "--use_alts_credentials"), "--use_alts_credentials is not supported: ALTS"),
         (("--model_base_path=/m", "--platform_config_file=/p"), "--platform_config_file is not supported"),
+        (("--model_base_path=/m", "--fidelity=fp4"), "No fidelity is named fp4; there are exact, bf16, int8"),
+        (
+            ("--model_base_path=/m", "--runtime=torch"),
+            "No runtime is named torch; there are onnx, tensorflow",
+        ),
         (("--model_config_file=/nope",), "Invalid protobuf file: '/nope'"),
     ],
 )
