@@ -164,11 +164,11 @@ def augment(data: Path, out: Path, recipe: str, changes: tuple[str, ...], **opti
     Example: zoo augment pictures/ --recipe full --set flip=true --out views.png
     """
     import zoo
+
+    _load_tensorflow()
     from zoo_cli.recipes import changes_of
 
-    changed = changes_of(changes)
-    _load_tensorflow()
-    click.echo(zoo.show_views(data, out, recipe, **options, **changed))
+    click.echo(zoo.show_views(data, out, recipe, **options, **changes_of(changes)))
 
 
 @main.command()

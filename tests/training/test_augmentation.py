@@ -13,7 +13,6 @@ import zoo
 from zoo.training.augmentation import WAYS, augmentation
 from zoo.training.augmentation.custom import RandomWarp
 from zoo.training.recipe import Recipe
-from zoo_cli.recipes import changes_of
 
 STILL = {"augment": "none"}
 SIDE = 33
@@ -197,10 +196,3 @@ def test_nothing_to_show_and_a_field_that_is_none(folder, tmp_path):
         zoo.show_views(folder, tmp_path / "x.png", pictures=0)
     with pytest.raises(zoo.ZooError, match='a recipe has no "flipp"; did you mean "flip"'):
         zoo.show_views(folder, tmp_path / "x.png", flipp=True)
-    with pytest.raises(zoo.ZooError, match='"flip" is no change of the recipe: give FIELD=VALUE'):
-        changes_of(["flip"])
-    assert changes_of(["flip=true", "input-size=48", "augment=none"]) == {
-        "flip": True,
-        "input_size": 48,
-        "augment": "none",
-    }
