@@ -111,28 +111,29 @@ def load(version_dir: Path, runtime: str | None = None, engines: Engines = DEFAU
         why = "asked for" if asked_for else "nothing was measured" if len(candidates) > 1 else "the only one"
         choice = Choice(chosen, engines.fidelity, why)
     log.info("%s is served by %s", version_dir, described(choice))
-    alone = asked_for or choice.chosen == IN_TENSORFLOW
-    saved = {} if alone else saved_signatures(version_dir, engines.tags)
-    own = main.signatures
-    rest = {name: s for name, s in saved.items() if name not in own or not covers(own[name], s)}
-    return ChosenRuntime(main, choice, rest, partial(start, IN_TENSORFLOW, version_dir, engines))
+    saved = {} if asked_for else saved_signatures(version_dir, engines.tags)
+    load_saved_model = partial(start, IN_TENSORFLOW, version_dir, engines)
+    return ChosenRuntime(main, choice, _rest(main.signatures, saved), load_saved_model)
+
+
+def _rest(own: Mapping[str, Signature], saved: Mapping[str, Signature]) -> Mapping[str, Signature]:
+    """The SavedModel's signatures that an engine has not, or has otherwise."""
+    return {name: s for name, s in saved.items() if name not in own or not covers(own[name], s)}
 
 
 def described(choice: Choice) -> str:
     """A choice in one line: what was chosen and why, and each candidate's figures."""
-    figures = "; ".join(_figures(measured) for measured in choice.measured)
+    figures = "; ".join(_figures(measured, choice.fidelity) for measured in choice.measured)
     against = f", held against {choice.reference}: {figures}" if choice.measured else ""
     return f"{choice.chosen}: {choice.why} (fidelity {choice.fidelity}){against}"
 
 
-def _figures(measured: Measured) -> str:
-    speed = "" if measured.milliseconds is None else f"{measured.milliseconds:.2f} ms a picture"
-    equal = (
-        ""
-        if measured.difference is None
-        else f"difference {measured.difference:.1e}, cosine {measured.cosine:.4f}"
-    )
-    return f"{measured.candidate} {', '.join(filter(None, (speed, equal, measured.trouble)))}"
+def _figures(measured: Measured, fidelity: str) -> str:
+    said = [] if measured.milliseconds is None else [f"{measured.milliseconds:.2f} ms a picture"]
+    if measured.difference is not None:
+        said += [f"difference {measured.difference:.1e}", f"cosine {measured.cosine:.4f}"]
+        said += [] if measured.agrees(fidelity) else ["too far off"]
+    return f"{measured.candidate} {', '.join([*said, *filter(None, [measured.trouble])])}"
 
 
 def _first_that_loads(

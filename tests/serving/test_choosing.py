@@ -104,10 +104,8 @@ def test_a_file_of_other_weights_is_not_chosen(flowers: Path, caplog: pytest.Log
     np.testing.assert_allclose(probabilities(runtime), exact, atol=1e-4)
     wrong = of(runtime)[ONNX]
     assert wrong.difference > 1e-2
-    assert (
-        f"onnx model.onnx {wrong.milliseconds:.2f} ms a picture, difference {wrong.difference:.1e}"
-        in caplog.text
-    )
+    figures = f"difference {wrong.difference:.1e}, cosine {wrong.cosine:.4f}, too far off"
+    assert f"onnx model.onnx {wrong.milliseconds:.2f} ms a picture, {figures}" in caplog.text
     assert f"is served by {runtime.choice.chosen}: the fastest of " in caplog.text
 
 
