@@ -9,7 +9,7 @@ from zoo.data import images, open_data
 from zoo.data.opening import PROBLEMS_SHOWN
 from zoo.data.pictures import pixels
 from zoo.errors import DataError
-from zoo.preprocessing import Preprocessing
+from zoo.preprocessing import Preprocessing, evaluate, load_images
 
 
 def test_a_folder_per_class(folder):
@@ -58,6 +58,19 @@ def test_pictures_as_the_network_takes_them(folder):
     batch = images(pictures, Preprocessing(input_size=(32, 24)), np.asarray([5, 2]))
     assert batch.shape == (2, 32, 24, 3)
     assert batch.dtype == np.uint8
+
+
+def test_large_photos_are_what_the_server_makes_of_them(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (160, 240, 3), np.uint8)
+    for shift, label in ((0, "a"), (9, "b")):
+        (tmp_path / label).mkdir()
+        for i in range(3):
+            Image.fromarray(np.roll(noise, shift + i, 1)).save(tmp_path / label / f"{label}{i}.jpg")
+    data = open_data(tmp_path)
+    p = Preprocessing((32, 32), 1.0)
+    served = load_images(p, list(data.sources))
+    np.testing.assert_array_equal(images(data, p, np.arange(6)), served)
+    assert not np.array_equal(served[0], evaluate(p, pixels(data.sources[0])))
 
 
 def test_all_that_is_wrong_is_listed_once(folder):

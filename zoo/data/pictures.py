@@ -7,12 +7,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from zoo.preprocessing import Preprocessing, evaluate, read_image
+from zoo.preprocessing import Preprocessing, evaluate, load_image, read_image
 from zoo.progress import progress
 
 Source = Path | bytes | np.ndarray
@@ -76,9 +77,14 @@ def content_hash(rgb: np.ndarray) -> str:
 def images(pictures: Pictures, preprocessing: Preprocessing, indices: np.ndarray) -> np.ndarray:
     """The chosen pictures as the network takes them: uint8 [len(indices), h, w, 3]."""
     chosen = [pictures.sources[i] for i in indices]
-    return np.stack(
-        list(in_threads("pictures", lambda source: evaluate(preprocessing, pixels(source)), chosen))
-    )
+    return np.stack(list(in_threads("pictures", partial(fitted, preprocessing), chosen)))
+
+
+def fitted(preprocessing: Preprocessing, source: Source) -> np.ndarray:
+    """uint8 [h, w, 3] at the input size, as the server fits it. Raises DataError as `pixels` does."""
+    if isinstance(source, Path | bytes):
+        return load_image(preprocessing, source)
+    return evaluate(preprocessing, pixels(source))
 
 
 def batches(
@@ -87,10 +93,7 @@ def batches(
     """All pictures in their order: uint8 [n, h, w, 3] and labels [n], n <= size, the next ones being decoded
     while one batch is used.
     """
-
-    def one(source: Source) -> np.ndarray:
-        return evaluate(preprocessing, pixels(source))
-
+    one = partial(fitted, preprocessing)
     starts = range(0, len(pictures), size)
     with progress() as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         line = bar.add_task(task, total=len(pictures))
