@@ -210,12 +210,12 @@ def saved(name: str, array: Any) -> Path:
 
 
 @contextmanager
-def serving_of(*bases: Path, fidelity: str = "exact") -> Iterator[Any]:
-    """A server process, serving.Endpoint."""
+def serving_of(*bases: Path, **options: str) -> Iterator[Any]:
+    """A server process, serving.Endpoint; `options` are its flags."""
     from serving.deployment.local import start
 
     folders = [f"--model-base-path={base}" for base in bases]
-    with start([*folders, *([f"--fidelity={fidelity}"] if fidelity != "exact" else [])]) as endpoint:
+    with start([*folders, *(f"--{name}={value}" for name, value in options.items())]) as endpoint:
         yield endpoint
 
 
@@ -300,7 +300,7 @@ def saturation() -> list[Row]:
         asked = request(base.name, "predict_images", "images", pixels, "probabilities")
         model = base / "1" / "model.onnx"
         with (
-            serving_of(base) as endpoint,
+            serving_of(base, runtime="onnx") as endpoint,
             caller("grpc", endpoint.grpc_address, PREDICT, asked) as ours,
             caller("onnx", model, "probabilities", saved("pixels", pixels)) as theirs,
         ):
