@@ -1,4 +1,4 @@
-"""What the device gains by: XLA, and half of the bits."""
+"""What differs by backend and device: XLA, and half of the bits."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ AMPERE = (8, 0)  # the first compute capability of NVIDIA's with bfloat16
 
 def jit() -> bool | str:
     """TensorFlow's XLA trains convolutions many times slower on CPU than oneDNN does; all others gain."""
-    cpu_only = not keras.distribution.list_devices("gpu")
-    return False if keras.backend.backend() == "tensorflow" and cpu_only else "auto"
+    return False if keras.backend.backend() == "tensorflow" and not has("gpu") else "auto"
+
+
+def has(kind: str) -> bool:
+    """Whether there is a "gpu" or a "tpu"."""
+    return any(device.startswith(kind) for device in keras.distribution.list_devices())
 
 
 def precision_for_device(precision: str) -> str:
     """One of PRECISIONS -> the policy of Keras; auto is bfloat16 on TPUs and GPUs that compute in it."""
     if precision != "auto":
         return precision
-    gains = keras.distribution.list_devices("tpu") or _gpu_has_bfloat16()
+    gains = has("tpu") or (has("gpu") and _gpu_has_bfloat16())
     return "mixed_bfloat16" if gains else "float32"
 
 
 def _gpu_has_bfloat16() -> bool:
-    if not keras.distribution.list_devices("gpu"):
-        return False
     if keras.backend.backend() == "torch":
         import torch
 
