@@ -226,9 +226,10 @@ def settle(*bases: Path) -> None:
 
 
 def engine(endpoint: Any) -> str:
-    """Of the first model, as the server says itself."""
+    """Runtime and file of the first model, as the server says itself."""
     with urllib.request.urlopen(f"{endpoint.rest_url}/v1/models") as reply:
-        return json.load(reply)["models"][0]["versions"][0]["runtime"]
+        chosen = json.load(reply)["models"][0]["versions"][0]["choice"]["chosen"]
+    return f"{chosen['runtime']} {chosen['file']}"
 
 
 # --- sections -----------------------------------------------------------------------------------------------
