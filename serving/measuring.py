@@ -325,8 +325,10 @@ def _compared(got: Arrays, wanted: Arrays) -> tuple[float, float]:
     for alias, array in wanted.items():
         if alias not in got or got[alias].shape != array.shape:
             raise ServingError(Code.FAILED_PRECONDITION, f'its "{alias}" has another shape, or is missing')
-        if array.dtype.kind == "f" and not np.isfinite(got[alias]).all():
-            raise ServingError(Code.FAILED_PRECONDITION, f'its "{alias}" holds NaN or infinity')
+        if array.dtype.kind == "f" and not np.isfinite([got[alias], array]).all():
+            raise ServingError(
+                Code.FAILED_PRECONDITION, f'its "{alias}" or the reference holds NaN or infinity'
+            )
     pairs = [(got[a].astype(float), b.astype(float)) for a, b in wanted.items() if b.dtype.kind == "f"]
     if not pairs and not all(np.array_equal(got[alias], array) for alias, array in wanted.items()):
         raise ServingError(Code.FAILED_PRECONDITION, "it gives other values")

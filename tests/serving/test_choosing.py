@@ -55,13 +55,14 @@ def keep(version: Path, *names: str) -> None:
             (version / candidate.file).unlink(missing_ok=True)
 
 
-def tamper(file: Path) -> None:
+def tamper(file: Path, scale: float = -1.0) -> None:
     """The same network with other weights."""
     model = onnx.load(file)
     for tensor in model.graph.initializer:
         weights = numpy_helper.to_array(tensor)
         if weights.ndim == 2:
-            tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(-weights[::-1]), tensor.name))
+            other = np.ascontiguousarray(weights[::-1] * np.float32(scale))
+            tensor.CopyFrom(numpy_helper.from_array(other, tensor.name))
     onnx.save(model, file)
 
 
@@ -107,6 +108,14 @@ def test_a_file_of_other_weights_is_not_chosen(flowers: Path, caplog: pytest.Log
     figures = f"difference {wrong.difference:.1e}, cosine {wrong.cosine:.4f}, too far off"
     assert f"onnx model.onnx {wrong.milliseconds:.2f} ms a picture, {figures}" in caplog.text
     assert f"is served by {runtime.choice.chosen}: the fastest of " in caplog.text
+
+
+def test_a_file_that_answers_nan_is_not_chosen(flowers: Path) -> None:
+    tamper(flowers / "model.onnx", np.nan)
+    keep(flowers, "model.onnx", "model.tflite")
+    runtime = load(flowers)
+    assert runtime.choice.chosen == LITERT
+    assert "holds NaN or infinity" in of(runtime)[ONNX].trouble
 
 
 def test_without_recorded_replies_the_saved_model_judges(flowers: Path) -> None:
