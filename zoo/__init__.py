@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from zoo.training import Result, fine_tune
     from zoo.training.augmentation.showing import show_views
     from zoo.training.calibration import calibrate
+    from zoo.training.rate_finding import RateTest, find_rate
 
 _HOMES = {
     "zoo.backbone": ("embedder", "features"),
@@ -35,6 +36,7 @@ _HOMES = {
     "zoo.training": ("Result", "fine_tune"),
     "zoo.training.augmentation.showing": ("show_views",),
     "zoo.training.calibration": ("calibrate",),
+    "zoo.training.rate_finding": ("RateTest", "find_rate"),
 }
 _ROOMS = ("data", "preprocessing", "weights")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -48,6 +50,7 @@ __all__ = [
     "Explanation",
     "Facts",
     "Preprocessing",
+    "RateTest",
     "Result",
     "UnknownModelError",
     "WeightsError",
@@ -61,6 +64,7 @@ __all__ = [
     "explain",
     "facts",
     "features",
+    "find_rate",
     "fine_tune",
     "fuse",
     "heads",

@@ -171,6 +171,32 @@ def augment(data: Path, out: Path, recipe: str, changes: tuple[str, ...], **opti
     click.echo(zoo.show_views(data, out, recipe, **options, **changes_of(changes)))
 
 
+@main.command("find-rate")
+@click.argument("name")
+@click.argument("data", type=click.Path(exists=True, path_type=Path))
+@click.option("--out", default="rate.png", show_default=True, type=click.Path(path_type=Path))
+@click.option("--recipe", help="linear, fast (default), full, scratch, or the recipe.json of an earlier run.")
+@click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Change a field of the recipe.")
+@as_json
+def find_rate(
+    name: str, data: Path, out: Path, recipe: str | None, settings: tuple[str, ...], as_json: bool
+) -> None:
+    """Find the learning rate for network NAME on the pictures DATA: a plot of loss over rate.
+
+    Example: zoo find-rate efficientnet pictures/ --out rate.png
+    """
+    _load_tensorflow()
+    import zoo
+    from zoo_cli.recipes import changes_of
+
+    found = zoo.find_rate(name, data, out, recipe=recipe, **changes_of(settings))
+    if as_json:
+        curve = {"rates": found.rates.tolist(), "losses": found.losses.tolist()}
+        click.echo(json.dumps({"suggested": found.suggested, "plot": str(out), **curve}))
+    else:
+        click.echo(f"suggested rate {found.suggested:.1e}\nplot           {out}")
+
+
 @main.command()
 @click.argument("model")
 @click.argument("data", type=click.Path(path_type=Path))

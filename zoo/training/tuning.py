@@ -72,8 +72,8 @@ def fine_tune(
     recipe = resolve(recipe, **changes)
     pictures = open_data(data)
     keras.utils.set_random_seed(recipe.seed)
-    model = _load(model_or_name, recipe)
-    teacher = _load_teacher(teacher, recipe)
+    model = load_student(model_or_name, recipe)
+    teacher = load_teacher(teacher, recipe)
     folder = None if out is None else Path(out)
     watch = Watch(callbacks_of(callbacks, folder), checkpoint_minutes)
     if folder:
@@ -91,7 +91,7 @@ def fine_tune(
     return result
 
 
-def _load_teacher(teacher: Any, recipe: Recipe) -> keras.Model | None:
+def load_teacher(teacher: Any, recipe: Recipe) -> keras.Model | None:
     if isinstance(teacher, keras.Model) or recipe.teacher is None:
         return teacher
     from zoo.loading import load
@@ -99,7 +99,7 @@ def _load_teacher(teacher: Any, recipe: Recipe) -> keras.Model | None:
     return load(recipe.teacher)
 
 
-def _load(model_or_name: Any, recipe: Recipe) -> keras.Model:
+def load_student(model_or_name: Any, recipe: Recipe) -> keras.Model:
     if not isinstance(model_or_name, keras.Model):
         from zoo.loading import DEFAULT, has_auxiliary, load
 
@@ -128,13 +128,13 @@ def _run(
     watch: Watch,
 ) -> Result:
     known = facts(model)
-    preprocessing = _preprocessing(known, recipe)
+    preprocessing = preprocessing_of(known, recipe)
     network = prepare(model, len(pictures.classes), recipe.top)
     sides = split(pictures, recipe.validation, recipe.test)
-    lessons = _lessons(pictures, sides, preprocessing, recipe, teacher)
+    lessons = lessons_of(pictures, sides, preprocessing, recipe, teacher)
     history: list[dict[str, Any]] = []
     with precision(network, recipe.precision):
-        for stage in stages(network, lessons, _side_losses(known), recipe, checkpoints):
+        for stage in stages(network, lessons, side_losses(known), recipe, checkpoints):
             first = sum(entry["epoch"] > 0 for entry in history)
             with frozen_norms(stage.model) if recipe.frozen_norms else nullcontext():
                 history += train(replace(stage, first=first), recipe, checkpoints, watch)
@@ -151,13 +151,14 @@ def _run(
     )
 
 
-def _lessons(
+def lessons_of(
     pictures: Pictures,
     sides: Split,
     preprocessing: Preprocessing,
     recipe: Recipe,
     teacher: keras.Model | None,
 ) -> Lessons:
+    """The pictures to learn from and to judge by, and the softened answers of the teacher."""
     return Lessons(
         images(pictures, preprocessing, sides.training),
         pictures.labels[sides.training],
@@ -167,12 +168,12 @@ def _lessons(
     )
 
 
-def _side_losses(known: Facts) -> dict[str, float]:
+def side_losses(known: Facts) -> dict[str, float]:
     """The weights of the auxiliary heads' losses, as the paper has them."""
     return {name: side["loss_weight"] for name, side in known.card.get("auxiliary", {}).items()}
 
 
-def _preprocessing(known: Facts, recipe: Recipe) -> Preprocessing:
+def preprocessing_of(known: Facts, recipe: Recipe) -> Preprocessing:
     return known.preprocessing if recipe.crop is None else replace(known.preprocessing, crop=recipe.crop)
 
 
