@@ -55,16 +55,15 @@ def digits(per_class: int) -> Arrays:
 
 def clothes(per_class: int) -> Arrays:
     """Raises SystemExit where the package is not there."""
-    found = [
-        home for root in (BUILD / "fashion", Path("/")) for home in root.glob("usr/share/*fashion-mnist*")
-    ]
-    home = next((one for one in found if list(one.rglob("train-images-idx3-ubyte.gz"))), None)
+    homes = [root / "usr/share/datasets/fashion-mnist" for root in (BUILD / "fashion", Path("/"))]
+    home = next((one for one in homes if one.is_dir()), None)
     if home is None:
         raise SystemExit(
-            "apt-get download dataset-fashion-mnist && dpkg -x dataset-fashion-mnist*.deb build/fashion"
+            "get the clothes: apt-get download dataset-fashion-mnist && dpkg -x dataset-fashion-mnist*.deb "
+            "build/fashion"
         )
     pictures, labels = (
-        gzip.decompress(next(home.rglob(f"train-{name}-ubyte.gz")).read_bytes())
+        gzip.decompress((home / f"train-{name}-ubyte.gz").read_bytes())
         for name in ("images-idx3", "labels-idx1")
     )
     return some_of_each(
