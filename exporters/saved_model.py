@@ -22,6 +22,7 @@ from tensorflow.python.saved_model.fingerprinting_utils import write_fingerprint
 from exporters.errors import ExportError
 from exporters.pictures import png
 from exporters.subject import OUTPUTS, Subject
+from zoo.outputs import gives_logits
 from zoo.preprocessing import MAX_PIXELS, Preprocessing, tf_decode, tf_evaluate
 
 TOP = 5
@@ -65,7 +66,7 @@ def servable(model: Subject, labels: Path) -> Any:
     root.network = network(model)
     for name, function in signatures(model, root.network, root.labels).items():
         setattr(root, name, function)
-    call, root.serve, root.train = reusable(model)
+    call, root.serve, root.train = reusable(model, root.network)
     setattr(root, "__call__", call)  # noqa: B010 (tracked as an attribute of the object, not of its class)
     return root
 
@@ -155,13 +156,14 @@ def resized(preprocessing: Preprocessing, images: tf.Tensor) -> tf.Tensor:
         return tf_evaluate(preprocessing, tf.identity(images))
 
 
-def reusable(model: Subject) -> tuple[Any, Any, Any]:
-    """The model itself, traced for inference and for training on; then each of the two alone."""
+def reusable(model: Subject, run: Callable[[tf.Tensor], Tensors]) -> tuple[Any, Any, Any]:
+    """The model itself, as `run` for inference and traced for training on; then each of the two alone."""
+    predictions = "logits" if gives_logits(model.network) else "probabilities"
     spec = tf.TensorSpec((None, *model.image_shape), tf.float32, name="images")
 
     @tf.function
     def call(images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        return model.network(images, training=training)
+        return model.network(images, training=True) if training else run(images)[predictions]
 
     for training in (False, True):
         call.get_concrete_function(spec, training=training)

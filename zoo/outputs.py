@@ -69,6 +69,11 @@ def predictions_of(model: keras.Model) -> Any:
     return output[OUTPUT] if isinstance(output, dict) else model.outputs[0]
 
 
+def gives_logits(model: keras.Model) -> bool:
+    """Whether the predictions are the logits: neither softmax nor sigmoid makes probabilities of them."""
+    return _activation(_producer(predictions_of(model))) == "linear"
+
+
 def classifier_layer(model: keras.Model) -> Any:
     """The Dense layer that the predictions come from, or the 1x1 convolution whose map is pooled to them;
     an Identity where a module of TensorFlow Hub gives them.
@@ -113,19 +118,23 @@ def _is_model(layer: Any) -> bool:
 def _unactivated(output: Any) -> tuple[Any, str]:
     """The tensor before the last activation, and what makes probabilities of it."""
     layer = _producer(output)
-    if isinstance(layer, layers.Softmax):
-        return _taken(output), "softmax"
-    activation = getattr(layer, "activation", keras.activations.linear)
-    name = getattr(activation, "__name__", str(activation))
-    if name == "linear":
-        return (_taken(output) if isinstance(layer, layers.Activation) else output), "softmax"
-    if name not in ("softmax", "sigmoid"):
+    name = _activation(layer)
+    if name not in ("linear", "softmax", "sigmoid"):
         raise ZooError(f'"{layer.name}" ends in {name}; a classifier ends in softmax, sigmoid or logits')
-    if isinstance(layer, layers.Activation):
-        return _taken(output), name
+    if isinstance(layer, layers.Activation | layers.Softmax):
+        return _taken(output), "softmax" if name == "linear" else name
+    if name == "linear":
+        return output, "softmax"
     if isinstance(layer, layers.Dense):
         return Unactivated(layer)(_taken(output)), name
     raise ZooError(f'"{layer.name}" has its {name} inside; make it a layer of its own, an Activation')
+
+
+def _activation(layer: Any) -> str:
+    if isinstance(layer, layers.Softmax):
+        return "softmax"
+    activation = getattr(layer, "activation", keras.activations.linear)
+    return getattr(activation, "__name__", str(activation))
 
 
 def _classified(scores: Any) -> Any:

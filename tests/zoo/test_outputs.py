@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo.outputs import classifier_layer, features_of
+from zoo.outputs import classifier_layer, features_of, gives_logits
 
 IMAGES = np.random.default_rng(1).uniform(0, 255, (2, 16, 16, 3)).astype(np.float32)
 layers = keras.layers
@@ -45,6 +45,7 @@ ENDS = {
     "sigmoid": (lambda: ending(dense(), layers.Activation("sigmoid")), "sigmoid"),
     "sigmoid inside": (lambda: ending(dense(activation="sigmoid")), "sigmoid"),
     "logits": (lambda: ending(dense()), None),
+    "logits in float32": (lambda: ending(dense(), layers.Activation("linear")), None),
     "nested": (nested, "softmax"),
 }
 
@@ -60,7 +61,8 @@ def test_every_end_has_its_features_logits_and_probabilities(end):
     np.testing.assert_allclose(found["logits"], found["features"] @ kernel + bias, atol=1e-5)
     made = keras.activations.get(activation or "softmax")(found["logits"])
     np.testing.assert_allclose(found["probabilities"], made, atol=1e-6)
-    predicted = "probabilities" if activation else "logits"
+    predicted = "logits" if gives_logits(model) else "probabilities"
+    assert (predicted == "probabilities") is bool(activation)
     np.testing.assert_allclose(found[predicted], model(IMAGES, training=False), atol=1e-5)
     assert {id(variable) for variable in whole.variables} == {id(variable) for variable in model.variables}
 
