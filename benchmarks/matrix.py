@@ -28,17 +28,20 @@ def main() -> None:
     arguments.add_argument("names", nargs="*")
     arguments.add_argument("--all", action="store_true")
     arguments.add_argument("--again", action="store_true")
+    arguments.add_argument("--formats", help="only these, separated by commas")
     arguments.add_argument("--one", help=argparse.SUPPRESS)
     given = arguments.parse_args()
+    wanted = given.formats.split(",") if given.formats else formats()
     if given.one:
-        measure(given.one)
+        measure(given.one, wanted)
         return
     if given.again:
         MEASURED.unlink(missing_ok=True)
-    for name in given.names or chosen(every=given.all):
-        if set(formats()) - {row["format"] for row in rows() if row["name"] == name}:
-            run(name)
-        PAGE.write_text(page(rows()), "utf-8")
+    names = given.names or chosen(every=given.all)
+    for name in names:
+        if missing(name, wanted):
+            run(name, wanted)
+        PAGE.write_text(page(rows(), names), "utf-8")
 
 
 def chosen(every: bool) -> list[str]:
@@ -62,33 +65,37 @@ def rows() -> list[dict[str, Any]]:
     return [json.loads(line) for line in MEASURED.read_text().splitlines()] if MEASURED.exists() else []
 
 
+def missing(name: str, wanted: list[str]) -> list[str]:
+    """The formats without a row."""
+    reached = {row["format"] for row in rows() if row["name"] == name}
+    return [each for each in wanted if each not in reached]
+
+
 def keep(row: dict[str, Any]) -> None:
     MEASURED.parent.mkdir(exist_ok=True)
     with MEASURED.open("a") as file:
         file.write(json.dumps(row) + "\n")
 
 
-def run(name: str) -> None:
+def run(name: str, wanted: list[str]) -> None:
     """In a process of its own, whose end leaves a reason in every cell that it did not reach."""
-    command = [sys.executable, __file__, "--one", name]
+    command = [sys.executable, __file__, "--one", name, "--formats", ",".join(wanted)]
     try:
         done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60 * MINUTES)
         reason = f"the process ended with {done.returncode}: {done.stderr.strip().splitlines()[-1:]}"
     except subprocess.TimeoutExpired:
         reason = f"not done after {MINUTES} minutes"
-    reached = {row["format"] for row in rows() if row["name"] == name}
-    for missing in [each for each in formats() if each not in reached]:
-        keep({"name": name, "format": missing, "why": reason})
+    for each in missing(name, wanted):
+        keep({"name": name, "format": each, "why": reason})
 
 
-def measure(name: str) -> None:
+def measure(name: str, wanted: list[str]) -> None:
     """Appends a row for each format."""
     import exporters
 
     pictures = crops()
     model = network(name, pictures)
-    reached = {row["format"] for row in rows() if row["name"] == name}
-    for each in [each for each in formats() if each not in reached]:
+    for each in missing(name, wanted):
         with tempfile.TemporaryDirectory() as folder:
             try:
                 done = exporters.export(
@@ -134,18 +141,16 @@ def network(name: str, pictures: list[Any]) -> Any:
     return model
 
 
-def page(measured: list[dict[str, Any]]) -> str:
-    """The text of docs/exports.md."""
+def page(measured: list[dict[str, Any]], names: list[str]) -> str:
+    """The text of docs/exports.md. names: those to be measured, and others that were follow them."""
     from benchmarks.machine import machine
 
-    by_name: dict[str, dict[str, dict[str, Any]]] = {}
+    by_name: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in names}
     for row in measured:
         by_name.setdefault(row["name"], {})[row["format"]] = row
     reasons: dict[str, int] = {}
     lines = [
-        f"| {name} | "
-        + " | ".join(cell(found.get(each, {"why": "not yet run"}), reasons) for each in formats())
-        + " |"
+        f"| {name} | " + " | ".join(cell(found.get(each), reasons) for each in formats()) + " |"
         for name, found in by_name.items()
     ]
     notes = [f"{number}. {reason}" for reason, number in reasons.items()]
@@ -157,8 +162,10 @@ HEAD = """# Every architecture in every format
 Written by `make matrix`, on {machine}. Each file was written, opened by its own runtime and compared with
 the Keras model on sixteen crops of two photos, by the limits of docs/formats.md; a cell has the size, the
 seconds to write and compare, and the milliseconds for one picture in the format's runtime (saved_model:
-TensorFlow; onnx: ONNX Runtime; tflite: LiteRT; h5 and keras: Keras itself, eagerly). The weights are random:
-that is hard on the int8 formats, for which random classes are too close. Numbers in brackets: notes below.
+TensorFlow; onnx: ONNX Runtime; tflite: LiteRT; h5 and keras: Keras itself, eagerly). Sizes and equality are
+exact; the times are of one run on a machine that may have done other work, and so upper bounds. The weights
+are random: that is hard on the int8 formats, for which random classes are too close. Numbers in brackets:
+notes below.
 """
 
 
@@ -167,7 +174,9 @@ def header() -> str:
     return f"| architecture | {' | '.join(names)} |\n| --- |{' --- |' * len(names)}"
 
 
-def cell(row: dict[str, Any], reasons: dict[str, int]) -> str:
+def cell(row: dict[str, Any] | None, reasons: dict[str, int]) -> str:
+    if row is None:
+        return "not yet run"
     if "why" in row:
         return f"no ({reasons.setdefault(row['why'], len(reasons) + 1)})"
     return f"equal, {row['bytes'] / 1e6:.1f} MB, {row['seconds']:.0f} s, {row['ms']:.1f} ms"

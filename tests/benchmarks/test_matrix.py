@@ -1,0 +1,55 @@
+"""benchmarks/matrix.py, run as `make matrix` runs it, into a folder of its own."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+NETWORK = "shufflenet_v2_x0_5"  # whose shuffle fixes the size of the pictures
+FORMATS = ["h5", "onnx_any_size"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("matrix")
+    (folder / "docs").mkdir()
+    shutil.copytree(ROOT / "benchmarks", folder / "benchmarks")
+    run(folder)
+    return folder
+
+
+def run(folder: Path) -> None:
+    command = [sys.executable, "benchmarks/matrix.py", NETWORK, "--formats", ",".join(FORMATS)]
+    subprocess.run(command, check=True, cwd=folder)
+
+
+def rows(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "build" / "exports.jsonl").read_text().splitlines()]
+
+
+def test_a_cell_has_its_figures_or_its_reason(folder):
+    keras_file, any_size = rows(folder)
+    assert (keras_file["name"], keras_file["format"], keras_file["off"]) == (NETWORK, "h5", 0)
+    assert keras_file["bytes"] > 5e6
+    assert any_size["why"].startswith(f"{NETWORK} takes pictures of one size only")
+    page = (folder / "docs" / "exports.md").read_text("utf-8")
+    titles, _, cells = (line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("|"))
+    found = dict(zip(titles, cells, strict=True))
+    assert found["architecture"] == NETWORK
+    assert found["h5"].startswith("equal, 6.2 MB, ")
+    assert found["onnx_any_size"] == "no (1)"
+    assert found["saved_model"] == "not yet run"
+    assert f"\n1. {any_size['why']}\n" in page
+
+
+def test_a_stopped_run_goes_on(folder):
+    measured = folder / "build" / "exports.jsonl"
+    first, second = measured.read_text().splitlines(keepends=True)
+    marked = first.replace('"seconds": ', '"seconds": 1')
+    measured.write_text(marked)
+    run(folder)
+    assert measured.read_text().splitlines(keepends=True) == [marked, second]
