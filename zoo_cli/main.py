@@ -31,6 +31,12 @@ class Commands(click.Group):
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the data as JSON.")
+recipe_option = click.option(
+    "--recipe", help="linear, fast (default), full, scratch, or the recipe.json of an earlier run."
+)
+set_option = click.option(
+    "--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Change a field of the recipe."
+)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -93,8 +99,8 @@ def describe(name: str, as_json: bool) -> None:
     required=True,
     help="Folder for the model, its report and checkpoints.",
 )
-@click.option("--recipe", help="linear, fast (default), full, scratch, or the recipe.json of an earlier run.")
-@click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Change a field of the recipe.")
+@recipe_option
+@set_option
 @click.option("--epochs", type=click.IntRange(1), help="At most so many epochs of the network's top.")
 @click.option("--input-size", type=int, help="Pixels per side; the weights' own by default.")
 @click.option("--batch-size", type=click.IntRange(1))
@@ -153,12 +159,12 @@ def fine_tune(
 @main.command()
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
 @click.option("--out", default="views.png", show_default=True, type=click.Path(path_type=Path))
-@click.option("--recipe", default="fast", show_default=True, help="A recipe's name, or a recipe.json.")
-@click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Another value of the recipe.")
+@recipe_option
+@set_option
 @click.option("--network", default="efficientnet", show_default=True, help="For the size of its pictures.")
 @click.option("--pictures", default=6, show_default=True, help="Rows.")
 @click.option("--views", default=7, show_default=True, help="Columns.")
-def augment(data: Path, out: Path, recipe: str, changes: tuple[str, ...], **options: Any) -> None:
+def augment(data: Path, out: Path, recipe: str | None, settings: tuple[str, ...], **options: Any) -> None:
     """Show the pictures DATA as a network will see them while it learns: a PNG, a row for each picture.
 
     Example: zoo augment pictures/ --recipe full --set flip=true --out views.png
@@ -168,15 +174,15 @@ def augment(data: Path, out: Path, recipe: str, changes: tuple[str, ...], **opti
     _load_tensorflow()
     from zoo_cli.recipes import changes_of
 
-    click.echo(zoo.show_views(data, out, recipe, **options, **changes_of(changes)))
+    click.echo(zoo.show_views(data, out, recipe, **options, **changes_of(settings)))
 
 
 @main.command("find-rate")
 @click.argument("name")
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
 @click.option("--out", default="rate.png", show_default=True, type=click.Path(path_type=Path))
-@click.option("--recipe", help="linear, fast (default), full, scratch, or the recipe.json of an earlier run.")
-@click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Change a field of the recipe.")
+@recipe_option
+@set_option
 @as_json
 def find_rate(
     name: str, data: Path, out: Path, recipe: str | None, settings: tuple[str, ...], as_json: bool
