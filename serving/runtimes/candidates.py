@@ -41,6 +41,8 @@ CANDIDATES = (
     Candidate("litert", "model_int8.tflite", "int8"),
     Candidate("litert", "model_dynamic.tflite", "int8"),
 )
+# Of the engines that need not be installed.
+MODULES = {"openvino": "openvino", "litert": "ai_edge_litert"}
 NAMES = tuple(dict.fromkeys(candidate.runtime for candidate in CANDIDATES))
 
 
@@ -66,26 +68,29 @@ FIDELITIES = {
 def found(
     version_dir: Path, fidelity: str = "exact", runtime: str | None = None, tflite: bool = False
 ) -> list[Candidate]:
-    """What may serve a version, at least one, the preferred first: of one `runtime`, the least precise
-    admitted; with `tflite`, LiteRT's. OpenVINO counts where it is installed.
+    """What may serve a version, at least one, the preferred first: of one `runtime`, the least precise that
+    is admitted. With `tflite` that runtime is LiteRT, where one of its files is admitted.
+
+    OpenVINO and LiteRT count where they are installed; TensorFlow runs LiteRT's files where nothing else
+    would do.
 
     Raises ServingError: INVALID_ARGUMENT for an unknown name, NOT_FOUND or FAILED_PRECONDITION for a version
     without such a file.
     """
     check_names(fidelity, runtime)
-    there = [candidate for candidate in CANDIDATES if _is_there(version_dir, candidate)]
-    ours = [candidate for candidate in there if runtime in (None, candidate.runtime)]
     precisions = FIDELITIES[fidelity].precisions
-    admitted = [
-        candidate for candidate in ours if candidate.precision in precisions and _installed(candidate)
-    ]
-    if not admitted:
-        raise _nothing(version_dir, fidelity, runtime, ours or there)
+    there = [candidate for candidate in CANDIDATES if _is_there(version_dir, candidate)]
+    admitted = [candidate for candidate in there if candidate.precision in precisions]
+    if tflite and any(candidate.runtime == "litert" for candidate in admitted):
+        runtime = "litert"
+    ours = [candidate for candidate in admitted if runtime in (None, candidate.runtime)]
+    usable = [candidate for candidate in ours if _installed(candidate)]
+    usable = usable or [candidate for candidate in ours if candidate.runtime == "litert"]
+    if not usable:
+        raise _nothing(version_dir, fidelity, runtime, there)
     if runtime:
-        admitted.sort(key=lambda candidate: -precisions.index(candidate.precision))
-    if tflite:
-        admitted.sort(key=lambda candidate: candidate.runtime != "litert")
-    return admitted
+        usable.sort(key=lambda candidate: -precisions.index(candidate.precision))
+    return usable
 
 
 def check_names(fidelity: str, runtime: str | None = None) -> None:
@@ -102,13 +107,13 @@ def _is_there(version_dir: Path, candidate: Candidate) -> bool:
 
 
 def _installed(candidate: Candidate) -> bool:
-    return candidate.runtime != "openvino" or find_spec("openvino") is not None
+    module = MODULES.get(candidate.runtime)
+    return module is None or find_spec(module) is not None
 
 
 def _nothing(
     version_dir: Path, fidelity: str, runtime: str | None, there: Sequence[Candidate]
 ) -> ServingError:
-    files = ", ".join(dict.fromkeys(candidate.file for candidate in there))
     if not there:
         wanted = ", ".join(dict.fromkeys(candidate.file for candidate in CANDIDATES[1:]))
         return ServingError(
@@ -116,21 +121,16 @@ def _nothing(
             f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {version_dir}; "
             f"model.onnx would do too, as would one of {wanted}",
         )
-    if runtime and all(candidate.runtime != runtime for candidate in there):
+    ours = [candidate for candidate in there if runtime in (None, candidate.runtime)]
+    files = ", ".join(dict.fromkeys(candidate.file for candidate in ours or there))
+    if not ours:
         wanted = ", ".join(dict.fromkeys(c.file for c in CANDIDATES if c.runtime == runtime))
-        return ServingError(
-            Code.FAILED_PRECONDITION, f"{version_dir} holds {files}; {runtime} needs one of {wanted}"
-        )
-    if not any(_installed(candidate) for candidate in there):
-        return ServingError(
-            Code.FAILED_PRECONDITION,
-            f"{version_dir} holds {files}, which OpenVINO runs; install it: pip install cnn-zoo[openvino]",
-        )
-    return ServingError(
-        Code.FAILED_PRECONDITION,
-        f"{version_dir} holds {files} alone, which --fidelity={fidelity} does not admit; "
-        f"--fidelity={_least(there)} does",
-    )
+        reason = f"{runtime} needs one of {wanted}"
+    elif not any(_installed(candidate) for candidate in ours):
+        reason = "OpenVINO runs that; install it: pip install cnn-zoo[openvino]"
+    else:
+        reason = f"--fidelity={fidelity} does not admit that, --fidelity={_least(ours)} does"
+    return ServingError(Code.FAILED_PRECONDITION, f"{version_dir} holds {files}; {reason}")
 
 
 def _least(there: Sequence[Candidate]) -> str:

@@ -209,17 +209,28 @@ def test_an_onnx_file_is_alone_where_openvino_is_not_installed(
         load(flowers)
 
 
+def test_tensorflow_runs_litert_files_where_nothing_else_would_do(
+    flowers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    keep(flowers, "model.onnx", "model.tflite")
+    assert found(flowers) == [ONNX, IN_OPENVINO]
+    assert found(flowers, tflite=True) == found(flowers, runtime="litert") == [LITERT]
+    keep(flowers, "model.tflite")
+    assert found(flowers) == [LITERT]
+
+
 def test_openvino_is_named_where_only_it_would_do(flowers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     keep(flowers, "model.xml")
-    with pytest.raises(ServingError, match=r"holds model.xml, which OpenVINO runs; install it: pip install"):
+    with pytest.raises(ServingError, match=r"holds model.xml; OpenVINO runs that; install it: pip install"):
         load(flowers)
 
 
 def test_int8_alone_is_served_when_asked_for(flowers: Path) -> None:
     keep(flowers, "model_int8.tflite")
     with pytest.raises(
-        ServingError, match=r"--fidelity=exact does not admit; --fidelity=int8 does"
+        ServingError, match=r"--fidelity=exact does not admit that, --fidelity=int8 does"
     ) as caught:
         load(flowers)
     assert caught.value.code == Code.FAILED_PRECONDITION
