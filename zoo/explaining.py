@@ -22,6 +22,7 @@ from zoo.preprocessing import evaluate, read_image
 
 IG_STEPS = 32  # points on the line from grey to the picture; Sundararajan et al. use 20 to 300
 SMOOTH_SAMPLES = 20
+AT_ONCE = 200_000  # pixels whose activations are kept for their gradients: four pictures of 224 x 224
 OCCLUDED = 1 / 6  # of the picture's side
 GREY = 127.5
 
@@ -77,7 +78,19 @@ def gradcams(model: keras.Model, images: np.ndarray, places: Sequence[int]) -> n
     """Grad-CAM of many pictures at once: images [N, h, w, 3] as the network takes them, the index of the
     class to look for in each -> float32 [N, h, w] in 0..1. Raises as `explain` does.
     """
-    found = _cams("gradcam", "Gradcam", _logits(heads(model)), images.astype(np.float32), places)
+    network = _logits(heads(model))
+    size = max(1, AT_ONCE // (images.shape[1] * images.shape[2]))
+    found = [
+        heat
+        for start in range(0, len(images), size)
+        for heat in _cams(
+            "gradcam",
+            "Gradcam",
+            network,
+            images[start : start + size].astype(np.float32),
+            places[start : start + size],
+        )
+    ]
     return np.stack([_scaled(heat) for heat in found])
 
 

@@ -7,6 +7,7 @@ from keras import layers
 from PIL import Image
 
 import zoo
+from zoo import explaining
 from zoo.explaining import METHODS, favourite, filters
 
 SIZE = 24
@@ -77,3 +78,16 @@ def test_unknown_names(corner, picture):
         zoo.explain(corner, picture, ["grad-cam"])
     with pytest.raises(zoo.ZooError, match='unknown label "brigth"; did you mean "bright"'):
         zoo.explain(corner, picture, label="brigth")
+
+
+def test_many_pictures_at_once_get_the_maps_that_each_gets_alone(monkeypatch):
+    """In parts of the size that fits the memory, too."""
+    keras.utils.set_random_seed(3)
+    model = zoo.load("mobilenetv3_small_minimal_100", weights=None, input_size=64, classes=4)
+    images = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3)).astype(np.uint8)
+    places = [0, 3, 1, 2, 0]
+    monkeypatch.setattr(explaining, "AT_ONCE", 2 * 64 * 64)
+    together = explaining.gradcams(model, images, places)
+    assert together.shape == (5, 64, 64)
+    for image, place, heat in zip(images, places, together, strict=True):
+        np.testing.assert_allclose(heat, explaining.gradcams(model, image[None], [place])[0], atol=1e-3)

@@ -64,12 +64,10 @@ def with_heat(
     images = np.stack([evaluate(preprocessing, pixels(pictures.sources[one["index"]])) for one in chosen])
     try:
         maps = gradcams(model, images, [pictures.classes.index(one["predicted"]) for one in chosen])
-    except ZooError:
+        warmed = [_warmed(image, heat) for image, heat in zip(images, maps, strict=True)]
+    except (ZooError, ImportError):
         return mistakes
-    heated = [
-        {**one, "heat": thumbnail(_warmed(image, heat))}
-        for one, image, heat in zip(chosen, images, maps, strict=True)
-    ]
+    heated = [{**one, "heat": thumbnail(rgb)} for one, rgb in zip(chosen, warmed, strict=True)]
     return heated + mistakes[EXPLAINED:]
 
 
