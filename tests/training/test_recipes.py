@@ -11,7 +11,7 @@ import zoo
 from zoo.training import Recipe
 from zoo.training.augmentation import POLICIES, augmentation
 from zoo.training.loop import Batches, Examples, Stage, train
-from zoo.training.optimizer import optimizer, rates, shares
+from zoo.training.optimizer import averaging, optimizer, rates, shares
 from zoo.training.recipe import RECIPES, recipe_of
 
 SMALL = {"input_size": 32, "epochs": 2, "head_epochs": 2, "batch_size": 32}
@@ -110,9 +110,18 @@ def test_a_moving_average_changes_what_is_kept(tmp_path):
     for name, ema in (("plain", None), ("averaged", 0.9)):
         (tmp_path / name).mkdir()
         model, examples = head(), linear_task()
-        train(Stage("head", model, examples, examples, 2, 0.05), Recipe(ema=ema), tmp_path / name)
+        train(
+            Stage("head", model, examples, examples, 2, 0.05), Recipe(ema=ema, batch_size=4), tmp_path / name
+        )
         weights.append(np.abs(model.get_weights()[0]).max())
     assert 0 < weights[1] < weights[0]
+
+
+def test_an_epoch_of_few_steps_is_averaged_over_fewer():
+    assert averaging(Recipe(ema=0.9), 100) == 0.9
+    assert averaging(Recipe(ema=0.9), 4) == 0.5
+    assert averaging(Recipe(ema=0.9, accumulate=2), 4) is None
+    assert averaging(Recipe(ema=None), 100) is None
 
 
 def test_every_policy_changes_pictures_and_is_repeatable():

@@ -21,7 +21,7 @@ from zoo.training.checkpoint import State, read_state, write_state
 from zoo.training.device import jit
 from zoo.training.metrics import log_loss_and_accuracy
 from zoo.training.network import SOFT, logits_of
-from zoo.training.optimizer import optimizer, rates
+from zoo.training.optimizer import averaging, optimizer, rates
 from zoo.training.recipe import Recipe
 
 EPOCH_SEEDS = 100_003  # more than epochs, so that no two seeds of a recipe share one
@@ -155,7 +155,7 @@ def compile_for(stage: Stage, recipe: Recipe, rate: Any) -> None:
     accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
     several = isinstance(stage.model.output, dict)
     stage.model.compile(
-        optimizer(stage.model, rate, recipe),
+        optimizer(stage.model, rate, replace(recipe, ema=averaging(recipe, stage.steps(recipe)))),
         {output: loss(output) for output in stage.losses} if several else loss(OUTPUT),
         loss_weights=dict(stage.losses) if several else None,
         metrics={OUTPUT: [accuracy]} if several else [accuracy],

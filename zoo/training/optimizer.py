@@ -42,6 +42,12 @@ def rates(steps: int, highest: float, recipe: Recipe) -> Any:
     )
 
 
+def averaging(recipe: Recipe, steps: int) -> float | None:
+    """The decay of the moving average, at most so that an epoch of so many batches is nearly all of it."""
+    highest = 1 - 2 * recipe.accumulate / steps
+    return min(recipe.ema, highest) if recipe.ema and highest > 0 else None
+
+
 def optimizer(model: keras.Model, rate: Any, recipe: Recipe) -> keras.optimizers.Optimizer:
     """rate: a number or a schedule. Its state is built for the model's trainable variables."""
     options: dict[str, Any] = {

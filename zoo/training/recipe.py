@@ -51,7 +51,9 @@ class Recipe:
     )
     weight_decay: float = 0.01  # of kernels only
     clip_norm: float | None = None  # of all gradients together, at most
-    ema: float | None = None  # at each epoch's end the weights become their moving average of this decay
+    # At each epoch's end the weights become their moving average of this decay, or of a lower one where an
+    # epoch has few steps: a step of AdamW's at the full rate throws a network with frozen norms about.
+    ema: float | None = 0.9
     head_epochs: int = 40  # 0: the head learns with the network only
     head_rate: float = 3e-3
     epochs: int = 10  # of the top; 0 leaves the network as it is
