@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,10 +161,10 @@ def wait_for(peer: Peer, process: "subprocess.Popen[bytes]", port: int) -> None:
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
-    """With all that it started."""
+    """With all that it started, some of which may outlive it."""
     process.terminate()
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(20)
-    except subprocess.TimeoutExpired:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    process.wait()
