@@ -108,7 +108,8 @@ def load(version_dir: Path, runtime: str | None = None, engines: Engines = DEFAU
         main = start(choice.chosen, version_dir, engines)
     else:
         chosen, main = _first_that_loads(version_dir, candidates, engines)
-        why = "asked for" if asked_for else "nothing was measured" if len(candidates) > 1 else "the only one"
+        settled = _settled(candidates, engines.fidelity)
+        why = "asked for" if asked_for else "the only one" if settled else "nothing was measured"
         choice = Choice(chosen, engines.fidelity, why)
     log.info("%s is served by %s", version_dir, described(choice))
     saved = {} if asked_for else saved_signatures(version_dir, engines.tags)
@@ -154,8 +155,8 @@ def _first_that_loads(
 
 
 def _fastest(version_dir: Path, candidates: Sequence[Candidate], engines: Engines) -> Choice | None:
-    """Of those that agree; None where there is one candidate, or nothing could be measured."""
-    if len(candidates) == 1:
+    """Of those that agree; None where there is nothing to choose from, or nothing could be measured."""
+    if _settled(candidates, engines.fidelity):
         return None
     report = _report(Question(os.fspath(version_dir), tuple(candidates), engines, SECONDS))
     agreeing = [measured for measured in report.measured if measured.agrees(engines.fidelity)]
@@ -166,6 +167,11 @@ def _fastest(version_dir: Path, candidates: Sequence[Candidate], engines: Engine
     chosen = next(m for m, time in zip(agreeing, times, strict=True) if time <= NOISE * min(times))
     why = f"the fastest of {len(agreeing)} that agree"
     return Choice(chosen.candidate, engines.fidelity, why, report.reference, report.measured)
+
+
+def _settled(candidates: Sequence[Candidate], fidelity: str) -> bool:
+    """One exact file: what another engine might gain is less than measuring would delay the start."""
+    return len(candidates) == 1 or (fidelity == "exact" and len({c.file for c in candidates}) == 1)
 
 
 def _report(question: Question) -> Report:

@@ -190,11 +190,14 @@ def test_an_engine_that_crashes_stops_nobody(
     assert of(runtime)[IN_OPENVINO].trouble == "it ended the process that measured it (-6)"
 
 
-def test_one_candidate_is_not_measured(flowers: Path, cache: Path, no_measuring: Callable[[], None]) -> None:
+@pytest.mark.parametrize("file", ["model.tflite", "model.onnx"])
+def test_one_file_is_not_measured(
+    flowers: Path, cache: Path, no_measuring: Callable[[], None], file: str
+) -> None:
     no_measuring()
-    keep(flowers, "model.tflite")
-    runtime = load(flowers)
-    assert (runtime.choice.why, runtime.choice.measured) == ("the only one", ())
+    keep(flowers, file)
+    choice = load(flowers).choice
+    assert (choice.chosen.file, choice.why, choice.measured) == (file, "the only one", ())
     assert not cache.exists()
 
 
@@ -258,7 +261,7 @@ def test_where_nothing_can_be_asked_the_first_serves(
     tmp_path: Path, publish: Callable[..., None], add_model: Callable[..., onnx.ModelProto]
 ) -> None:
     publish(tmp_path / "add", 1, add_model(), labels=None)
-    choice = load(tmp_path / "add" / "1").choice
+    choice = load(tmp_path / "add" / "1", engines=Engines(fidelity="int8")).choice
     assert (choice.chosen, choice.why) == (ONNX, "nothing was measured")
 
 
