@@ -34,6 +34,9 @@ def test_bottom_and_top_together_are_the_whole(name, top, random):
     np.testing.assert_allclose(
         network.head.predict(network.embed.predict(maps, verbose=0), verbose=0), logits, atol=1e-3
     )
+    assert network.whole_learns == (top == 1.0)
+    if network.whole_learns:
+        np.testing.assert_array_equal(maps, images)
     assert len(network.bottom.layers) + len(network.top.layers) >= len(network.whole.layers) - 1
 
 

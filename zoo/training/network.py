@@ -107,7 +107,9 @@ def _copy(model: keras.Model) -> keras.Model:
 
 
 def cut(model: keras.Model, top: float) -> Any:
-    """The highest tensor below the wanted fraction that alone feeds all above it; never the output."""
+    """The highest tensor below the wanted fraction that alone feeds all above it; never the output, and the
+    pictures themselves where no weights would be below.
+    """
     order = [layer for layer in model.layers if not isinstance(layer, layers.InputLayer)]
     places = {layer.name: i for i, layer in enumerate(order)}
     last_use = list(range(len(order)))
@@ -117,7 +119,7 @@ def cut(model: keras.Model, top: float) -> Any:
     weighted = np.cumsum([_is_weighted(layer) for layer in order])
     allowed = (1 - top) * (weighted[-1] + 1)
     alone = (i for i in range(len(order) - 1) if all(use <= i for use in last_use[:i]))
-    chosen = [i for i in alone if weighted[i] <= allowed]
+    chosen = [i for i in alone if 0 < weighted[i] <= allowed]
     return order[chosen[-1]].output if chosen else model.inputs[0]
 
 
