@@ -174,7 +174,7 @@ def test_what_is_odd_but_usable_is_told_once_together(folder, caplog):
         pictures = open_data(folder)
     (record,) = caplog.records
     told = record.getMessage()
-    assert told.startswith(f'"{folder}" can be used, but has:\n')
+    assert told.startswith(f'"{folder}" can be used; note:\n')
     for sentence in (
         "1 files, 7/named.png first: not of the kind that the name says; read by content",
         "1 files, 7/print.jpg first: CMYK; converted to RGB",

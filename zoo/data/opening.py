@@ -47,7 +47,7 @@ def open_data(data: Any, *, to_split: bool = True) -> Pictures:
     if problems := problems_of(listing, seen, to_split=to_split):
         raise DataError(_listed(f"{listing.title} cannot be used", problems))
     if notices := notices_of(listing, seen, to_split=to_split):
-        log.warning("%s", _listed(f"{listing.title} can be used, but has", notices))
+        log.warning("%s", _listed(f"{listing.title} can be used; note", notices))
     return Pictures(
         sources=tuple(item.source for item in listing.items),
         names=tuple(item.name for item in listing.items),
