@@ -2,7 +2,7 @@
 
 import pytest
 
-SPREAD = ("test_golden.py", "test_every_architecture.py")
+SPREAD = ("test_golden.py", "test_every_architecture.py", "test_every_family.py")
 
 
 def pytest_addoption(parser):
