@@ -205,6 +205,10 @@ def _epoch(
     listeners.on_epoch_begin(number)
     batches = Batches(stage, recipe, epoch, state.steps)
     logs = model.fit(batches, verbose=0, shuffle=False, callbacks=own).history
+    for variable in model.trainable_variables:
+        # On jax the moving average that Keras has just put there is one array with the optimizer's, and a
+        # prediction gives the model's arrays away.
+        variable.assign(keras.ops.copy(variable))
     accuracy = logs["accuracy"] if "accuracy" in logs else logs[f"{OUTPUT}_accuracy"]
     state = _next_state(state, {"loss": float(logs["loss"][0]), "accuracy": float(accuracy[0])}, stage)
     figures = {name: value for name, value in state.history[-1].items() if name not in ("stage", "epoch")}
