@@ -78,7 +78,8 @@ changes |= {"mixup": 0.2, "checkpoint_minutes": 0, "callbacks": "csv"}
 result = zoo.fine_tune(model, (pictures, labels), sys.argv[1], **changes)
 again = zoo.load(sys.argv[1])
 assert np.array_equal(again.get_weights()[0], result.model.get_weights()[0])
-print(keras.backend.backend(), result.metrics["accuracy"] > 0.9, len(result.history))
+losses = [entry["val_loss"] for entry in result.history]
+print(keras.backend.backend(), min(losses) < losses[0], len(losses))
 """
 
 
