@@ -273,7 +273,18 @@ def test_without_the_hubs_variable_the_zoos_cache_is_used(hub, vectors, own_cach
         (packed.__doc__ or b"plain text", "not a sound .tar.gz archive: Not a gzipped file"),
         (with_member("model/saved_model.pb")[:-20], "not a sound .tar.gz archive"),
     ],
-    ids=["parent", "detour", "symbolic link", "hard link", "pipe", "bomb", "headers", "gzip alone", "plain text", "cut"],
+    ids=[
+        "parent",
+        "detour",
+        "symbolic link",
+        "hard link",
+        "pipe",
+        "bomb",
+        "headers",
+        "gzip alone",
+        "plain text",
+        "cut",
+    ],
 )
 def test_hostile_and_damaged_archives_are_refused(hub, tmp_path, own_cache, content, message):
     hub.archives["/m/1"] = content
