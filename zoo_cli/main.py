@@ -301,6 +301,11 @@ def records(data: Path, out: Path, validation: float, test: float) -> None:
     help="Pictures that the int8 formats are calibrated with.",
 )
 @click.option(
+    "--quantize",
+    type=click.Choice(["int8", "float16", "dynamic"]),
+    help="Beside onnx and tflite, their files in int8, float16 or dynamic int8.",
+)
+@click.option(
     "--temperature",
     help="Divide the logits by this number, or by the one that was 'fitted' in fine-tuning.",
 )
@@ -314,24 +319,25 @@ def export(
     formats: str,
     pictures: str | None,
     calibrate: str | None,
+    quantize: str | None,
     temperature: str | None,
     tolerance: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Export MODEL (a name, a file or a fine-tuned folder) to the directory BASE, each format proven equal.
 
-    Example: zoo export flowers/ models/flowers --format saved_model,onnx_int8 --calibrate pictures/
+    Example: zoo export flowers/ models/flowers --quantize int8 --calibrate pictures/
     """
     import exporters
     import zoo
-    from zoo_cli.exports import calibrated, export_text, tolerance_of
+    from zoo_cli.exports import calibrated, export_text, tolerance_of, with_quantized
 
     limits = tolerance_of(tolerance)
     _load_tensorflow()
     done = exporters.export(
         calibrated(zoo.load(model), temperature),
         base,
-        formats=tuple(formats.split(",")),
+        formats=with_quantized(formats, quantize),
         pictures=pictures,
         calibrate=calibrate,
         tolerance=limits,

@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 import zoo
-from zoo_cli.exports import tolerance_of
+from zoo_cli.exports import tolerance_of, with_quantized
 
 ZOO = Path(sys.executable).with_name("zoo")
 
@@ -42,7 +42,8 @@ def export(*arguments) -> subprocess.CompletedProcess:
 
 
 def test_the_closing_table(model, pictures, tmp_path):
-    options = ("--format", "tflite,tflite_int8", "--calibrate", pictures, "--tolerance", "tflite_int8=0.6")
+    options = ("--format", "tflite", "--quantize", "int8", "--calibrate", pictures)
+    options += ("--tolerance", "tflite_int8=0.6")
     done = export(model, tmp_path / "models" / "small", *options)
     assert done.returncode == 0, done.stderr
     path, titles, *rows = done.stdout.splitlines()
@@ -76,6 +77,14 @@ def test_int8_without_pictures(model, tmp_path):
     assert "error: onnx_int8 needs pictures to calibrate with" in done.stderr
     assert "--calibrate" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_quantized_kin():
+    assert with_quantized("onnx,h5,tflite", "int8") == ("onnx", "h5", "tflite", "onnx_int8", "tflite_int8")
+    assert with_quantized("onnx,tflite", "float16") == ("onnx", "tflite", "tflite_float16")
+    assert with_quantized("h5", None) == ("h5",)
+    with pytest.raises(zoo.ZooError, match="none of h5 has a kin in dynamic; there are: tflite_dynamic"):
+        with_quantized("h5", "dynamic")
 
 
 def test_tolerances():
