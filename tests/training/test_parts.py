@@ -3,13 +3,14 @@ import contextlib
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 
 import zoo
 from zoo.training.checkpoint import State, read_state, write_state
 from zoo.training.loop import Batches, Examples, Stage
 from zoo.training.metrics import evaluate
-from zoo.training.network import frozen_norms, prepare
+from zoo.training.network import frozen_norms, pointwise_products, prepare
 from zoo.training.recipe import Recipe
 from zoo.training.views import maps_of_views
 
@@ -44,6 +45,32 @@ def test_a_network_of_two_layers_can_be_cut(tiny):
     network = prepare(tiny(), 4, 1 / 3)
     assert [layer.name for layer in network.embed.layers[1:]] == ["flat"]
     assert network.head.input_shape == (None, 144)
+
+
+def convolutions_and_gradients(top, maps):
+    """How many convolutions a step of training has, and the gradients of the mean of the logits' squares."""
+
+    @tf.function
+    def step(maps):
+        with tf.GradientTape() as tape:
+            loss = keras.ops.mean(top(maps, training=False) ** 2)
+        return tape.gradient(loss, [variable.value for variable in top.trainable_variables])
+
+    operations = step.get_concrete_function(tf.constant(maps)).graph.get_operations()
+    return sum(operation.type == "Conv2D" for operation in operations), step(maps)
+
+
+def test_pointwise_convolutions_learn_as_products(random):
+    network = prepare(zoo.load("mobilenetv2_035", weights=None, input_size=64), 7, 1 / 3)
+    network.head.set_weights([random.normal(size=w.shape) for w in network.head.get_weights()])
+    maps = random.normal(size=(3, *network.bottom.output_shape[1:])).astype(np.float32)
+    plain, gradients = convolutions_and_gradients(network.top, maps)
+    with pointwise_products(network.top):
+        products, same_gradients = convolutions_and_gradients(network.top, maps)
+    assert (plain > 5, products) == (True, 0)
+    for gradient, same in zip(gradients, same_gradients, strict=True):
+        np.testing.assert_allclose(gradient, same, rtol=1e-3, atol=1e-5 * np.abs(same).max())
+    assert convolutions_and_gradients(network.top, maps)[0] == plain
 
 
 def weighted(model):

@@ -10,7 +10,11 @@ AMPERE = (8, 0)  # the first compute capability of NVIDIA's with bfloat16
 
 def jit() -> bool | str:
     """TensorFlow's XLA trains convolutions many times slower on CPU than oneDNN does; all others gain."""
-    return False if keras.backend.backend() == "tensorflow" and not has("gpu") else "auto"
+    return False if on_tensorflow_cpu() else "auto"
+
+
+def on_tensorflow_cpu() -> bool:
+    return keras.backend.backend() == "tensorflow" and not has("gpu")
 
 
 def has(kind: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import count
 from os import PathLike
@@ -18,7 +17,7 @@ from zoo.classifier import facts
 from zoo.data import open_data, split
 from zoo.errors import ZooError
 from zoo.training.loop import Batches, Stage, compile_for, train
-from zoo.training.network import frozen_norms, precision, prepare
+from zoo.training.network import learning, precision, prepare
 from zoo.training.recipe import Recipe, resolve
 from zoo.training.stages import stages
 from zoo.training.tuning import lessons_of, load_student, load_teacher, preprocessing_of, side_losses
@@ -86,7 +85,7 @@ def find_rate(
     rates = np.geomspace(lowest, highest, batches)
     with tempfile.TemporaryDirectory(prefix="find-rate-") as passing, precision(network, resolved.precision):
         for stage in stages(network, lessons, side_losses(known), resolved, Path(passing)):
-            with frozen_norms(stage.model) if resolved.frozen_norms else nullcontext():
+            with learning(stage.model, resolved.frozen_norms):
                 if stage.name == "head" and resolved.epochs:
                     train(stage, resolved, Path(passing))
                 else:

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -25,7 +25,7 @@ from zoo.training.checkpoint import write_text
 from zoo.training.distillation import teacher_of
 from zoo.training.judging import judge
 from zoo.training.loop import Watch, train
-from zoo.training.network import fingerprint, frozen_norms, precision, prepare
+from zoo.training.network import fingerprint, learning, precision, prepare
 from zoo.training.recipe import Recipe, resolve
 from zoo.training.result import MODEL, RECIPE, Result, is_finished, read_result, write_result
 from zoo.training.stages import Lessons, stages
@@ -136,7 +136,7 @@ def _run(
     with precision(network, recipe.precision):
         for stage in stages(network, lessons, side_losses(known), recipe, checkpoints):
             first = sum(entry["epoch"] > 0 for entry in history)
-            with frozen_norms(stage.model) if recipe.frozen_norms else nullcontext():
+            with learning(stage.model, recipe.frozen_norms):
                 history += train(replace(stage, first=first), recipe, checkpoints, watch)
     judged = judge(network.whole, pictures, sides, preprocessing)
     return Result(
