@@ -1,12 +1,13 @@
 """How long a network with fresh weights takes to build: ours against keras.applications', side by side.
 Nothing else should run on the machine.
 
-    python benchmarks/build.py
+    python benchmarks/build.py [NETWORK ...]
 """
 
 import gc
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
@@ -15,10 +16,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 from keras import applications
 from machine import machine
+from page import replace_section
 
 import zoo
 
-ROUNDS = 7
+ROUNDS = 5
 TWINS: dict[str, Callable[..., keras.Model]] = {
     "vgg16": applications.VGG16,
     "inception_v3": applications.InceptionV3,
@@ -56,17 +58,21 @@ def medians(ours: Callable[[], keras.Model], theirs: Callable[[], keras.Model]) 
 
 
 def main() -> None:
-    print(machine())
-    print(f"medians of {ROUNDS} builds in seconds, weights=None")
-    print(f"{'network':<24} {'zoo':>7} {'applications':>13} {'ratio':>6}")
+    lines = ["| network | zoo, s | keras.applications, s | ratio |", "| --- | --- | --- | --- |"]
     ratios = []
-    for name, twin in TWINS.items():
+    for name in sys.argv[1:] or TWINS:
         ours, theirs = medians(
-            lambda name=name: zoo.load(name, weights=None), lambda twin=twin: twin(weights=None)
+            lambda name=name: zoo.load(name, weights=None), lambda name=name: TWINS[name](weights=None)
         )
         ratios.append(ours / theirs)
-        print(f"{name:<24} {ours:7.2f} {theirs:13.2f} {ours / theirs:6.2f}", flush=True)
-    print(f"{'median':<24} {'':>7} {'':>13} {statistics.median(ratios):6.2f}")
+        lines.append(f"| {name} | {ours:.2f} | {theirs:.2f} | {ours / theirs:.2f} |")
+        print(lines[-1], flush=True)
+    lines.append(f"| median | | | {statistics.median(ratios):.2f} |")
+    command = f"`python benchmarks/build.py`, on {machine()}; medians of {ROUNDS} builds."
+    text = "\n".join([f"Networks with fresh weights. {command}", "", *lines])
+    print(text)
+    if len(ratios) == len(TWINS):
+        replace_section("Building", text)
 
 
 if __name__ == "__main__":

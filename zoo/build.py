@@ -13,7 +13,7 @@ from keras import layers
 
 from zoo.blocks import POOLINGS, Net
 from zoo.errors import ZooError, did_you_mean
-from zoo.initializers import name_the_stock_one
+from zoo.initializers import KERNELS, name_the_stock_one
 from zoo.preprocessing import Preprocessing
 from zoo.registry import Architecture, Weights
 
@@ -79,7 +79,6 @@ def build(
 
 # Of gates and outputs, which an activation of the user's does not replace.
 GATES = ("linear", "softmax", "sigmoid", "hard_sigmoid")
-KERNELS = ("kernel_initializer", "depthwise_initializer", "pointwise_initializer")
 
 
 def varied(model: keras.Model, activation: str | None, initializer: str | None) -> keras.Model:

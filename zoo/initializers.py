@@ -8,6 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
+KERNELS = ("kernel_initializer", "depthwise_initializer", "pointwise_initializer")
+LARGE = 2**22  # numbers, of which the backend draws more at a time than NumPy does
+
 
 class QuickHeUniform(keras.initializers.HeUniform):
     """Uniform in +-sqrt(6 / fan-in), fan-in being all of the shape but its last axis. He et al., arXiv
@@ -15,6 +18,8 @@ class QuickHeUniform(keras.initializers.HeUniform):
     """
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
+        if math.prod(shape) > LARGE:
+            return super().__call__(shape, dtype)
         limit = math.sqrt(6 / math.prod(shape[:-1]))
         values = np.random.Generator(np.random.SFC64(self.seed)).random(shape, np.float32)
         values -= np.float32(0.5)
@@ -25,5 +30,6 @@ class QuickHeUniform(keras.initializers.HeUniform):
 def name_the_stock_one(model: keras.Model) -> None:
     """Puts Keras's HeUniform into the configuration: a saved network then needs no class of ours."""
     for layer in model.layers:
-        if isinstance(getattr(layer, "kernel_initializer", None), QuickHeUniform):
-            layer.kernel_initializer = keras.initializers.HeUniform()
+        for role in KERNELS:
+            if isinstance(getattr(layer, role, None), QuickHeUniform):
+                setattr(layer, role, keras.initializers.HeUniform())

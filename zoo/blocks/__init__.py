@@ -74,7 +74,7 @@ class Net:
     def depthwise(self, x: Tensor, kernel: int, name: str, stride: int = 1, *, bias: bool = False) -> Tensor:
         x, padding = self._pad(x, kernel, stride, name)
         conv = layers.DepthwiseConv2D(
-            kernel, stride, padding, use_bias=bias, depthwise_initializer="he_uniform", name=name
+            kernel, stride, padding, use_bias=bias, depthwise_initializer=QuickHeUniform(), name=name
         )
         return conv(x)
 
