@@ -142,7 +142,7 @@ def network(name: str, pictures: list[Any]) -> Any:
 
 
 def page(measured: list[dict[str, Any]], names: list[str]) -> str:
-    """The text of docs/exports.md. names: those to be measured, and others that were follow them."""
+    """The text of docs/exports.md. names: those to be measured; the others that were follow them."""
     from benchmarks.machine import machine
 
     by_name: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in names}
@@ -152,20 +152,23 @@ def page(measured: list[dict[str, Any]], names: list[str]) -> str:
     lines = [
         f"| {name} | " + " | ".join(cell(found.get(each), reasons) for each in formats()) + " |"
         for name, found in by_name.items()
+        if found
     ]
     notes = [f"{number}. {reason}" for reason, number in reasons.items()]
+    rest = [name for name, found in by_name.items() if not found]
+    notes += ["", f"Not yet run: {', '.join(rest)}."] if rest else []
     return "\n".join([HEAD.format(machine=machine()), header(), *lines, "", *notes, ""])
 
 
 HEAD = """# Every architecture in every format
 
-Written by `make matrix`, on {machine}. Each file was written, opened by its own runtime and compared with
-the Keras model on sixteen crops of two photos, by the limits of docs/formats.md; a cell has the size, the
-seconds to write and compare, and the milliseconds for one picture in the format's runtime (saved_model:
-TensorFlow; onnx: ONNX Runtime; tflite: LiteRT; h5 and keras: Keras itself, eagerly). Sizes and equality are
-exact; the times are of one run on a machine that may have done other work, and so upper bounds. The weights
-are random: that is hard on the int8 formats, for which random classes are too close. Numbers in brackets:
-notes below.
+Written by `make matrix`, on {machine}.
+Each file was written, opened by its own runtime and compared with the Keras model on sixteen crops of two
+photos, by the limits of docs/formats.md; a cell has the size, the seconds to write and compare, and the
+milliseconds for one picture in the format's runtime (saved_model: TensorFlow; onnx: ONNX Runtime; tflite:
+LiteRT; h5 and keras: Keras itself, eagerly). Sizes and equality are exact; the times are of one run on a
+machine that may have done other work, and so upper bounds. The weights are random: that is hard on the int8
+formats, for which random classes are too close. Numbers in brackets: notes below.
 """
 
 
