@@ -14,6 +14,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from exporters.errors import ExportError
 from exporters.subject import OUTPUTS, Subject
+from zoo.layers import for_conversion
 
 # A protocol buffer, and so a graph with its weights, holds 2 GiB; the nodes need some of it.
 MOST_BYTES = 2**31 - 2**25
@@ -34,7 +35,9 @@ def frozen(
             outputs = model.heads(images, training=False)
         return {name: tf.cast(outputs[name], tf.float32) for name in OUTPUTS}
 
-    return convert_variables_to_constants_v2(network.get_concrete_function())
+    with for_conversion():
+        concrete = network.get_concrete_function()
+    return convert_variables_to_constants_v2(concrete)
 
 
 def too_large(model: Subject) -> list[keras.Variable]:

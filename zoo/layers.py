@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any, ClassVar
 
@@ -36,7 +39,7 @@ class GroupedConv2D(layers.Conv2D):
 
         kernel = ops.convert_to_tensor(kernel)
         options = {"strides": self.strides, "padding": self.padding.upper(), "dilations": self.dilation_rate}
-        if has_grouped_gradient(inputs.dtype):
+        if _converted.get() or has_grouped_gradient(inputs.dtype):
             return tf.nn.conv2d(inputs, kernel, **options)
         return in_super_groups(inputs, kernel, self.groups, **options)
 
@@ -291,6 +294,21 @@ def shifted(x: Any, size: int) -> list[Any]:
     wide = ops.pad(x, [(0, 0), (reach, reach), (reach, reach), (0, 0)], mode="reflect")
     offsets = [(i, j) for i in range(size) for j in range(size)]
     return [wide[:, i : i + height, j : j + width] for i, j in offsets]
+
+
+_converted: ContextVar[bool] = ContextVar("converted", default=False)
+
+
+@contextmanager
+def for_conversion() -> Iterator[None]:
+    """Within, a convolution in groups is traced as one operation, whatever this TensorFlow can run: for
+    graphs that become another runtime's.
+    """
+    token = _converted.set(True)
+    try:
+        yield
+    finally:
+        _converted.reset(token)
 
 
 @cache
