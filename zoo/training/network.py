@@ -179,7 +179,7 @@ def pointwise_products(model: keras.Model) -> Iterator[None]:
     """On a CPU the 1x1 convolutions are matrix products: TensorFlow's gradient of such a convolution goes
     picture by picture, and takes up to nine times as long where maps are small.
     """
-    pointwise = [layer for layer in model.layers if on_tensorflow_cpu() and _is_pointwise(layer)]
+    pointwise = [layer for layer in model.layers if _is_pointwise(layer)] if on_tensorflow_cpu() else []
     for layer in pointwise:
         layer.convolution_op = _product
     try:
