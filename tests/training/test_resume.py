@@ -10,12 +10,10 @@ import pytest
 
 import zoo
 
-# Dies just before its n-th file would be renamed into place, and leaves the partial file.
-CALL = """
-import json, os, signal, sys
-import zoo
-network, data, out = sys.argv[1:4]
-quick, deadly = json.loads(sys.argv[4]), int(sys.argv[5])
+# Dies just before its n-th file (the last argument) would be renamed into place, and leaves the partial file.
+DEADLY = """
+import os, signal, sys
+deadly = int(sys.argv[-1])
 replace, count = os.replace, 0
 def replace_or_die(source, target):
     global count
@@ -24,7 +22,12 @@ def replace_or_die(source, target):
         os.kill(os.getpid(), signal.SIGKILL)
     replace(source, target)
 os.replace = replace_or_die
-zoo.fine_tune(network, data, out, **quick)
+"""
+CALL = f"""{DEADLY}
+import json
+import zoo
+network, data, out = sys.argv[1:4]
+zoo.fine_tune(network, data, out, **json.loads(sys.argv[4]))
 """
 
 
@@ -75,21 +78,12 @@ def test_a_half_done_folder_is_not_gone_on_with_by_another_job(folder, arrays, n
         zoo.fine_tune(network, (images[1:], labels[1:]), out, **quick)
 
 
-# Trains the smallest of networks on arrays, with a checkpoint after every batch; dies as CALL does.
-SMALL_CALL = """
-import os, signal, sys
+# Trains the smallest of networks on arrays, with a checkpoint after every batch; dies as that does.
+SMALL_CALL = f"""{DEADLY}
 import keras
 import numpy as np
 import zoo
-data, network, out, deadly = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
-replace, count = os.replace, 0
-def replace_or_die(source, target):
-    global count
-    count += 1
-    if count == deadly:
-        os.kill(os.getpid(), signal.SIGKILL)
-    replace(source, target)
-os.replace = replace_or_die
+data, network, out = sys.argv[1:4]
 arrays = np.load(data)
 zoo.fine_tune(
     zoo.load(network), (arrays["images"], arrays["labels"]), out, checkpoint_minutes=0,
