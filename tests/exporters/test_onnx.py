@@ -113,7 +113,7 @@ def test_what_onnx_cannot_say_is_refused(tmp_path):
 
 @pytest.fixture(scope="module")
 def mobile() -> keras.Model:
-    keras.utils.set_random_seed(5)
+    keras.utils.set_random_seed(1)
     model = zoo.load("mobilenetv3_small_050", weights=None, classes=3, input_size=64)
     pictures = np.random.default_rng(6).uniform(0, 255, (8, 64, 64, 3)).astype(np.float32)
     model.trainable = True
@@ -128,7 +128,7 @@ FILES = {name: FORMATS[name].file for name in ("onnx", "onnx_any_size", "onnx_pi
 @pytest.fixture(scope="module")
 def files(mobile, photos, tmp_path_factory) -> exporters.Export:
     base = tmp_path_factory.mktemp("onnx") / "mobile"
-    loose = {"onnx_int8": 1.0}  # random classes are too close for rounded numbers
+    loose = {"onnx_int8": 0.5}
     return exporters.export(mobile, base, list(FILES), calibrate=photos, tolerance=loose)
 
 
