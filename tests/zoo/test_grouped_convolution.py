@@ -100,8 +100,21 @@ def test_all_that_holds_without_onednn_too():
     assert "6 passed" in done.stdout
 
 
-def test_without_onednn_there_is_no_plain_gradient():
-    """Processors without AVX512 are another such case, where TensorFlow leaves oneDNN alone by itself."""
+def trains_in_groups():
+    """Whether TensorFlow's own convolution does: with oneDNN, which it leaves alone on some processors."""
+    maps, kernel = tf.ones((1, 4, 4, 4)), tf.ones((3, 3, 2, 4))
+    with tf.GradientTape() as tape:
+        tape.watch(maps)
+        out = tf.nn.conv2d(maps, kernel, 1, "SAME")
+    try:
+        tape.gradient(out, maps)
+    except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+        return False
+    return True
+
+
+def test_the_plain_gradient_is_used_where_there_is_one():
+    assert has_grouped_gradient("float32") is trains_in_groups()
     if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
         assert not has_grouped_gradient("float32")
 
