@@ -17,8 +17,8 @@ from exporters.parity import Parity, Reference, reference, require
 from exporters.pictures import Source, given
 from exporters.subject import Run, Subject, subject
 from zoo.classifier import Facts, attach, load_file
+from zoo.digests import sha256_of
 from zoo.preprocessing import Preprocessing
-from zoo.weights.download import sha256_of
 
 KERAS = ("keras", "h5")
 

@@ -27,6 +27,7 @@ from serving.runtimes import Candidate, Runtime, Signature, found, start
 from serving.runtimes.base import DEFAULT_ENGINES, Arrays, Engines, covers
 from serving.runtimes.candidates import SAVED_MODEL
 from zoo import caching
+from zoo.digests import sha256_of
 from zoo.writing import complete
 
 log = logging.getLogger("serving")
@@ -253,17 +254,12 @@ def _key(question: Question) -> str:
     folder = Path(question.version_dir)
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix not in UNSERVED)
     facts = {
-        "files": {path.relative_to(folder).as_posix(): _sha256(path) for path in files},
+        "files": {path.relative_to(folder).as_posix(): sha256_of(path) for path in files},
         "question": asdict(replace(question, version_dir="")),
         "processor": [processor(), cores()],
         "versions": {c.runtime: _version(PACKAGES[c.runtime]) for c in question.candidates},
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _version(package: str) -> str:

@@ -22,12 +22,13 @@ from keras import layers
 
 from zoo.build import OUTPUT, activate, normalise
 from zoo.classifier import Facts, attach
+from zoo.digests import sha256_of
 from zoo.errors import DownloadError, ZooError
 from zoo.labels import imagenet_labels
 from zoo.preprocessing import Preprocessing
 from zoo.weights import cache
 from zoo.weights.archives import extract
-from zoo.weights.download import download, record_of, sha256_of
+from zoo.weights.download import download, record_of
 
 PREFIX = "hub:"
 GRAPH = "saved_model.pb"

@@ -6,8 +6,9 @@ from pathlib import Path
 import requests
 
 from zoo.caching import folder
+from zoo.digests import digest_of, sha256_of
 from zoo.errors import WeightsError
-from zoo.weights.download import digest_of, download, record_of, sha256_of
+from zoo.weights.download import download, record_of
 
 
 def fetch(

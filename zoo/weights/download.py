@@ -1,6 +1,5 @@
 """One file over HTTP: resumed after a break, its hash checked, and there whole or not at all."""
 
-import hashlib
 import os
 import re
 import time
@@ -13,6 +12,7 @@ from typing import BinaryIO
 import requests
 from rich.progress import TextColumn
 
+from zoo.digests import digest_of, sha256_of
 from zoo.errors import DownloadError, WeightsError, ZooError
 from zoo.progress import progress
 
@@ -93,17 +93,6 @@ def offline() -> bool:
 def record_of(path: Path) -> Path:
     """Where the sha256 of a downloaded file is kept, in the format of sha256sum."""
     return path.with_name(f"{path.name}.sha256")
-
-
-def sha256_of(path: Path) -> str:
-    """The hexadecimal sha256 of a file; about a second per gigabyte."""
-    return digest_of(path, "sha256")
-
-
-def digest_of(path: Path, algorithm: str) -> str:
-    """The hexadecimal "sha256" or "md5" of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
 
 @contextmanager

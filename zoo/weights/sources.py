@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from zoo.digests import sha256_of
 from zoo.errors import DownloadError, WeightsError
 from zoo.weights import cache
-from zoo.weights.download import sha256_of
 
 if TYPE_CHECKING:
     import requests
