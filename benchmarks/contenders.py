@@ -115,11 +115,11 @@ def onnx_caller(model: str, output: str, file: str) -> Callable[[], Call]:
     """The session that the server would make."""
     import numpy as np
 
-    from serving.runtimes.onnx import _session
+    from serving.runtimes.onnx import session
 
-    session = _session(Path(model))
-    feeds = {session.get_inputs()[0].name: np.load(file)}
-    return lambda: lambda: session.run([output], feeds)
+    opened = session(Path(model))
+    feeds = {opened.get_inputs()[0].name: np.load(file)}
+    return lambda: lambda: opened.run([output], feeds)
 
 
 KINDS: dict[str, Callable[..., Callable[[], Call]]] = {

@@ -1,12 +1,14 @@
 """What an engine shows to the server: signatures, and a way to run one. Nothing here knows an engine."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from queue import SimpleQueue
+from typing import Protocol, TypeVar
 
 import numpy as np
 
-from serving.errors import invalid
+from serving.errors import ServingError, invalid
 from serving.tensors import DType, of_array
 
 PREDICT = "tensorflow/serving/predict"
@@ -14,6 +16,7 @@ CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"
 
 Arrays = Mapping[str, np.ndarray]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -90,15 +93,35 @@ def covers(own: Signature, wanted: Signature) -> bool:
     )
 
 
-def answer(
-    calls: Mapping[str, Call], signature: str, inputs: Arrays, outputs: Sequence[str]
-) -> dict[str, np.ndarray]:
-    """What Runtime.run does, for an engine that is a call for each signature."""
-    call = calls[signature]
-    specs = call.signature.inputs
-    fitted = {alias: conform(alias, array, specs[alias]) for alias, array in inputs.items()}
-    results = call.function(fitted, outputs)
-    return {alias: results[alias] for alias in outputs}
+class OfCalls:
+    """A Runtime that is a call for each signature."""
+
+    def __init__(self, calls: Mapping[str, Call]) -> None:
+        self._calls = calls
+        self.signatures: Mapping[str, Signature] = {name: call.signature for name, call in calls.items()}
+
+    def run(self, signature: str, inputs: Arrays, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        call = self._calls[signature]
+        specs = call.signature.inputs
+        fitted = {alias: conform(alias, array, specs[alias]) for alias, array in inputs.items()}
+        results = call.function(fitted, outputs)
+        return {alias: results[alias] for alias in outputs}
+
+
+@contextmanager
+def one_of(idle: "SimpleQueue[T]") -> Iterator[T]:
+    """One that nobody else uses."""
+    one = idle.get()
+    try:
+        yield one
+    finally:
+        idle.put(one)
+
+
+def failed_on(inputs: Arrays, error: Exception) -> ServingError:
+    """INVALID_ARGUMENT: an engine's error, and the sizes it had."""
+    described = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
+    return invalid(f"The model failed on {described}: {error}")
 
 
 def conform(alias: str, array: np.ndarray, spec: TensorSpec) -> np.ndarray:

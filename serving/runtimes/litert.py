@@ -3,8 +3,7 @@ not installed.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,11 +18,20 @@ from serving.errors import Code, ServingError, invalid
 from serving.machine import cores
 from serving.protos import message
 from serving.runtimes import pictures
-from serving.runtimes.base import DEFAULT_ENGINES, Arrays, Call, Engines, Signature, TensorSpec, answer
+from serving.runtimes.base import (
+    DEFAULT_ENGINES,
+    Arrays,
+    Call,
+    Engines,
+    OfCalls,
+    Signature,
+    TensorSpec,
+    one_of,
+)
 from serving.tensors import DType, by_name, of_array
 
 
-class LiteRuntime:
+class LiteRuntime(OfCalls):
     """A TensorFlow Lite file: its own signatures, those that TensorFlow Serving's tools wrote into its
     metadata, or one from its tensors' names. Input sizes follow the request. With card.json beside it, a zoo
     model's signatures, whose numbers are float also where the file's are whole numbers.
@@ -39,13 +47,7 @@ class LiteRuntime:
         lite = idle.get()
         idle.put(lite)
         plain = {name: Call(f.signature, partial(_run, idle, name)) for name, f in lite.items()}
-        self._calls = pictures.of_directory(version_dir, file, plain)
-        self.signatures: Mapping[str, Signature] = {
-            name: call.signature for name, call in self._calls.items()
-        }
-
-    def run(self, signature: str, inputs: Arrays, outputs: Sequence[str]) -> dict[str, np.ndarray]:
-        return answer(self._calls, signature, inputs, outputs)
+        super().__init__(pictures.of_directory(version_dir, file, plain))
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def _run(idle: "SimpleQueue[Lite]", name: str, inputs: Arrays, outputs: Sequence
         # Some kernels of LiteRT 2.3 write where they must not.
         if not array.size:
             raise invalid(f'Input "{alias}" is empty, {list(array.shape)}: LiteRT runs no such request')
-    with _one_of(idle) as lite:
+    with one_of(idle) as lite:
         function = lite[name]
         try:
             return function.run(inputs)
@@ -97,16 +99,6 @@ def _run(idle: "SimpleQueue[Lite]", name: str, inputs: Arrays, outputs: Sequence
             given = ", ".join(f'"{alias}" {list(array.shape)}' for alias, array in inputs.items())
             expected = ", ".join(f'"{alias}" {spec}' for alias, spec in specs.items())
             raise invalid(f"{error} (expected {expected}; given {given})") from error
-
-
-@contextmanager
-def _one_of(idle: "SimpleQueue[Lite]") -> Iterator[Lite]:
-    """One that nobody else uses."""
-    lite = idle.get()
-    try:
-        yield lite
-    finally:
-        idle.put(lite)
 
 
 def _lite(interpreter: Any, stated: Mapping[str, Any], floats: bool) -> Lite:

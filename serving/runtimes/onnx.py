@@ -1,7 +1,7 @@
 """An ONNX file by ONNX Runtime."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import onnxruntime as ort
 from serving.errors import Code, ServingError, invalid
 from serving.machine import cores
 from serving.runtimes import pictures
-from serving.runtimes.base import Arrays, Call, Signature, TensorSpec, answer, check_shapes
+from serving.runtimes.base import Arrays, Call, OfCalls, Signature, TensorSpec, check_shapes, failed_on
 from serving.tensors import DType, by_name
 
 _ORT_NAMES = {"float16": "half"}
@@ -22,7 +22,7 @@ ort.create_and_register_allocator(
 )
 
 
-class OnnxRuntime:
+class OnnxRuntime(OfCalls):
     """An ONNX file as a Runtime: `serving_default` from the file's own inputs and outputs, or a zoo model's
     signatures.
     """
@@ -30,17 +30,12 @@ class OnnxRuntime:
     name = "onnx"
 
     def __init__(self, version_dir: Path, file: str = "model.onnx") -> None:
-        session = _session(version_dir / file)
-        self._calls = pictures.of_directory(version_dir, file, plain_calls(session))
-        self.signatures: Mapping[str, Signature] = {
-            name: call.signature for name, call in self._calls.items()
-        }
-
-    def run(self, signature: str, inputs: Arrays, outputs: Sequence[str]) -> dict[str, np.ndarray]:
-        return answer(self._calls, signature, inputs, outputs)
+        opened = session(version_dir / file)
+        super().__init__(pictures.of_directory(version_dir, file, plain_calls(opened)))
 
 
-def _session(file: Path) -> ort.InferenceSession:
+def session(file: Path) -> ort.InferenceSession:
+    """Raises ServingError, DATA_LOSS, for a file that cannot be loaded."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = cores()
     options.inter_op_num_threads = 1
@@ -88,8 +83,7 @@ def _run(
     except ort.capi.onnxruntime_pybind11_state.InvalidArgument as error:
         raise invalid(str(error)) from error
     except Exception as error:
-        described = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
-        raise invalid(f"The model failed on {described}: {error}") from error
+        raise failed_on(feeds, error) from error
 
 
 def _as_text(alias: str, array: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """An OpenVINO IR (model.xml, model.bin) or an ONNX file by OpenVINO."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -9,16 +9,25 @@ from typing import Any
 
 import numpy as np
 
-from serving.errors import Code, ServingError, invalid
+from serving.errors import Code, ServingError
 from serving.machine import cores
 from serving.runtimes import pictures
-from serving.runtimes.base import Arrays, Call, Signature, TensorSpec, answer, check_shapes
+from serving.runtimes.base import (
+    Arrays,
+    Call,
+    OfCalls,
+    Signature,
+    TensorSpec,
+    check_shapes,
+    failed_on,
+    one_of,
+)
 from serving.tensors import of_array
 
 DEVICE = "CPU"
 
 
-class OpenVinoRuntime:
+class OpenVinoRuntime(OfCalls):
     """The file's own signature `serving_default`, or a zoo model's signatures.
 
     `precision`, "f32" or "bf16", is what it computes in: left to itself OpenVINO takes bfloat16 where the
@@ -29,13 +38,7 @@ class OpenVinoRuntime:
 
     def __init__(self, version_dir: Path, file: str = "model.xml", precision: str = "f32") -> None:
         compiled = _compiled(version_dir / file, precision)
-        self._calls = pictures.of_directory(version_dir, file, plain_calls(compiled))
-        self.signatures: Mapping[str, Signature] = {
-            name: call.signature for name, call in self._calls.items()
-        }
-
-    def run(self, signature: str, inputs: Arrays, outputs: Sequence[str]) -> dict[str, np.ndarray]:
-        return answer(self._calls, signature, inputs, outputs)
+        super().__init__(pictures.of_directory(version_dir, file, plain_calls(compiled)))
 
 
 def _compiled(file: Path, precision: str) -> Any:
@@ -84,14 +87,10 @@ def _spec(port: Any) -> TensorSpec:
 def _run(
     idle: "SimpleQueue[Any]", signature: Signature, inputs: Arrays, outputs: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """By a request that nobody else uses."""
     check_shapes(signature, inputs)
-    request = idle.get()
-    try:
-        results = request.infer(dict(inputs), share_inputs=True)
-        return {alias: results[alias] for alias in outputs}
-    except RuntimeError as error:
-        described = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
-        raise invalid(f"The model failed on {described}: {error}") from error
-    finally:
-        idle.put(request)
+    with one_of(idle) as request:
+        try:
+            results = request.infer(dict(inputs), share_inputs=True)
+            return {alias: results[alias] for alias in outputs}
+        except RuntimeError as error:
+            raise failed_on(inputs, error) from error
