@@ -83,18 +83,10 @@ def _retrying(attempts: int) -> dict[str, Any]:
     }
 
 
-class Client:
-    """A connection to a server that speaks TensorFlow Serving's gRPC, ours or another; a context manager.
+class _Connection:
+    """What both clients are made of."""
 
-    `address` is HOST:PORT or unix:PATH, `timeout` the seconds that one call may take, all its `attempts`
-    (1 to 5) together: a call that the server refuses with UNAVAILABLE is made again after 0.1 s, then after
-    twice as long. Calls raise ServingError with the server's code and message; UNAVAILABLE when nothing
-    answers there.
-
-    A picture is a file's path, its bytes, or an array [H, W, 3] of 0..255; with `urls` also an http:// or
-    https:// address, fetched by this client (64 MB at most, in `timeout` seconds). An array [N, H, W, 3]
-    counts as a list. Lists are sent in requests of 32 pictures. DataError for what cannot be read.
-    """
+    _grpc: Any
 
     def __init__(
         self,
@@ -108,8 +100,24 @@ class Client:
         self.address = address
         self.timeout = timeout
         self._read = partial(_encoded, urls=urls, seconds=timeout)
-        self._channel = _channel(grpc, address, attempts, tls)
+        self._channel = _channel(self._grpc, address, attempts, tls)
         self._calls = _calls(self._channel)
+
+
+class Client(_Connection):
+    """A connection to a server that speaks TensorFlow Serving's gRPC, ours or another; a context manager.
+
+    `address` is HOST:PORT or unix:PATH, `timeout` the seconds that one call may take, all its `attempts`
+    (1 to 5) together: a call that the server refuses with UNAVAILABLE is made again after 0.1 s, then after
+    twice as long. Calls raise ServingError with the server's code and message; UNAVAILABLE when nothing
+    answers there.
+
+    A picture is a file's path, its bytes, or an array [H, W, 3] of 0..255; with `urls` also an http:// or
+    https:// address, fetched by this client (64 MB at most, in `timeout` seconds). An array [N, H, W, 3]
+    counts as a list. Lists are sent in requests of 32 pictures. DataError for what cannot be read.
+    """
+
+    _grpc = grpc
 
     def classify(
         self, model: str, image: Image | Sequence[Image], top: int = 5, *, version: int | None = None
@@ -178,23 +186,10 @@ class Client:
             raise _refused(error, self.address) from error
 
 
-class AsyncClient:
+class AsyncClient(_Connection):
     """Client for asyncio: made and used inside an event loop; an asynchronous context manager."""
 
-    def __init__(
-        self,
-        address: str,
-        timeout: float = 30.0,
-        *,
-        attempts: int = ATTEMPTS,
-        tls: ClientTls | None = None,
-        urls: bool = False,
-    ) -> None:
-        self.address = address
-        self.timeout = timeout
-        self._read = partial(_encoded, urls=urls, seconds=timeout)
-        self._channel = _channel(grpc.aio, address, attempts, tls)
-        self._calls = _calls(self._channel)
+    _grpc = grpc.aio
 
     async def classify(
         self, model: str, image: Image | Sequence[Image], top: int = 5, *, version: int | None = None
