@@ -98,7 +98,7 @@ def test_a_temperature_that_cannot_be():
 
 def test_mistakes_show_where_the_network_looked(done, arrays):
     """Every label but the first is wrong for a network that knows one answer alone."""
-    from zoo.data import open_data, split
+    from zoo.data import images, open_data, split
     from zoo.training.judging import judge
 
     pictures = open_data(arrays)
@@ -108,7 +108,9 @@ def test_mistakes_show_where_the_network_looked(done, arrays):
     stubborn.set_weights(done.model.get_weights())
     layer = stubborn.layers[-2]
     layer.bias.assign([50, 0, 0, 0])
-    judged = judge(stubborn, pictures, sides, zoo.facts(done.model).preprocessing)
+    preprocessing = zoo.facts(done.model).preprocessing
+    held = images(pictures, preprocessing, sides.validation)
+    judged = judge(stubborn, pictures, sides, preprocessing, held)
     wrong = int((pictures.labels[sides.test] != 0).sum())
     assert 0 < len(judged.mistakes) <= wrong
     assert {one["predicted"] for one in judged.mistakes} == {"0"}

@@ -27,15 +27,16 @@ class Judgement:
     near_duplicates: list[dict[str, Any]]
 
 
-def judge(model: keras.Model, pictures: Pictures, sides: Split, preprocessing: Preprocessing) -> Judgement:
-    """model: images -> probabilities [N, C]. The temperature is fitted on the validation pictures."""
-
-    def answers(indices: np.ndarray) -> np.ndarray:
-        return model.predict(images(pictures, preprocessing, indices), batch_size=64, verbose=0)
-
-    probabilities, labels = answers(sides.test), pictures.labels[sides.test]
+def judge(
+    model: keras.Model, pictures: Pictures, sides: Split, preprocessing: Preprocessing, held: np.ndarray
+) -> Judgement:
+    """model: images -> probabilities [N, C]. The temperature is fitted on the validation pictures, which are
+    `held` as the network takes them.
+    """
+    test = images(pictures, preprocessing, sides.test)
+    probabilities, labels = _answers(model, test), pictures.labels[sides.test]
     calibration = judge_calibration(
-        probabilities, labels, answers(sides.validation), pictures.labels[sides.validation]
+        probabilities, labels, _answers(model, held), pictures.labels[sides.validation]
     )
     mistakes = worst_mistakes(pictures, sides.test, probabilities)
     counts = {name: len(getattr(sides, name)) for name in ("training", "validation", "test")}
@@ -52,3 +53,7 @@ def judge(model: keras.Model, pictures: Pictures, sides: Split, preprocessing: P
             for pair in near_duplicates(pictures, sides)[:DUPLICATES_SHOWN]
         ],
     )
+
+
+def _answers(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    return model.predict(images, batch_size=64, verbose=0)

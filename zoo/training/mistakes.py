@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from zoo.data import Pictures
-from zoo.data.pictures import pixels
+from zoo.data.pictures import fitted, pixels
 from zoo.errors import ZooError
 from zoo.explaining import gradcams
-from zoo.preprocessing import Preprocessing, evaluate
+from zoo.preprocessing import Preprocessing
 
 KEPT, OF_A_KIND = 120, 6  # mistakes in all, and of one label taken for one other
 EXPLAINED = 12
@@ -61,7 +61,7 @@ def with_heat(
     if not mistakes or keras.backend.backend() != "tensorflow":
         return mistakes
     chosen = mistakes[:EXPLAINED]
-    images = np.stack([evaluate(preprocessing, pixels(pictures.sources[one["index"]])) for one in chosen])
+    images = np.stack([fitted(preprocessing, pictures.sources[one["index"]]) for one in chosen])
     try:
         maps = gradcams(model, images, [pictures.classes.index(one["predicted"]) for one in chosen])
         warmed = [_warmed(image, heat) for image, heat in zip(images, maps, strict=True)]

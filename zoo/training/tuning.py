@@ -138,7 +138,7 @@ def _run(
             first = sum(entry["epoch"] > 0 for entry in history)
             with learning(stage.model, recipe.frozen_norms):
                 history += train(replace(stage, first=first), recipe, checkpoints, watch)
-    judged = judge(network.whole, pictures, sides, preprocessing)
+    judged = judge(network.whole, pictures, sides, preprocessing, lessons.held_images)
     return Result(
         model=attach(network.whole, _facts(known, pictures, preprocessing, recipe, judged.metrics)),
         metrics=judged.metrics,
