@@ -313,7 +313,7 @@ def test_a_graph_in_text_form_by_its_tags(models: Path) -> None:
     from serving.runtimes.base import Engines
 
     version = models / "as_text" / "00000123"
-    engines = Engines(tags=("gpu", "serve"), intra_op=1, inter_op=1)
+    engines = Engines(tags=("gpu", "serve"))
     outputs = load(version, engines=engines).run("serving_default", {"x": np.float32([2])}, ["y"])
     assert outputs["y"].tolist() == [6.0]
     with pytest.raises(

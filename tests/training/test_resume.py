@@ -1,12 +1,14 @@
 """Killed without warning and called again: the same weights as if nothing had happened."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import zoo
 
@@ -33,6 +35,9 @@ zoo.fine_tune(network, data, out, **json.loads(sys.argv[4]))
 
 def test_resume_after_sigkill_in_each_stage(done, folder, network, quick, tmp_path):
     out = tmp_path / "digits"
+    # What a sum rounds to is told by the number of threads that share it.
+    threads = str(tf.config.threading.get_intra_op_parallelism_threads())
+    environment = os.environ | {"TF_NUM_INTRAOP_THREADS": threads}
 
     def call(deadly):
         arguments = [
@@ -45,7 +50,9 @@ def test_resume_after_sigkill_in_each_stage(done, folder, network, quick, tmp_pa
             json.dumps(quick),
             str(deadly),
         ]
-        return subprocess.run(arguments, capture_output=True, text=True, timeout=300, check=False).returncode
+        return subprocess.run(
+            arguments, capture_output=True, env=environment, timeout=300, check=False
+        ).returncode
 
     head_epochs = sum(entry["stage"] == "head" for entry in done.history) - 1
     # Renamed are the recipe, the maps, and a checkpoint per epoch: dead in the third epoch of the head.
