@@ -44,8 +44,11 @@ def card(
     files: Mapping[str, File],
     parity: Mapping[str, Parity],
     metrics: Mapping[str, Any] | None,
+    batch: int | None,
 ) -> dict[str, Any]:
-    """What card.json holds, but for the version. Without metrics, those that the model was trained with."""
+    """What card.json holds, but for the version. Without metrics, those that the model was trained with;
+    batch: how many pictures the files take that are made for a fixed number, else None.
+    """
     return {
         "format": FORMAT,
         "name": name,
@@ -54,6 +57,7 @@ def card(
         "preprocessing": facts.preprocessing.to_dict(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "card": facts.card,
+        "batch": batch,
         "metrics": dict(facts.card.get("metrics", {}) if metrics is None else metrics),
         "files": {path: asdict(file) for path, file in files.items()},
         "parity": {path: asdict(figures) for path, figures in parity.items()},

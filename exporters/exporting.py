@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from exporters import (
+    batches,
     card,
     keras_files,
     onnx,
@@ -54,7 +55,7 @@ Check = Callable[[Any, Reference], Parity]
 class Format:
     """file: its place in the version's folder; reopen: by the format's own runtime, from the file alone;
     limits: how equal it must be; checks: what is compared, by what it is called beside the format's name;
-    calibrated: needs calibration pictures.
+    calibrated: needs calibration pictures; batched: can be made for a fixed number of pictures.
     """
 
     file: str
@@ -63,6 +64,7 @@ class Format:
     limits: Limits = FLOAT32
     checks: Mapping[str, Check] = field(default_factory=lambda: {"": measure})
     calibrated: bool = False
+    batched: bool = False
 
 
 FORMATS = {
@@ -72,7 +74,7 @@ FORMATS = {
         saved_model.reopen,
         checks={"": measure, " from encoded pictures": measure_encoded},
     ),
-    "onnx": Format("model.onnx", onnx.write, onnx.reopen),
+    "onnx": Format("model.onnx", onnx.write, onnx.reopen, batched=True),
     "h5": Format("model.h5", keras_files.write, keras_files.reopen),
     "keras": Format("model.keras", keras_files.write, keras_files.reopen),
     "onnx_any_size": Format(
@@ -80,16 +82,25 @@ FORMATS = {
         onnx.write_any_size,
         onnx.reopen,
         checks={"": measure, " at a larger size": onnx.measure_larger},
+        batched=True,
     ),
     "onnx_pictures": Format(
-        "model_pictures.onnx", onnx_pictures.write, onnx_pictures.reopen, checks={"": onnx_pictures.measure}
+        "model_pictures.onnx",
+        onnx_pictures.write,
+        onnx_pictures.reopen,
+        checks={"": onnx_pictures.measure},
+        batched=True,
     ),
-    "onnx_int8": Format("model_int8.onnx", onnx_int8.write, onnx.reopen, INT8, calibrated=True),
-    "tflite": Format("model.tflite", tflite.write, tflite.reopen),
-    "tflite_float16": Format("model_float16.tflite", tflite.write_float16, tflite.reopen, FLOAT16),
-    "tflite_dynamic": Format("model_dynamic.tflite", tflite.write_dynamic, tflite.reopen, INT8),
-    "tflite_int8": Format("model_int8.tflite", tflite.write_int8, tflite.reopen, INT8, calibrated=True),
-    "openvino": Format("model.xml", openvino.write, openvino.reopen, FLOAT16),
+    "onnx_int8": Format("model_int8.onnx", onnx_int8.write, onnx.reopen, INT8, calibrated=True, batched=True),
+    "tflite": Format("model.tflite", tflite.write, tflite.reopen, batched=True),
+    "tflite_float16": Format(
+        "model_float16.tflite", tflite.write_float16, tflite.reopen, FLOAT16, batched=True
+    ),
+    "tflite_dynamic": Format("model_dynamic.tflite", tflite.write_dynamic, tflite.reopen, INT8, batched=True),
+    "tflite_int8": Format(
+        "model_int8.tflite", tflite.write_int8, tflite.reopen, INT8, calibrated=True, batched=True
+    ),
+    "openvino": Format("model.xml", openvino.write, openvino.reopen, FLOAT16, batched=True),
 }
 SERVED = ("saved_model", "onnx")
 NOISY = ("tf2onnx", "tensorflow", "absl", "root")
@@ -101,7 +112,7 @@ Tolerance = float | Mapping[str, float] | None
 @dataclass(frozen=True)
 class Cost:
     """bytes: of the format's files; seconds: to write and compare; milliseconds: the median for one picture
-    in the format's own runtime, on this machine.
+    in the format's own runtime, on this machine; a picture's share of a fixed batch.
     """
 
     bytes: int
@@ -134,6 +145,7 @@ def export(
     calibrate: Source | None = None,
     metrics: Mapping[str, Any] | None = None,
     tolerance: Tolerance = None,
+    batch: int | None = None,
 ) -> Export:
     """Write the model as BASE/NAME/VERSION/, where `base` is BASE/NAME and VERSION the highest there + 1.
 
@@ -145,7 +157,9 @@ def export(
     need it. metrics: for card.json; None: those of the model's training. tolerance: instead of the formats'
     limits; a number for those in float32, or a number by format: the largest difference of the logits
     relative to the largest of them (or to 1) and of the probabilities; for the others 1 - the least cosine
-    of the logits, and the most pictures in another class.
+    of the logits, and the most pictures in another class. batch: how many pictures the files of ONNX, TFLite
+    and OpenVINO take at a time, for engines that want fixed shapes; None: any number. The other formats take
+    any number always.
 
     A version is complete or absent: it appears by one rename, after each file was opened by its own runtime
     and compared. Raises ExportError (a format or a model that cannot be exported, a path that cannot be
@@ -154,8 +168,9 @@ def export(
     """
     chosen = _formats(formats)
     limits = _limits(chosen, tolerance)
+    _check_batch(batch, chosen)
     target = _target(base)
-    exported = _calibrated(subject(model, labels, preprocessing), chosen, calibrate)
+    exported = replace(_calibrated(subject(model, labels, preprocessing), chosen, calibrate), batch=batch)
     known = reference(exported, given(calibrate if pictures is None else pictures, exported.facts))
     with _quiet(), publish.partial_folder(target) as folder, _steps(2 * len(chosen) + 1) as step:
         parity: dict[str, Parity] = {}
@@ -172,13 +187,15 @@ def export(
             for what, measured in figures.items():
                 require(measured, what, limits[name], real=known.given.real)
             parity |= figures
-            costs[name] = Cost(size, time.perf_counter() - begun, _milliseconds(run, known.images[:1]))
+            count = batch or 1 if FORMATS[name].batched else 1
+            taken = time.perf_counter() - begun
+            costs[name] = Cost(size, taken, _milliseconds(run, known.images, count))
         step("publishing")
         with _failures_of("card.json", target):
             if set(chosen) & set(SERVED):
                 warmup.write(exported, target.name, folder)
             files = card.files_in(folder)
-            facts = card.card(exported.facts, target.name, files, parity, metrics)
+            facts = card.card(exported.facts, target.name, files, parity, metrics, batch)
             version = publish.publish(folder, target, lambda number: card.write(facts, number, folder))
     return Export(target / str(version), target.name, version, files, parity, costs)
 
@@ -194,6 +211,16 @@ def _limits(chosen: Sequence[str], tolerance: Tolerance) -> dict[str, Limits]:
         name: FORMATS[name].limits if value is None else FORMATS[name].limits.with_tolerance(value)
         for name, value in own.items()
     }
+
+
+def _check_batch(batch: int | None, chosen: Sequence[str]) -> None:
+    batches.check(batch)
+    if batch is not None and not any(FORMATS[name].batched for name in chosen):
+        able = ", ".join(name for name in FORMATS if FORMATS[name].batched)
+        raise ExportError(
+            f"batch (--batch) fixes nothing in {', '.join(chosen)}, which take any number of pictures; leave "
+            f"it out, or add one of {able}"
+        )
 
 
 def _calibrated(exported: Subject, chosen: Sequence[str], calibrate: Source | None) -> Subject:
@@ -219,14 +246,16 @@ def _bytes_in(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _milliseconds(run: Run, image: np.ndarray) -> float:
+def _milliseconds(run: Run, images: np.ndarray, count: int) -> float:
+    """A picture's share of the time for `count` at once."""
     answer = run.classified if isinstance(run, saved_model.Reopened) else run
+    together = np.resize(images, (count, *images.shape[1:]))
     times = []
     for _ in range(RUNS):
         begun = time.perf_counter()
-        answer(image)
+        answer(together)
         times.append(time.perf_counter() - begun)
-    return 1000 * statistics.median(times)
+    return 1000 * statistics.median(times) / count
 
 
 def _formats(formats: Sequence[str]) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ import tensorflow as tf
 import tf2onnx
 
 from exporters import graph
+from exporters.batches import in_batches
 from exporters.errors import ExportError
 from exporters.onnx_order import canonical, steady
 from exporters.parity import Parity, Reference, compare
@@ -40,7 +41,7 @@ def write(model: Subject, file: Path) -> None:
 
 def write_any_size(model: Subject, file: Path) -> None:
     """The network alone, for pictures of any height and width."""
-    save(model, finished(any_size(model), ("batch", "height", "width", 3)), file)
+    save(model, finished(any_size(model), (model.batch or "batch", "height", "width", 3)), file)
 
 
 def finished(model: Subject, shape: Sequence[str | int] | None = None) -> onnx.ModelProto:
@@ -50,7 +51,7 @@ def finished(model: Subject, shape: Sequence[str | int] | None = None) -> onnx.M
     after the images, by the paths of their variables: `save` stores them. Raises ExportError for a network
     that ONNX cannot express.
     """
-    shape = shape or ("batch", *model.image_shape)
+    shape = shape or (model.batch or "batch", *model.image_shape)
     proto = convert(model, tuple(side if isinstance(side, int) else None for side in shape))
     _check(model, proto)
     _name_sizes(proto, shape)
@@ -173,12 +174,17 @@ def session(model: str | bytes) -> onnxruntime.InferenceSession:
 
 
 def reopen(model: Subject, file: Path) -> Run:
-    opened = session(os.fspath(file))
+    return runner(session(os.fspath(file)), OUTPUTS)
+
+
+def runner(opened: onnxruntime.InferenceSession, outputs: Sequence[str]) -> Run:
+    """For any number of pictures, also where the file takes a fixed one."""
+    (taken,) = opened.get_inputs()
 
     def run(images: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(OUTPUTS, opened.run(list(OUTPUTS), {"images": images}), strict=True))
+        return dict(zip(outputs, opened.run(list(outputs), {"images": images}), strict=True))
 
-    return run
+    return in_batches(run, taken.shape[0] if isinstance(taken.shape[0], int) else None)
 
 
 def measure_larger(run: Run, known: Reference) -> Parity:
@@ -194,8 +200,9 @@ def _name_sizes(proto: onnx.ModelProto, shape: Sequence[str | int]) -> None:
     for side, dim in zip(shape, proto.graph.input[0].type.tensor_type.shape.dim, strict=True):
         if isinstance(side, str):
             dim.dim_param = side
-    for value in proto.graph.output:
-        value.type.tensor_type.shape.dim[0].dim_param = str(shape[0])
+    if isinstance(shape[0], str):
+        for value in proto.graph.output:
+            value.type.tensor_type.shape.dim[0].dim_param = shape[0]
 
 
 def _check(model: Subject, proto: onnx.ModelProto) -> None:

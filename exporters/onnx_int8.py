@@ -18,6 +18,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from exporters import onnx as network
+from exporters.batches import filled
 from exporters.onnx_order import canonical
 from exporters.subject import Subject
 from exporters.tracing import check_size
@@ -38,14 +39,14 @@ QUANTIZED = [
 
 
 class Images(CalibrationDataReader):
-    """One picture at a time."""
+    """As many pictures at a time as the network takes."""
 
-    def __init__(self, images: np.ndarray) -> None:
-        self.rest: Iterator[np.ndarray] = iter(images)
+    def __init__(self, images: np.ndarray, count: int) -> None:
+        self.rest: Iterator[np.ndarray] = filled(images, count)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        image: Any = next(self.rest, None)
-        return None if image is None else {"images": image[None]}
+        images: Any = next(self.rest, None)
+        return None if images is None else {"images": images}
 
 
 def write(model: Subject, file: Path) -> None:
@@ -57,7 +58,7 @@ def write(model: Subject, file: Path) -> None:
         quantize_static(
             ready,
             rounded,
-            Images(model.calibration),
+            Images(model.calibration, model.batch or 1),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QUInt8,

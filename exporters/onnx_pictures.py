@@ -7,7 +7,6 @@ opset 18 can; the graph is written in ONNX's text syntax (https://onnx.ai/onnx/r
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,11 @@ import onnx.compose
 import onnx.parser
 import onnx.utils
 import onnx.version_converter
-import onnxruntime
 
 from exporters import onnx as network
 from exporters.onnx_order import canonical
 from exporters.parity import Parity, Reference, compare, require_pixels
-from exporters.subject import OUTPUTS, Subject
+from exporters.subject import OUTPUTS, Run, Subject
 from exporters.tracing import check_size
 from zoo.preprocessing import Preprocessing
 
@@ -32,7 +30,7 @@ MODES = {"bilinear": 'mode = "linear"', "bicubic": 'mode = "cubic", cubic_coeff_
 
 RESIZING = """
 <ir_version: {ir}, opset_import: ["" : {opset}]>
-resizing (uint8[batch, height, width, 3] images) => (float[batch, {rows}, {columns}, 3] pixels)
+resizing (uint8[{batch}, height, width, 3] images) => (float[{batch}, {rows}, {columns}, 3] pixels)
 <int64[1] cover_rows = {{{cover_rows}}}, int64[1] cover_columns = {{{cover_columns}}},
  int64[2] size = {{{rows}, {columns}}}, int64[2] axes = {{1, 2}}, int64[1] channels = {{3}},
  float zero = {{0.0}}, float half = {{0.5}}, float most = {{255.0}}>
@@ -75,7 +73,7 @@ resizing (uint8[batch, height, width, 3] images) => (float[batch, {rows}, {colum
 def write(model: Subject, file: Path) -> None:
     check_size(model, "ONNX with the resizing inside")
     inner = onnx.version_converter.convert_version(network.finished(model), OPSET)
-    outer = resizing(model.facts.preprocessing, inner.ir_version)
+    outer = resizing(model.facts.preprocessing, inner.ir_version, model.batch or "batch")
     whole = onnx.compose.merge_models(
         outer,
         onnx.compose.add_prefix(inner, "network/"),
@@ -87,12 +85,13 @@ def write(model: Subject, file: Path) -> None:
     network.save(model, whole, file)
 
 
-def resizing(preprocessing: Preprocessing, ir_version: int) -> onnx.ModelProto:
+def resizing(preprocessing: Preprocessing, ir_version: int, batch: int | str) -> onnx.ModelProto:
     """images -> pixels: float32 [batch, *input_size, 3], whole numbers 0..255."""
     (rows, columns), (cover_rows, cover_columns) = preprocessing.input_size, preprocessing.scale_size
     text = RESIZING.format(
         ir=ir_version,
         opset=OPSET,
+        batch=batch,
         rows=rows,
         columns=columns,
         cover_rows=cover_rows,
@@ -113,24 +112,25 @@ def _rename(proto: onnx.ModelProto, names: Mapping[str, str]) -> None:
 
 @dataclass(frozen=True)
 class Reopened:
-    """whole: the file's session; start: of its first part, from pictures to pixels."""
+    """whole: the file; start: its first part, from pictures to pixels."""
 
-    whole: onnxruntime.InferenceSession
-    start: onnxruntime.InferenceSession
+    whole: Run
+    start: Run
 
-    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    def __call__(self, images: np.ndarray) -> Mapping[str, np.ndarray]:
         """[N, H, W, 3], 0..255 -> features, logits, probabilities."""
-        outputs = self.whole.run(list(OUTPUTS), {"images": images.astype(np.uint8)})
-        return dict(zip(OUTPUTS, outputs, strict=True))
+        return self.whole(images.astype(np.uint8))
 
     def pixels(self, picture: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] -> float32 [h, w, 3]."""
-        return self.start.run(["pixels"], {"images": picture[None]})[0][0]
+        return self.start(picture[None])["pixels"][0]
 
 
 def reopen(model: Subject, file: Path) -> Reopened:
     start = onnx.utils.Extractor(onnx.load(file)).extract_model(["images"], ["pixels"])
-    return Reopened(network.session(os.fspath(file)), network.session(start.SerializeToString()))
+    return Reopened(
+        network.reopen(model, file), network.runner(network.session(start.SerializeToString()), ["pixels"])
+    )
 
 
 def measure(run: Reopened, known: Reference) -> Parity:

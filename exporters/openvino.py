@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from exporters import onnx as network
+from exporters.batches import in_batches
 from exporters.errors import ExportError
 from exporters.subject import OUTPUTS, Run, Subject
 
@@ -36,7 +37,8 @@ def reopen(model: Subject, file: Path) -> Run:
         outputs = compiled({"images": images})
         return {name: outputs[name] for name in OUTPUTS}
 
-    return run
+    count = compiled.input("images").partial_shape[0]
+    return in_batches(run, None if count.is_dynamic else count.get_length())
 
 
 def _openvino() -> Any:

@@ -27,7 +27,8 @@ Run = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 class Subject:
     """model: without optimizer and loss, for Keras's own files; network: the same function over the same
     variables, as TensorFlow's converters can trace it; heads: images [N, h, w, 3] -> the tensors of OUTPUTS;
-    calibration: float32 [N, h, w, 3], for the formats that compute in whole numbers.
+    calibration: float32 [N, h, w, 3], for the formats that compute in whole numbers; batch: how many pictures
+    ONNX, TFLite and OpenVINO take at a time, None for any number.
     """
 
     model: keras.Model
@@ -35,6 +36,7 @@ class Subject:
     heads: keras.Model
     facts: Facts
     calibration: np.ndarray = field(default_factory=partial(np.zeros, (0, 0, 0, 3), np.float32))
+    batch: int | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -1,5 +1,5 @@
 """model*.tflite for LiteRT (TensorFlow Lite): images [N, h, w, 3], RGB 0..255 -> features, logits,
-probabilities, with any N.
+probabilities, with any N, or with that of the model's `batch`.
 
 Four sorts: float32; weights in float16; weights in int8 (`dynamic`, which computes in float32 or, in some
 kernels, in int8); and int8 all through, calibrated, whose input and outputs are uint8 with a scale and a zero
@@ -21,6 +21,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
 from exporters import tflite_metadata
+from exporters.batches import filled, in_batches
 from exporters.subject import OUTPUTS, Run, Subject
 from exporters.tracing import check_size, frozen
 
@@ -51,7 +52,7 @@ def write_dynamic(model: Subject, file: Path) -> None:
 def write_int8(model: Subject, file: Path) -> None:
     def settings(converter: Any) -> None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = partial(_one_by_one, model.calibration)
+        converter.representative_dataset = partial(_fed, model.calibration, model.batch or 1)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.uint8
 
@@ -74,9 +75,8 @@ def _write(model: Subject, file: Path, settings: Callable[[Any], None]) -> None:
         out.write(tflite_metadata.archive(model.facts))
 
 
-def _one_by_one(images: np.ndarray) -> Iterator[list[np.ndarray]]:
-    for i in range(len(images)):
-        yield [images[i : i + 1]]
+def _fed(images: np.ndarray, count: int) -> Iterator[list[np.ndarray]]:
+    return ([part] for part in filled(images, count))
 
 
 def _name(proto: Any) -> None:
@@ -115,7 +115,8 @@ def reopen(model: Subject, file: Path) -> Run:
         outputs = signature(images=quantized(images, taken))
         return {name: dequantized(outputs[name], given[name]) for name in OUTPUTS}
 
-    return run
+    count = int(taken["shape_signature"][0])
+    return in_batches(run, count if count > 0 else None)
 
 
 def interpreter_class() -> Any:

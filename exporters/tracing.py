@@ -23,10 +23,11 @@ MOST_BYTES = 2**31 - 2**25
 def frozen(
     model: Subject, shape: Sequence[int | None] | None = None, outside: Sequence[keras.Variable] = ()
 ) -> Any:
-    """A concrete function: images float32, [N, *image_shape] or of the shape given -> the tensors of OUTPUTS
-    in the order of their names. outside: variables that are no constants, but inputs after the images.
+    """A concrete function: images float32, [batch, *image_shape] or of the shape given -> the tensors of
+    OUTPUTS in the order of their names. outside: variables that are no constants, but inputs after the
+    images.
     """
-    specs = [tf.TensorSpec(shape or (None, *model.image_shape), tf.float32, name="images")]
+    specs = [tf.TensorSpec(shape or (model.batch, *model.image_shape), tf.float32, name="images")]
     specs += [tf.TensorSpec(variable.shape, variable.dtype) for variable in outside]
 
     @tf.function(input_signature=specs)

@@ -56,7 +56,7 @@ def _tensor(tensor: Tensor) -> str:
 
 
 def _card(found: Inspected) -> dict[str, Any]:
-    names = ("name", "version", "architecture", "created", "preprocessing", "metrics", "versions")
+    names = ("name", "version", "architecture", "created", "preprocessing", "batch", "metrics", "versions")
     return {name: found.card[name] for name in names if found.card.get(name)}
 
 

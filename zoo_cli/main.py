@@ -123,13 +123,14 @@ def fine_tune(
     as_json: bool,
     **fields: Any,
 ) -> None:
-    """Fine-tune network NAME on the folder DATA, which holds a folder of pictures per class.
+    """Fine-tune network NAME on DATA: a folder with a folder of pictures per class, a CSV, or TFRecord files.
 
     Example: zoo fine-tune efficientnet pictures/ --out flowers/ --recipe full --set mixup=0
     """
     _load_tensorflow()
     import zoo
     from zoo.training.recipe import resolve
+    from zoo.training.tasks import TASKS
     from zoo_cli.recipes import changes_of, recipe_text
 
     given = {name: value for name, value in fields.items() if value is not None}
@@ -151,7 +152,8 @@ def fine_tune(
             json.dumps({"metrics": result.metrics, "model": str(out / "model.keras"), "report": str(report)})
         )
     else:
-        click.echo(f"held-out accuracy {result.metrics['accuracy']:.4f}")
+        key, name = TASKS[zoo.facts(result.model).task].headline
+        click.echo(f"held-out {name} {result.metrics[key]:.4f}")
         click.echo(f"model   {out / 'model.keras'}")
         click.echo(f"report  {report}")
 
@@ -306,6 +308,11 @@ def records(data: Path, out: Path, validation: float, test: float) -> None:
     help="Beside onnx and tflite, their files in int8, float16 or dynamic int8.",
 )
 @click.option(
+    "--batch",
+    type=click.IntRange(1),
+    help="How many pictures the files of ONNX, TFLite and OpenVINO take at a time; any number by default.",
+)
+@click.option(
     "--temperature",
     help="Divide the logits by this number, or by the one that was 'fitted' in fine-tuning.",
 )
@@ -320,6 +327,7 @@ def export(
     pictures: str | None,
     calibrate: str | None,
     quantize: str | None,
+    batch: int | None,
     temperature: str | None,
     tolerance: tuple[str, ...],
     as_json: bool,
@@ -341,6 +349,7 @@ def export(
         pictures=pictures,
         calibrate=calibrate,
         tolerance=limits,
+        batch=batch,
     )
     click.echo(json.dumps(asdict(done), default=str) if as_json else export_text(done))
 

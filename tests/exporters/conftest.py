@@ -1,5 +1,6 @@
 """Models to export: a very small one built by hand, and a real network exported once in every format."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,11 @@ def tiny_model(size: tuple[int, int] = (32, 40), labels: tuple[str, ...] = LABEL
     x = keras.layers.Dense(len(labels), kernel_initializer="random_normal", name="fc")(x)
     model = keras.Model(images, keras.layers.Activation("softmax")(x), name="tiny")
     return zoo.attach(model, zoo.Facts("tiny", labels, zoo.Preprocessing(size)))
+
+
+@pytest.fixture(scope="session")
+def make_tiny() -> Callable[[], keras.Model]:
+    return tiny_model
 
 
 @pytest.fixture
