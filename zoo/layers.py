@@ -16,6 +16,11 @@ import keras
 from keras import layers, ops
 from keras.distribution import list_devices
 
+if keras.backend.backend() == "torch":
+    from zoo.torch_names import allow_dots
+
+    allow_dots()
+
 
 @keras.saving.register_keras_serializable("zoo")
 class GroupedConv2D(layers.Conv2D):

@@ -1,13 +1,17 @@
-"""On Keras's jax backend the networks equal their references without TensorFlow, and learn."""
+"""On Keras's jax and torch backends the networks equal their references without TensorFlow, and learn."""
 
+import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 HERE = Path(__file__).parent.parent
+WITHOUT_TORCH = importlib.util.find_spec("torch") is None
+BACKENDS = ("jax", pytest.param("torch", marks=pytest.mark.skipif(WITHOUT_TORCH, reason="not installed")))
 
 # A stem that pads, squeeze-and-excitation with hard swish, layer norms, a convolution in groups.
 NAMES = ("resnet18", "mobilenetv3_small_050", "convnext_atto", "regnetx_002")
@@ -25,7 +29,6 @@ from zoo.build import build
 from zoo.registry import resolve
 from zoo.weights.convert import assign, renamed
 
-assert keras.backend.backend() == "jax"
 for path in sys.argv[1:]:
     golden = json.loads(Path(path).read_text())
     architecture, weights = resolve(golden["name"])
@@ -41,7 +44,7 @@ for path in sys.argv[1:]:
     assert list(logits.argmax(-1)) == run["argmax"]
     print(f"{network.name} is equal, {error.max():.0e}")
 assert "tensorflow" not in sys.modules
-print("without TensorFlow")
+print("by", keras.backend.backend())
 """
 
 LOAD = """
@@ -51,7 +54,7 @@ import zoo
 
 network = zoo.load("efficientnet_lite0")
 assert zoo.facts(network).labels[0] == "tench"
-print(np.asarray(network(np.zeros((1, 224, 224, 3)))).shape, "tensorflow" in sys.modules)
+print(tuple(network(np.zeros((1, 224, 224, 3))).shape), "tensorflow" in sys.modules)
 """
 
 # TensorFlow may be imported here: Keras itself does so to copy a layer and to change pictures.
@@ -95,7 +98,7 @@ print(*losses("changed", 0.2, views=2, mixup=0.2, checkpoint_minutes=0, callback
 """
 
 
-def run(code, *arguments, backend="jax"):
+def run(code, *arguments, backend):
     """What the program prints."""
     environment = os.environ | {
         "KERAS_BACKEND": backend,
@@ -108,19 +111,23 @@ def run(code, *arguments, backend="jax"):
     return done.stdout
 
 
-def test_networks_on_jax_equal_their_references():
-    lines = run(PARITY, *(f"{HERE}/golden/{name}.json" for name in NAMES)).splitlines()
-    assert [line.split()[0] for line in lines] == [*NAMES, "without"]
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_networks_equal_their_references(backend):
+    lines = run(PARITY, *(f"{HERE}/golden/{name}.json" for name in NAMES), backend=backend).splitlines()
+    assert [line.split()[0] for line in lines] == [*NAMES, "by"]
+    assert lines[-1] == f"by {backend}"
 
 
-def test_public_weights_load_on_jax():
-    assert run(LOAD) == "(1, 1000) False\n"
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_public_weights_load(backend):
+    assert run(LOAD, backend=backend) == "(1, 1000) False\n"
 
 
-def test_fine_tuning_on_jax_equals_that_on_tensorflow(tmp_path):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_fine_tuning_equals_that_on_tensorflow(backend, tmp_path):
     (plain, changed), (expected, _) = (
         [np.array(line.split(), float) for line in run(FINE_TUNE, str(tmp_path / b), backend=b).splitlines()]
-        for b in ("jax", "tensorflow")
+        for b in (backend, "tensorflow")
     )
     assert plain.shape == changed.shape == (7,)
     assert plain.min() < 0.95 * plain[0]

@@ -19,6 +19,10 @@ def on_tensorflow_cpu() -> bool:
 
 def has(kind: str) -> bool:
     """Whether there is a "gpu" or a "tpu"."""
+    if keras.backend.backend() == "torch":  # for which Keras lists no devices
+        import torch
+
+        return kind == "gpu" and torch.cuda.is_available()
     return any(device.startswith(kind) for device in keras.distribution.list_devices())
 
 
