@@ -60,14 +60,14 @@ def tensor(key: str, shape: list[int], damping: float = 1) -> Array:
     last = key.rpartition(".")[2]
     if last == "running_var":
         return draws.random(shape, dtype=np.float32) + np.float32(0.5)
-    normal = draws.standard_normal(shape, dtype=np.float32)
+    values = draws.standard_normal(shape, dtype=np.float32)
     if last == "gain" or (last == "weight" and len(shape) == 1):
-        values = np.float32(1) + np.float32(0.1) * normal
+        values = np.float32(1) + np.float32(0.1) * values
     elif last == "weight":
         gain = 1 if shape[0] == CLASSES else 2
-        values = normal * np.float32(math.sqrt(gain / math.prod(shape[1:])))
+        values *= np.float32(math.sqrt(gain / math.prod(shape[1:])))
     else:
-        values = np.float32(0.1) * normal
+        values *= np.float32(0.1)
     return _scaled(np.asarray(values, np.float32), key, damping)
 
 
@@ -75,7 +75,7 @@ def _scaled(values: Array, key: str, damping: float) -> Array:
     factor, addend = next(((f, a) for pattern, f, a in SCALES if re.search(pattern, key)), (1, 0))
     if DAMPED.search(key):
         factor *= damping
-    scaled = np.asarray(values * np.float32(factor))
+    scaled = values if factor == 1 else np.asarray(values * np.float32(factor))
     # Adding 0 would turn -0 into 0, another checksum.
     return scaled + np.float32(addend) if addend else scaled
 
