@@ -60,6 +60,8 @@ def _options(attempts: int, tls: ClientTls | None) -> list[tuple[str, Any]]:
     options: list[tuple[str, Any]] = [
         ("grpc.max_receive_message_length", -1),
         ("grpc.max_send_message_length", -1),
+        # A connection of its own: several clients of one process reach several workers.
+        ("grpc.use_local_subchannel_pool", 1),
     ]
     if tls and tls.server_name:
         options.append(("grpc.ssl_target_name_override", tls.server_name))

@@ -27,6 +27,7 @@ FLAGS = (
     Flag("host", "string", "0.0.0.0", "Address of both ports (not in tensorflow_model_server)."),  # noqa: S104
     Flag("grpc_socket_path", "string", "", "Unix socket for gRPC, beside or instead of the port."),
     Flag("grpc_channel_arguments", "string", "", "gRPC's own arguments, as NAME=VALUE,NAME=VALUE."),
+    Flag("workers", "int32", 1, "Processes that share the ports and processors (not upstream)."),
     Flag("grpc_max_threads", "int32", 0, "gRPC requests answered or waiting at once; 0 = 256."),
     Flag("rest_api_num_threads", "int32", 0, "REST requests answered or waiting at once; 0 = 256."),
     Flag("rest_api_timeout_in_ms", "int32", 30000, "How long a REST request may take."),

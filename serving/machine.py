@@ -5,11 +5,20 @@ import math
 import os
 import platform
 import re
+import sys
 from pathlib import Path
+
+SHARE = "ZOO_SERVING_CORES"  # of one of several workers, and of what it starts
 
 
 def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """The processors that this process may use: by its affinity, and by its container's quota (cgroup 2)."""
+    """The processors that this process may use: by its affinity, by its container's quota (cgroup 2), and by
+    its share where several workers serve.
+    """
+    return min(_allowed(quota), int(os.environ.get(SHARE, sys.maxsize)))
+
+
+def _allowed(quota: Path) -> int:
     found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         microseconds, period = quota.read_text(encoding="ascii").split()

@@ -3,11 +3,15 @@
 Times are microseconds in TensorFlow Serving's series, as there, and seconds in ours.
 """
 
+import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,11 +24,15 @@ from prometheus_client import (
 )
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
 from serving.calls import Call
 from serving.errors import Code
+from zoo.writing import complete
 
+SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # of the library: where workers count, each in files of its own
+WORKERS_FILE = "workers.json"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 disable_created_metrics()
@@ -113,6 +121,7 @@ DEPTH = Gauge(
     "Requests that wait for their turn or their batch",
     ["model_name"],
     registry=REGISTRY,
+    multiprocess_mode="livesum",
 )
 REFUSED = _counter("zoo_serving_refused", "Requests refused because the queue was full", "model_name")
 
@@ -234,11 +243,51 @@ class Runtimes(Collector):
         yield measured
 
 
+class Processes(Collector):
+    """Memory, processor time and files of each worker, by its number."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        for number, pid in _workers(self._folder).items():
+            for found in ProcessCollector(pid=partial(str, pid), registry=None).collect():
+                family = families.setdefault(found.name, Metric(found.name, found.documentation, found.type))
+                for sample in found.samples:
+                    family.add_sample(sample.name, {"worker": number}, sample.value)
+        yield from families.values()
+
+
+def write_workers(folder: Path, pids: Mapping[int, int]) -> None:
+    """Which processes count in the folder, by their numbers."""
+    with complete(folder / WORKERS_FILE) as file:
+        file.write_text(json.dumps(pids), encoding="utf-8")
+
+
+def _workers(folder: Path) -> dict[str, int]:
+    try:
+        found: dict[str, int] = json.loads((folder / WORKERS_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return found
+
+
+def forget_worker(folder: Path, pid: int) -> None:
+    """What a dead worker counted stays; who waited in its queue waits no more."""
+    mark_process_dead(pid, os.fspath(folder))
+
+
 def page(loaded: Iterable[Served]) -> bytes:
-    """All series in Prometheus's text format; `loaded` is what is served."""
-    served = CollectorRegistry()
-    served.register(Runtimes(loaded))
-    return _UPSTREAM_TOTAL.sub(rb"\1", generate_latest(REGISTRY) + generate_latest(served))
+    """All series in Prometheus's text format, those of several workers summed; `loaded` is what is served."""
+    others = CollectorRegistry()
+    others.register(Runtimes(loaded))
+    folder = os.environ.get(SHARED_FOLDER)
+    if not folder:
+        return _UPSTREAM_TOTAL.sub(rb"\1", generate_latest(REGISTRY) + generate_latest(others))
+    MultiProcessCollector(others, folder)
+    others.register(Processes(Path(folder)))
+    return _UPSTREAM_TOTAL.sub(rb"\1", generate_latest(others))
 
 
 def first_value(name: str) -> int:

@@ -17,7 +17,7 @@ from serving.operations import METRICS_PATH
 from serving.protos import message
 from serving.rest_face import RestOptions
 from serving.runtimes.base import Engines
-from serving.server import Options, log_to_stderr, run
+from serving.server import Options, launch, log_to_stderr
 from serving.warmup import warmed
 
 log = logging.getLogger("serving")
@@ -50,7 +50,7 @@ def _start(parsed: Parsed) -> None:
     log_to_stderr()
     try:
         check(parsed)
-        run(options(parsed.values))
+        launch("serving.model_server", {"values": parsed.values}, options(parsed.values))
     except (DeployError, ServingError, OSError) as error:
         print(f"Failed to start server. Error: {error}", flush=True)
         sys.exit(FAILURE)
@@ -79,6 +79,10 @@ def check(parsed: Parsed) -> None:
         raise invalid("server_options.grpc_port is not set.")
     if not values["model_base_path"] and not values["model_config_file"]:
         raise invalid("Both server_options.model_base_path and server_options.model_config_file are empty!")
+    if values["workers"] < 1:
+        raise invalid(f"--workers must be at least 1; was {values['workers']}")
+    if values["workers"] > 1 and values["grpc_socket_path"]:
+        raise invalid("Workers share ports, not Unix sockets: --grpc_socket_path needs --workers=1")
     if values["batching_parameters_file"] and not values["enable_batching"]:
         raise invalid(
             "server_options.batching_parameters_file is set without setting "
@@ -111,6 +115,7 @@ def options(values: Mapping[str, Any]) -> Options:
         config_file=values["model_config_file"] or None,
         config_poll=values["model_config_file_poll_wait_seconds"],
         access_log=values["access_log"],
+        workers=values["workers"],
     )
 
 

@@ -78,7 +78,8 @@ class SlowRequestError(Exception):
 @dataclass(frozen=True)
 class RestOptions:
     """Where to listen and how. `port` 0 is any free one; `timeout` of a run and `body_timeout`, in which a
-    request must have arrived, are in seconds, `body_limit` in bytes; `metrics_path` None shows no metrics.
+    request must have arrived, are in seconds, `body_limit` in bytes; `metrics_path` None shows no metrics;
+    `shared`: other processes listen on the port, too.
     """
 
     host: str = "127.0.0.1"
@@ -90,6 +91,7 @@ class RestOptions:
     body_timeout: float = 60.0
     metrics_path: str | None = None
     tls: Tls | None = None
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class RestServer:
 def start(service: PredictionService, options: RestOptions, grace: int = 30) -> RestServer:
     """Listens and serves in a thread; OSError when the port is taken."""
     try:
-        listener = _listen(options.host, options.port)
+        listener = _listen(options.host, options.port, options.shared)
     except OSError as error:
         reason = error.strerror or error
         raise OSError(f"cannot listen for REST on {options.host}:{options.port}: {reason}") from error
@@ -129,12 +131,16 @@ def start(service: PredictionService, options: RestOptions, grace: int = 30) -> 
     return RestServer(listener.getsockname()[1], server, thread)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, shared: bool) -> socket.socket:
     """All addresses means IPv6 as well, as TensorFlow Serving's REST does."""
-    if host == "0.0.0.0" and socket.has_dualstack_ipv6():  # noqa: S104 - asked for
-        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=2048)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=2048)
+    every = host == "0.0.0.0" and socket.has_dualstack_ipv6()  # noqa: S104 - asked for
+    return socket.create_server(
+        ("" if every else host, port),
+        family=socket.AF_INET6 if every or ":" in host else socket.AF_INET,
+        dualstack_ipv6=every,
+        backlog=2048,
+        reuse_port=shared,
+    )
 
 
 def application(

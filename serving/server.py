@@ -8,7 +8,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 import click
 
-from serving import choosing, config, grpc_face, machine, observing, rest_face, runtimes
+from serving import choosing, config, grpc_face, machine, observing, rest_face, runtimes, workers
 from serving.batching import scheduled
 from serving.errors import Code, DeployError
 from serving.grpc_face import GrpcOptions
@@ -48,7 +49,7 @@ class Options:
 
     `patient` waits for a first model as long as one may still come; otherwise the first try decides.
     `config_file` is read anew every `config_poll` seconds, when that is positive; `access_log` writes a line
-    per request.
+    per request. `workers` processes share the ports.
     """
 
     models: Sequence[ModelConfig]
@@ -62,6 +63,7 @@ class Options:
     config_file: Path | None = None
     config_poll: float = 0.0
     access_log: bool = False
+    workers: int = 1
 
 
 def serve(
@@ -73,6 +75,7 @@ def serve(
     fidelity: str = "exact",
     body_limit: int = rest_face.BODY_LIMIT,
     access_log: bool = False,
+    workers: int = 1,
     announce: Callable[[Ready], None] = lambda ready: None,
     stopping: threading.Event | None = None,
 ) -> None:
@@ -82,34 +85,105 @@ def serve(
     Each version is served by the fastest of its files whose numbers agree with the model's within `fidelity`
     ("exact", "bf16", "int8"), or by the engine that `runtime` names. Ports open only once the models are
     loaded; port 0 takes any free one, and `announce` hears which. A model that cannot be loaded does not hold
-    up the others: its status tells why. Raises DeployError when no model can be served, OSError when a port
-    is taken. Call it from the main thread, which is where signals arrive.
+    up the others: its status tells why. With several `workers`, processes of their own share the ports and
+    the processors. Raises DeployError when no model can be served, OSError when a port is taken. Call it from
+    the main thread, which is where signals arrive.
     """
-    options = Options(
+    arguments: dict[str, Any] = {
+        "base_paths": [os.fspath(path) for path in base_paths],
+        "host": host,
+        "grpc_port": grpc_port,
+        "rest_port": rest_port,
+        "runtime": runtime,
+        "fidelity": fidelity,
+        "body_limit": body_limit,
+        "access_log": access_log,
+        "workers": workers,
+    }
+    launch("serving.server", arguments, options(**arguments), announce, stopping)
+
+
+def options(
+    base_paths: Sequence[str],
+    host: str,
+    grpc_port: int,
+    rest_port: int,
+    runtime: str | None,
+    fidelity: str,
+    body_limit: int,
+    access_log: bool,
+    workers: int,
+) -> Options:
+    """What `serve` asks for; DeployError for folders or workers that make no server."""
+    if workers < 1:
+        raise DeployError(f"A server has at least one worker; {workers} were asked for")
+    return Options(
         models=[ModelConfig(name, path) for name, path in by_name(base_paths).items()],
         load=scheduled(warmed(partial(choosing.load, runtime=runtime, engines=Engines(fidelity=fidelity)))),
         grpc=GrpcOptions(host, grpc_port),
         rest=RestOptions(host, rest_port, body_limit=body_limit, metrics_path=METRICS_PATH),
         access_log=access_log,
+        workers=workers,
     )
-    run(options, announce, stopping)
+
+
+def launch(
+    module: str,
+    arguments: Mapping[str, Any],
+    options: Options,
+    announce: Callable[[Ready], None] = lambda ready: None,
+    stopping: threading.Event | None = None,
+) -> None:
+    """Serves in this process, or in several where the options say so: each then makes its own options by
+    `options(**arguments)` of `module`. Returns and raises as `serve` does.
+    """
+    stopping = stopping or threading.Event()
+
+    def told(ready: Ready) -> None:
+        _say_where(options, ready)
+        announce(ready)
+
+    if options.workers == 1:
+        run(options, told, stopping)
+        return
+    _stop_on_signals(stopping)
+    with _ports(options) as (grpc_port, rest_port):
+        job = workers.Job(module, arguments, options.workers, grpc_port, rest_port)
+        workers.serve(job, lambda ready: told(Ready(**ready)), stopping)
+
+
+@contextmanager
+def _ports(options: Options) -> Iterator[tuple[int, int]]:
+    """Those that the workers share."""
+    grpc, rest = options.grpc, options.rest
+    with workers.reserved("gRPC", grpc.host, grpc.port or 0) as grpc_port:
+        if rest is None:
+            yield grpc_port, 0
+            return
+        if rest.port == grpc_port:
+            raise OSError(f"cannot listen for REST on {rest.host}:{rest.port}: it is the port for gRPC")
+        with workers.reserved("REST", rest.host, rest.port) as rest_port:
+            yield grpc_port, rest_port
 
 
 def run(
     options: Options,
     announce: Callable[[Ready], None] = lambda ready: None,
     stopping: threading.Event | None = None,
+    loaded: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serves until SIGTERM, SIGINT or `stopping`, then drains and returns; raises as `serve` does."""
+    """Serves in this process until SIGTERM, SIGINT or `stopping`, then drains and returns; raises as `serve`
+    does. The ports open once the models are loaded and `loaded` has returned.
+    """
     machine.keep_freed_memory()
     stopping = stopping or threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    _stop_on_signals(stopping)
     if options.access_log:
         observing.log_requests()
     models = Models(options.models, options.load, options.timing, options.free_labels)
     models.start()
     _wait_for_models(models, options.patient, stopping)
+    loaded()
     if stopping.is_set():
         return
     models.serving_begins()
@@ -117,14 +191,18 @@ def run(
     models.stop()
 
 
+def _stop_on_signals(stopping: threading.Event) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+
+
 def _serve_until(
     stopping: threading.Event, options: Options, models: Models, announce: Callable[[Ready], None]
 ) -> None:
     request_log = RequestLog(models.logging)
-    service = PredictionService(models, options.strict, request_log.hear)
+    service = PredictionService(models, options.strict, request_log.hear, options.workers)
     grpc_server = grpc_face.start(service, options.grpc)
     rest_server = rest_face.start(service, options.rest, GRACE) if options.rest else None
-    _say_where(options, grpc_server.port, rest_server.port if rest_server else 0)
     announce(Ready(grpc_server.port, rest_server.port if rest_server else 0, list(models.all())))
     _follow_config(options, models, stopping)
     stopping.wait()
@@ -136,16 +214,16 @@ def _serve_until(
     request_log.close()
 
 
-def _say_where(options: Options, grpc_port: int, rest_port: int) -> None:
+def _say_where(options: Options, ready: Ready) -> None:
     """Scripts wait for these lines, word for word."""
     host, socket_path = options.grpc.host, options.grpc.socket_path
-    if grpc_port:
-        log.info("Running gRPC ModelServer at %s:%d ...", host, grpc_port)
+    if ready.grpc_port:
+        log.info("Running gRPC ModelServer at %s:%d ...", host, ready.grpc_port)
     if socket_path:
         log.info("Running gRPC ModelServer at UNIX socket %s ...", socket_path)
     if options.rest:
         shown = "localhost" if options.rest.host == "0.0.0.0" else options.rest.host  # noqa: S104 - shown
-        log.info("Exporting HTTP/REST API at:%s:%d ...", shown, rest_port)
+        log.info("Exporting HTTP/REST API at:%s:%d ...", shown, ready.rest_port)
 
 
 def _wait_for_models(models: Models, patient: bool, stopping: threading.Event) -> None:
@@ -203,22 +281,26 @@ def by_name(base_paths: Sequence[str | Path]) -> dict[str, Path]:
     return found
 
 
-def _stop_at_end_of_input(stopping: threading.Event) -> None:
-    """The parent holds the other end of standard input, which ends when the parent does, however that is."""
+def stop_at_end_of_input(stopping: threading.Event, told: threading.Event | None = None) -> None:
+    """The parent holds the other end of standard input, which ends when the parent does, however that is.
+    Whatever it writes sets `told`, as the end does.
+    """
+    told = told or threading.Event()
 
     def watch() -> None:
         # Not by sys.stdin: a thread waiting in a buffered read would abort the interpreter's exit.
         while os.read(0, 4096):
-            pass
+            told.set()
         stopping.set()
+        told.set()
 
     threading.Thread(target=watch, daemon=True).start()
 
 
-def log_to_stderr() -> None:
-    """What a server says of itself, and only the warnings of what it stands on."""
+def log_to_stderr(who: str = "") -> None:
+    """What a server says of itself, after `who` says it, and only the warnings of what it stands on."""
     logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", stream=sys.stderr
+        level=logging.INFO, format=f"%(asctime)s %(levelname).1s {who}%(message)s", stream=sys.stderr
     )
     for library in ("uvicorn", "absl", "tensorflow"):
         logging.getLogger(library).setLevel(logging.WARNING)
@@ -248,6 +330,9 @@ def log_to_stderr() -> None:
 )
 @click.option("--body-limit", default=rest_face.BODY_LIMIT, help="Largest REST request, in bytes.")
 @click.option("--access-log", is_flag=True, help="A line of JSON per request, on standard error.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=1, help="Processes that share the ports and processors."
+)
 @click.option("--exit-with-parent", is_flag=True, help="Stop when standard input ends.")
 def main(exit_with_parent: bool, **options: Any) -> None:
     """Serves model folders over TensorFlow Serving's gRPC and REST; prints one JSON line with the ports when
@@ -256,7 +341,7 @@ def main(exit_with_parent: bool, **options: Any) -> None:
     log_to_stderr()
     stopping = threading.Event()
     if exit_with_parent:
-        _stop_at_end_of_input(stopping)
+        stop_at_end_of_input(stopping)
     try:
         serve(**options, stopping=stopping, announce=lambda ready: click.echo(json.dumps(asdict(ready))))
     except (DeployError, OSError) as error:

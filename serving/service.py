@@ -57,12 +57,14 @@ class Served:
 @dataclass(frozen=True)
 class PredictionService:
     """Answers the requests of both faces; `strict` checks method names
-    (--enable_signature_method_name_check). `hear` is told of every answer.
+    (--enable_signature_method_name_check). `hear` is told of every answer. One of several `workers` cannot
+    reload: the others would not know.
     """
 
     models: Models
     strict: bool = False
     hear: Callable[[Served], None] = lambda served: None
+    workers: int = 1
 
     def predict(self, spec: ModelSpec, feed: Feed, output_filter: Sequence[str] = ()) -> Answer[Arrays]:
         """Runs a signature on the arrays that `feed` reads from the request once the signature is known.
@@ -137,9 +139,15 @@ class PredictionService:
 
     def reload(self, configs: Sequence[ModelConfig]) -> None:
         """Serves these models and no others; returns once each new one was tried. FAILED_PRECONDITION, and
-        nothing changes, for a label of a version that is not available; UNKNOWN names new models that could
-        not be loaded.
+        nothing changes, for a label of a version that is not available, or where there are several workers;
+        UNKNOWN names new models that could not be loaded.
         """
+        if self.workers > 1:
+            raise ServingError(
+                Code.FAILED_PRECONDITION,
+                f"HandleReloadConfigRequest would reach one of {self.workers} workers: start the server with "
+                "one, or have it follow a file (--model_config_file, --model_config_file_poll_wait_seconds)",
+            )
         self.models.reload(configs)
 
     @contextmanager

@@ -409,6 +409,13 @@ def inspect(path: Path, as_json: bool) -> None:
     help="How near they must be; bf16 and int8 admit faster files.",
 )
 @click.option("--access-log", is_flag=True, help="Write a line of JSON per request.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that share the ports and processors.",
+)
 def serve(models: tuple[Path, ...], runtime: str | None, **options: Any) -> None:
     """Serve model directories until interrupted.
 

@@ -60,14 +60,16 @@ def deploy(
     rest_port: int = 0,
     runtime: str | None = None,
     fidelity: str = "exact",
+    workers: int = 1,
     timeout: float = 120.0,
 ) -> Endpoint:
     """Starts a server for a BASE/NAME folder of versions (or several) and returns once it answers.
 
     Each folder is served under its own name. Ports are free ones unless given. `runtime` is "onnx",
     "tensorflow", "litert" or "openvino" instead of the fastest whose numbers agree with the model's within
-    `fidelity`: "exact", "bf16" or "int8". The server ends with this process, however that
-    ends. Raises DeployError, with the end of the server's log, when a folder holds no version, none can be
+    `fidelity`: "exact", "bf16" or "int8". With several `workers`, that many processes share the ports and the
+    processors; their parent is the endpoint's process. The server ends with this process, however that ends.
+    Raises DeployError, with the end of the server's log, when a folder holds no version, none can be
     loaded, a port is taken, or `timeout` seconds pass.
     """
     paths = [models] if isinstance(models, str | Path) else list(models)
@@ -75,7 +77,7 @@ def deploy(
         _require_versions(Path(path))
     arguments = [f"--model-base-path={Path(path).resolve()}" for path in paths]
     arguments += [f"--host={host}", f"--grpc-port={grpc_port}", f"--rest-port={rest_port}"]
-    arguments += [f"--fidelity={fidelity}"]
+    arguments += [f"--fidelity={fidelity}", f"--workers={workers}"]
     return start([*arguments, *([f"--runtime={runtime}"] if runtime else [])], host, timeout)
 
 

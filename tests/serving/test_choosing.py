@@ -1,6 +1,7 @@
 """Which of a version's files serves it: real exports, measured by real engines."""
 
 import logging
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -317,6 +318,16 @@ def test_the_saved_model_answers_what_it_alone_can(exported: Path) -> None:
             assert [future.result()["loud"].tolist() for future in asked] == [[b"HUSH"]] * 4
         assert "/tensorflow/" in maps.read_text()
         assert client.predict("line", {"x": np.float32([[0, 0]])})["y"].tolist() == [[1, 1]]
+
+
+def test_an_engine_is_chosen_once_for_all_workers(flowers: Path) -> None:
+    keep(flowers, "model.onnx", "model.tflite")
+    with serving.deploy(flowers.parent, workers=2) as endpoint:
+        told = re.findall(r"worker (\d): \S+ is served by (.+)", endpoint.log.read_text())
+    (first, figures), (second, same) = told
+    assert (first, second) == ("0", "1")
+    assert "ms a picture" in figures
+    assert figures == same
 
 
 def test_status_and_metrics_show_the_choice(

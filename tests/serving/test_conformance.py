@@ -859,6 +859,11 @@ def run_program(*flags: str) -> "subprocess.CompletedProcess[str]":
             ("--model_base_path=/m", "--runtime=torch"),
             "No runtime is named torch; there are onnx, tensorflow",
         ),
+        (("--model_base_path=/m", "--workers=0"), "--workers must be at least 1; was 0"),
+        (
+            ("--model_base_path=/m", "--workers=2", "--grpc_socket_path=/s"),
+            "Workers share ports, not Unix sockets: --grpc_socket_path needs --workers=1",
+        ),
         (("--model_config_file=/nope",), "Invalid protobuf file: '/nope'"),
     ],
 )

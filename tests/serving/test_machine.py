@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
+from serving import machine
+
 FAULTS = """
 import resource
 import numpy as np
@@ -30,3 +32,11 @@ def test_the_memory_of_a_request_is_there_for_the_next_one(run_python: Callable[
     before, after = map(int, run_python(FAULTS).split())
     assert before > 50 * 100
     assert after < 50
+
+
+def test_a_worker_counts_its_share_of_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    every = machine.cores()
+    monkeypatch.setenv(machine.SHARE, "1")
+    assert machine.cores() == 1
+    monkeypatch.setenv(machine.SHARE, str(every + 1))
+    assert machine.cores() == every
