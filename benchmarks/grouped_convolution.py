@@ -16,6 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import tensorflow as tf
 from machine import machine
+from page import replace_section
 
 from zoo.layers import GroupedConv2D
 
@@ -61,9 +62,10 @@ def finish(gradients: list[tf.Tensor]) -> None:
 def main() -> None:
     # It warns of every new function in a loop.
     tf.get_logger().setLevel("ERROR")
-    print(machine())
-    print(f"batch {BATCH}, {GROUPS} groups, float32; medians of at most {ROUNDS} steps in milliseconds")
-    print(f"{'map':>12} {'grouped':>9} {'dense':>9} {'Keras':>9} {'grouped/dense':>14} {'Keras/grouped':>14}")
+    lines = [
+        "| map | grouped, ms | dense, ms | Keras's grouped, ms | grouped/dense | Keras/grouped |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for size, channels in MAPS:
         x = tf.random.normal((BATCH, size, size, channels))
         layers = [
@@ -74,10 +76,16 @@ def main() -> None:
         for layer in layers:
             layer.build(x.shape)
         grouped, dense, stock = (1000 * seconds for seconds in medians([step(v, x) for v in layers]))
-        print(
-            f"{size:>5} x {channels:>4} {grouped:9.2f} {dense:9.2f} {stock:9.2f} "
-            f"{grouped / dense:14.2f} {stock / grouped:14.1f}"
+        lines.append(
+            f"| {size} x {size} x {channels} | {grouped:.1f} | {dense:.0f} | {stock:.0f} | "
+            f"{grouped / dense:.2f} | {stock / grouped:.0f} |"
         )
+        print(lines[-1], flush=True)
+    what = f"A training step of one 3x3 convolution, batch {BATCH}, {GROUPS} groups, float32"
+    command = (
+        f"`python benchmarks/grouped_convolution.py`, on {machine()}; medians of at most {ROUNDS} steps."
+    )
+    replace_section("Grouped convolution", "\n".join([f"{what}. {command}", "", *lines]))
 
 
 if __name__ == "__main__":
