@@ -1,6 +1,7 @@
 """One side of a comparison, in a process of its own: callers that ask again as soon as they are answered.
 
     contenders.py grpc ADDRESS METHOD FILE             a gRPC server; FILE holds the request
+    contenders.py connections ADDRESS METHOD FILE      the same, each caller by a connection of its own
     contenders.py http HOST:PORT PATH FILE TYPE        an HTTP server; FILE holds the body, TYPE is its own
     contenders.py tensorflow FOLDER SIGNATURE FILE     TensorFlow itself; FILE, a .npy, holds the input
     contenders.py onnx MODEL OUTPUT FILE               ONNX Runtime itself, set as the server sets it
@@ -75,6 +76,22 @@ def grpc_caller(address: str, method: str, file: str) -> Callable[[], Call]:
     return lambda: lambda: ask(request, timeout=60)
 
 
+def connections_caller(address: str, method: str, file: str) -> Callable[[], Call]:
+    """Channels to one address share a connection unless told otherwise."""
+    import grpc
+
+    request = Path(file).read_bytes()
+    options = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+
+    def caller() -> Call:
+        channel = grpc.insecure_channel(address, options=options)
+        grpc.channel_ready_future(channel).result(60)
+        ask = channel.unary_unary(method)
+        return lambda: ask(request, timeout=60)
+
+    return caller
+
+
 def http_caller(address: str, path: str, file: str, content: str) -> Callable[[], Call]:
     """A connection for each caller, kept open."""
     body = Path(file).read_bytes()
@@ -124,6 +141,7 @@ def onnx_caller(model: str, output: str, file: str) -> Callable[[], Call]:
 
 KINDS: dict[str, Callable[..., Callable[[], Call]]] = {
     "grpc": grpc_caller,
+    "connections": connections_caller,
     "http": http_caller,
     "tensorflow": tensorflow_caller,
     "onnx": onnx_caller,

@@ -1,6 +1,6 @@
 """How fast the server is, against TensorFlow, ONNX Runtime and other servers: docs/benchmarks.md's "Serving".
 
-    python benchmarks/serving.py served null saturation peers pictures start memory
+    python benchmarks/serving.py served null saturation workers peers pictures start memory
 
 Each section takes a few minutes; nothing else should run on the machine. `served` takes --fidelity bf16 or
 int8, too. Both sides of a pair run in turns, each caller in a process of its own (benchmarks/contenders.py),
@@ -72,7 +72,7 @@ class Figures:
 
 
 @contextmanager
-def caller(*arguments: object) -> Iterator[Callable[[int], dict[str, float]]]:
+def caller(*arguments: object, seconds: float = SECONDS) -> Iterator[Callable[[int], dict[str, float]]]:
     """A process of benchmarks/contenders.py; the context's value runs one round."""
     command = [sys.executable, str(HERE / "contenders.py"), *map(str, arguments)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -80,7 +80,7 @@ def caller(*arguments: object) -> Iterator[Callable[[int], dict[str, float]]]:
     assert process.stdout
 
     def ask(callers: int) -> dict[str, float]:
-        print(callers, SECONDS, file=process.stdin, flush=True)
+        print(callers, seconds, file=process.stdin, flush=True)
         return json.loads(answer(process))
 
     try:
@@ -313,6 +313,37 @@ def saturation() -> list[Row]:
     return rows
 
 
+def workers() -> list[Row]:
+    """Two processes on one port against one, over gRPC, each client by a connection of its own."""
+    import numpy as np
+
+    from benchmarks.decoding import photo
+
+    base, nothing, pixels = onnx_only("MobileNetV2"), null_model(), picture()
+    encoded = np.array([photo((500, 375))], object)
+    asked = {
+        "a number back": request("null", "", "x", np.zeros((1, 1, 1, 1), np.float32), "y"),
+        "MobileNetV2, floats": request(base.name, "predict_images", "images", pixels, "probabilities"),
+        "MobileNetV2, a JPEG": request(base.name, "", "image_bytes", encoded, "classes"),
+    }
+    rows = []
+    with serving_of(base, nothing) as one, serving_of(base, nothing, workers="2") as two:
+        for name, file in asked.items():
+            with (
+                caller("connections", two.grpc_address, PREDICT, file, seconds=1.0) as ours,
+                caller("connections", one.grpc_address, PREDICT, file, seconds=1.0) as theirs,
+            ):
+                for callers in (1, 8, 32):
+                    pair = compare([ours, theirs], callers)
+                    rows.append(Row(f"{name}, {clients(callers)}", "-", against(*pair), None))
+    return rows
+
+
+def against(ours: Figures, theirs: Figures) -> str:
+    middle, slow = (f"{a:.1f} against {b:.1f}" for a, b in ((ours.p50, theirs.p50), (ours.p99, theirs.p99)))
+    return f"{times(ours.rate, theirs.rate, 'answers/s')}; p50 {middle}, p99 {slow} ms"
+
+
 def pictures() -> list[Row]:
     """JPEG files in, classes out, against the SavedModel's serving_default, which decodes by TensorFlow."""
     import numpy as np
@@ -441,6 +472,7 @@ def peer_row(name: str, callers: int, ours: Figures, theirs: Figures) -> Row:
 SECTIONS: dict[str, Callable[[], list[Row]]] = {
     "null": null,
     "saturation": saturation,
+    "workers": workers,
     "peers": peers,
     "pictures": pictures,
     "start": start,
