@@ -7,37 +7,44 @@ from typing import Any
 
 import numpy as np
 
-from zoo.data.listing import Item, Listing, indexed
+from zoo.data.listing import Item, Listing, indexed_sets, ones
 
 IMAGES = ("image", "img", "picture")
 LABELS = ("label", "labels", "class")
 
 
 def list_arrays(images: Any, labels: Any, classes: Sequence[str] | None = None) -> Listing:
-    """images uint8 [N, H, W, 3] or [N, H, W]; labels: N integers or strings."""
+    """images uint8 [N, H, W, 3] or [N, H, W]; labels: N integers or strings, or [N, C] of 0 and 1."""
     images, labels = np.asarray(images), np.asarray(labels)
-    if labels.dtype.kind in "iuUO":
-        names, places, problems = indexed(labels.ravel().tolist(), classes)
+    several = labels.ndim == 2 and labels.shape[1] > 1
+    names: tuple[str, ...] = ()
+    places: list[tuple[int, ...]] = []
+    if several:
+        names, places, problems = ones(labels, classes)
+    elif labels.dtype.kind in "iuUO":
+        names, places, problems = indexed_sets([(label,) for label in labels.ravel().tolist()], classes)
     else:
-        names, places, problems = (), [], [f"labels are {labels.dtype}: give integers or strings"]
+        problems = [f"labels are {labels.dtype}: give integers or strings"]
     if images.dtype != np.uint8:
         problems.append(f"images are {images.dtype}: give uint8, 0..255")
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] != 3):
         problems.append(f"images have the shape {images.shape}: give [N, H, W, 3] or [N, H, W]")
-    if labels.ndim != 1 or len(images) != len(labels):
+    if not (several or labels.ndim == 1) or len(images) != len(labels):
         problems.append(
-            f"there are {len(images)} images and labels of the shape {labels.shape}: give one label per image"
+            f"there are {len(images)} images and labels of the shape {labels.shape}: "
+            "give one label per image, or a row of 0 and 1"
         )
     if not len(images):
         problems.append("there are no pictures")
     if problems:
-        return Listing("the arrays", [], names, problems)
-    return Listing("the arrays", _items(images, places), names, [])
+        return Listing("the arrays", [], names, problems, several)
+    return Listing("the arrays", _items(images, places), names, [], several)
 
 
 def list_rows(data: Iterable[Any]) -> Listing:
     """Rows {"image": ..., "label": ...} or (image, label), as Hugging Face datasets, TensorFlow Datasets and
-    tf.data give them; images as arrays uint8, Pillow's, or encoded bytes.
+    tf.data give them; images as arrays uint8, Pillow's, or encoded bytes; a label as a number or string, or
+    all of a picture's as an array of 0 and 1 or a list of numbers or strings.
     """
     title = f"the {type(data).__name__}"
     images, labels, problems = [], [], []
@@ -50,11 +57,25 @@ def list_rows(data: Iterable[Any]) -> Listing:
             labels.append(label)
     if not images and not problems:
         problems.append("it gave no rows")
-    names, places, strange = indexed(labels, _class_names(data))
-    return Listing(title, _items(images, places), names, problems + strange)
+    several = any(isinstance(label, np.ndarray | list) for label in labels)
+    names, places, strange = _sets(labels, several, _class_names(data))
+    items = [] if strange else _items(images, places)
+    return Listing(title, items, names, problems + strange, several)
 
 
-def _items(images: Iterable[Any], places: Iterable[int]) -> list[Item]:
+def _sets(
+    labels: list[Any], several: bool, classes: Sequence[str] | None
+) -> tuple[tuple[str, ...], list[tuple[int, ...]], list[str]]:
+    if not several:
+        return indexed_sets([(label,) for label in labels], classes)
+    if all(isinstance(label, list) for label in labels):
+        return indexed_sets(labels, classes)
+    if all(isinstance(label, np.ndarray) and label.shape == labels[0].shape for label in labels):
+        return ones(np.stack(labels), classes)
+    return (), [], ["labels are of several kinds: give each row one label, an array of 0 and 1, or a list"]
+
+
+def _items(images: Iterable[Any], places: Iterable[tuple[int, ...]]) -> list[Item]:
     pairs = zip(images, places, strict=True)
     return [Item(image, f"picture {i}", place) for i, (image, place) in enumerate(pairs)]
 
@@ -104,12 +125,16 @@ def _picture(image: Any) -> tuple[Any, str]:
 
 
 def _plain(label: Any) -> Any:
+    if isinstance(label, np.ndarray) and label.ndim == 1:
+        return label
+    if isinstance(label, list | tuple):
+        return [_plain(one) for one in label]
     label = label.item() if hasattr(label, "item") else label
     return label.decode() if isinstance(label, bytes) else label
 
 
 def _class_names(data: Any) -> Sequence[str] | None:
-    """Hugging Face datasets know them: data.features["label"].names."""
+    """Hugging Face datasets know them: data.features["label"].names, of lists ["labels"].feature.names."""
     features = getattr(data, "features", None)
     found = [features[key] for key in LABELS if key in features] if isinstance(features, Mapping) else []
-    return getattr(found[0], "names", None) if found else None
+    return getattr(getattr(found[0], "feature", found[0]), "names", None) if found else None

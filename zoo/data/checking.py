@@ -61,6 +61,8 @@ def _oddities(path: Path) -> tuple[str, ...]:
 def problems_of(listing: Listing, seen: list[Seen], *, to_split: bool) -> list[str]:
     """All that forbids using the data, sentence by sentence."""
     problems = listing.problems + [one.problem for one in seen if one.problem]
+    if listing.several and listing.items and not listing.classes:
+        problems.append("no picture has a label")
     if listing.classes and to_split:
         problems += _class_problems(listing, seen) + _leaks(listing, seen)
     return problems
@@ -79,15 +81,27 @@ def notices_of(listing: Listing, seen: list[Seen], *, to_split: bool) -> list[st
     if twins and to_split:
         copies = sum(map(len, twins)) - len(twins)
         notices.append(f"{copies} exact duplicates, {_names(listing, twins[0])} first: each on one side")
-    torn = [places for places in twins if len({listing.items[i].label for i in places}) > 1]
+    torn = [places for places in twins if len({listing.items[i].labels for i in places}) > 1]
     if torn:
         names = _names(listing, torn[0])
-        notices.append(f"{len(torn)} pictures in more than one class, {names} first: correct the labels")
-    counts = sorted(Counter(item.label for item in listing.items).items())
+        what = "labelled in more than one way" if listing.several else "in more than one class"
+        notices.append(f"{len(torn)} pictures {what}, {names} first: correct the labels")
+    notices += listing.notices + _numbers_of_labels(listing)
+    counts = sorted(Counter(label for item in listing.items for label in item.labels).items())
     small = [f"{listing.classes[label]} ({count})" for label, count in counts if count < SMALL]
     if small and to_split:
         notices.append(f"{len(small)} classes of fewer than {SMALL} pictures: {_first(small)}")
     return notices
+
+
+def _numbers_of_labels(listing: Listing) -> list[str]:
+    """Of pictures that may have several labels."""
+    numbers = Counter(len(item.labels) for item in listing.items) if listing.several else {}
+    if numbers.keys() == {1}:
+        return [
+            "every picture has one label: where no picture can have two, give one column label, or labels [N]"
+        ]
+    return [f"{numbers[0]} pictures have no label"] if numbers.get(0) else []
 
 
 def _names(listing: Listing, places: list[int]) -> str:
@@ -102,11 +116,12 @@ def _class_problems(listing: Listing, seen: list[Seen]) -> list[str]:
     problems = []
     if len(listing.classes) == 1:
         problems.append(f'"{listing.classes[0]}" is the only class; at least two are needed')
-    files = Counter(item.label for item in listing.items)
+    files = Counter(label for item in listing.items for label in item.labels)
     contents = {
-        (item.label, one.content)
+        (label, one.content)
         for item, one in zip(listing.items, seen, strict=True)
         if not one.problem and item.side in ("", "training")
+        for label in item.labels
     }
     different = Counter(label for label, _ in contents)
     needed = len(SIDES) - len({item.side for item in listing.items} - {"", "training"})

@@ -36,7 +36,7 @@ def near_duplicates(pictures: Pictures, sides: Split) -> list[dict[str, Any]]:
     return [
         {
             "names": [pictures.names[i], pictures.names[j]],
-            "labels": [pictures.classes[pictures.labels[i]], pictures.classes[pictures.labels[j]]],
+            "labels": [pictures.described(i), pictures.described(j)],
             "sides": [first, second],
             "likeness": likeness,
             "indices": [i, j],

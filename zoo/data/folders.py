@@ -15,7 +15,7 @@ def list_folder(folder: Path) -> Listing:
     groups = [(side, _folders(home)) for home, side in sides.items()] if split else [("", homes)]
     classes = sorted({home.name for _, group in groups for home in group})
     items = [
-        Item(path, path.relative_to(folder).as_posix(), classes.index(home.name), side)
+        Item(path, path.relative_to(folder).as_posix(), (classes.index(home.name),), side)
         for side, group in groups
         for home in group
         for path in _pictures_in(home)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from zoo.data.pictures import Source
 
@@ -21,24 +23,28 @@ SIDE_OF = {
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """name: what a person calls the picture; label: index of its class; side: of SIDES where the data says
-    which, else "".
+    """name: what a person calls the picture; labels: indices of its classes, rising; side: of SIDES where the
+    data says which, else "".
     """
 
     source: Source
     name: str
-    label: int
+    labels: tuple[int, ...]
     side: str = ""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """title: what a person calls the data; problems: sentences."""
+    """title: what a person calls the data; problems: sentences; several: a picture may have any number of
+    labels, none too, else it has one; notices: sentences about data that can be used.
+    """
 
     title: str
     items: list[Item]
     classes: tuple[str, ...]
     problems: list[str]
+    several: bool = False
+    notices: list[str] = field(default_factory=list)
 
 
 def indexed(
@@ -57,3 +63,24 @@ def indexed(
     strange = sorted({str(label) for label in labels if label not in known})
     problems = [f"the label {label} is none of the {len(names)} classes" for label in strange]
     return names, [known.get(label, 0) for label in labels], problems
+
+
+def indexed_sets(
+    sets: Sequence[Sequence[Any]], classes: Sequence[str] | None
+) -> tuple[tuple[str, ...], list[tuple[int, ...]], list[str]]:
+    """The same of each picture's labels, however many it has."""
+    names, places, problems = indexed([label for labels in sets for label in labels], classes)
+    rest = iter(places)
+    return names, [tuple(sorted({next(rest) for _ in labels})) for labels in sets], problems
+
+
+def ones(
+    targets: np.ndarray, classes: Sequence[str] | None
+) -> tuple[tuple[str, ...], list[tuple[int, ...]], list[str]]:
+    """The same of targets [N, C] of 0 and 1, of which each column is a class."""
+    names = tuple(map(str, range(targets.shape[1]) if classes is None else classes))
+    if targets.dtype.kind not in "biuf" or not np.isin(targets, (0, 1)).all():
+        return names, [], [f"targets of the shape {targets.shape} must be 0 or 1, one column for each class"]
+    if len(names) != targets.shape[1]:
+        return names, [], [f"there are {len(names)} classes and {targets.shape[1]} columns of targets"]
+    return names, [tuple(np.flatnonzero(row).tolist()) for row in targets], []

@@ -28,11 +28,13 @@ def open_data(data: Any, *, to_split: bool = True) -> Pictures:
     """Open and check labelled pictures. data is one of
     - a folder with one folder of pictures per class (jpg, jpeg, png, bmp, gif, webp; nested folders belong to
       their class; hidden and other files are passed over), or with folders train, val and test of such;
-    - a .csv file with the columns path (relative to it), label and, if wanted, split;
+    - a .csv file with the columns path (relative to it), label and, if wanted, split; several labels of a
+      picture in a column labels, between | or ;, or in a column of 0 and 1 for each class;
     - a .tfrecord file or a folder of them, of tf.train.Example with image/encoded and image/class/label;
-    - (images, labels[, classes]): images uint8 [N, H, W, 3] or [N, H, W], labels N integers or strings,
-      classes the names of labels 0, 1, ...;
-    - a tf.data.Dataset or any other iterable of (image, label) or {"image": ..., "label": ...}.
+    - (images, labels[, classes]): images uint8 [N, H, W, 3] or [N, H, W], labels N integers or strings, or
+      0 and 1 in [N, C], C > 1, where a picture may have several; classes the names of labels 0, 1, ...;
+    - a tf.data.Dataset or any other iterable of (image, label) or {"image": ..., "label": ...}; several
+      labels are an array of 0 and 1, or a list.
 
     Pictures are turned as their EXIF says. A side that the data names (train, val, test) is kept. Data that
     is not to be split, but only to judge by, may have one class, and few pictures of each.
@@ -51,12 +53,21 @@ def open_data(data: Any, *, to_split: bool = True) -> Pictures:
     return Pictures(
         sources=tuple(item.source for item in listing.items),
         names=tuple(item.name for item in listing.items),
-        labels=np.asarray([item.label for item in listing.items], np.int64),
+        labels=_labels(listing),
         classes=listing.classes,
         hashes=tuple(one.content for one in seen),
         looks=np.stack([one.look for one in seen]),
         sides=tuple(item.side for item in listing.items),
     )
+
+
+def _labels(listing: Listing) -> np.ndarray:
+    if not listing.several:
+        return np.asarray([item.labels[0] for item in listing.items], np.int64)
+    labels = np.zeros((len(listing.items), len(listing.classes)), bool)
+    for row, item in zip(labels, listing.items, strict=True):
+        row[list(item.labels)] = True
+    return labels
 
 
 def _listing(data: Any) -> Listing:

@@ -25,9 +25,9 @@ class Pictures:
     """N pictures in a stable order.
 
     sources: paths, encoded bytes, or uint8 arrays [H, W, 3] or [H, W]; names: what a person calls each;
-    labels: int64 [N], indices into classes; hashes: 32 hex digits of each picture's RGB pixels, in a file or
-    in an array; looks: uint8 [N, 256], greys of 16 x 16; sides: where the data says who
-    trains, one of zoo.data.SIDES for each, else "".
+    labels: int64 [N], indices into classes, or, where a picture may have several labels or none, bool [N, C];
+    hashes: 32 hex digits of each picture's RGB pixels, in a file or in an array; looks: uint8 [N, 256], greys
+    of 16 x 16; sides: where the data says who trains, one of zoo.data.SIDES for each, else "".
     """
 
     sources: tuple[Source, ...]
@@ -47,10 +47,20 @@ class Pictures:
         pairs = sorted(zip(self.hashes, self.labels.tolist(), self.sides, strict=True))
         return hashlib.blake2b(repr((self.classes, pairs)).encode(), digest_size=16).hexdigest()
 
+    def labels_of(self, i: int) -> tuple[int, ...]:
+        """The picture's labels as indices into classes, rising."""
+        labels = self.labels[i]
+        return tuple(np.flatnonzero(labels).tolist()) if labels.ndim else (int(labels),)
+
+    def described(self, i: int) -> str:
+        """The picture's labels in words."""
+        return " and ".join(self.classes[label] for label in self.labels_of(i)) or "no label"
+
     def facts(self) -> dict[str, Any]:
-        """Counts for people; contradictions are equal pictures in two classes."""
-        counts = np.bincount(self.labels, minlength=len(self.classes))
-        pairs = set(zip(self.hashes, self.labels.tolist(), strict=True))
+        """Counts for people; contradictions are equal pictures with different labels."""
+        own = [self.labels_of(i) for i in range(len(self))]
+        counts = np.bincount([i for labels in own for i in labels], minlength=len(self.classes))
+        pairs = set(zip(self.hashes, own, strict=True))
         return {
             "pictures": len(self),
             "classes": len(self.classes),
@@ -90,8 +100,8 @@ def fitted(preprocessing: Preprocessing, source: Source) -> np.ndarray:
 def batches(
     pictures: Pictures, preprocessing: Preprocessing, size: int, task: str
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All pictures in their order: uint8 [n, h, w, 3] and labels [n], n <= size, the next ones being decoded
-    while one batch is used.
+    """All pictures in their order: uint8 [n, h, w, 3] and their labels, n <= size, the next ones being
+    decoded while one batch is used.
     """
     one = partial(fitted, preprocessing)
     starts = range(0, len(pictures), size)

@@ -1,4 +1,5 @@
-"""TFRecord files of tf.train.Example: image/encoded, image/class/label and, where known, image/class/text.
+"""TFRecord files of tf.train.Example: image/encoded, image/class/label and, where known, image/class/text; of
+pictures with several labels the two are lists.
 
 The names are those of TensorFlow's ImageNet and Object Detection data sets. Their sides are in the files'
 names: train-00000-of-00002.tfrecord.
@@ -11,7 +12,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.data.listing import SIDE_OF, Item, Listing, indexed
+from zoo.data.listing import SIDE_OF, Item, Listing, indexed_sets
 from zoo.data.pictures import Pictures, pixels
 from zoo.data.split import SIDES, Split
 from zoo.errors import DataError
@@ -51,15 +52,16 @@ def list_records(files: list[Path]) -> Listing:
     good = [(name, side, *parsed) for name, side, parsed in examples if parsed is not None]
     if not good and not problems:
         problems.append("the files hold no records")
-    classes, places, strange = indexed([label for *_, label in good], _class_names(files[0].parent))
+    classes, places, strange = indexed_sets([labels for *_, labels in good], _class_names(files[0].parent))
     items = [
         Item(encoded, name, place, side) for (name, side, encoded, _), place in zip(good, places, strict=True)
     ]
-    return Listing(f'"{files[0].parent}"', items, classes, problems + strange)
+    several = any(len(labels) != 1 for *_, labels in good)
+    return Listing(f'"{files[0].parent}"', items, classes, problems + strange, several)
 
 
-def _parsed(record: bytes) -> tuple[bytes, int | str] | None:
-    """The encoded picture and its label: the class's text where there is one, else its number."""
+def _parsed(record: bytes) -> tuple[bytes, list[int] | list[str]] | None:
+    """The encoded picture and its labels: the classes' texts where there are any, else their numbers."""
     from google.protobuf.message import DecodeError
     from tensorflow.train import Example
 
@@ -67,12 +69,14 @@ def _parsed(record: bytes) -> tuple[bytes, int | str] | None:
         features = Example.FromString(record).features.feature
     except DecodeError:
         return None
+    named = "image/class/text" in features or "image/class/label" in features
     encoded = features["image/encoded"].bytes_list.value
-    text = features["image/class/text"].bytes_list.value
-    number = features["image/class/label"].int64_list.value
-    if not encoded or not (text or number):
+    texts = features["image/class/text"].bytes_list.value
+    if not encoded or not named:
         return None
-    return encoded[0], text[0].decode() if text and text[0] else number[0]
+    if texts and all(texts):
+        return encoded[0], [text.decode() for text in texts]
+    return encoded[0], list(features["image/class/label"].int64_list.value)
 
 
 def _class_names(folder: Path) -> list[str] | None:
@@ -113,21 +117,17 @@ def _write_file(path: Path, pictures: Pictures, indices: list[int]) -> None:
 def _example(pictures: Pictures, i: int) -> tf.train.Example:
     import tensorflow as tf
 
-    def feature(value: bytes | int) -> tf.train.Feature:
-        if isinstance(value, int):
-            return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+    def texts(*values: bytes) -> tf.train.Feature:
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
 
-    label = int(pictures.labels[i])
-    values: dict[str, bytes | int] = {
-        "image/encoded": _encoded(pictures, i),
-        "image/class/label": label,
-        "image/class/text": pictures.classes[label].encode(),
-        "image/filename": pictures.names[i].encode(),
+    labels = pictures.labels_of(i)
+    feature = {
+        "image/encoded": texts(_encoded(pictures, i)),
+        "image/class/label": tf.train.Feature(int64_list=tf.train.Int64List(value=labels)),
+        "image/class/text": texts(*(pictures.classes[label].encode() for label in labels)),
+        "image/filename": texts(pictures.names[i].encode()),
     }
-    return tf.train.Example(
-        features=tf.train.Features(feature={name: feature(value) for name, value in values.items()})
-    )
+    return tf.train.Example(features=tf.train.Features(feature=feature))
 
 
 def _encoded(pictures: Pictures, i: int) -> bytes:

@@ -1,16 +1,39 @@
-"""A CSV file with a line for each picture: path, label and, where it says so, split."""
+"""A CSV file with a line for each picture: its path, its label or labels and, where it says so, its split.
+
+One label stands in a column label. Several stand in a column labels, as in the tables of Planet and of NIH's
+chest X-rays, or each has a column of 0 and 1, as pandas.get_dummies makes them.
+"""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from zoo.data.listing import SIDE_OF, Item, Listing, indexed
+from zoo.data.listing import SIDE_OF, Item, Listing, indexed_sets
 
 PATHS = ("path", "file", "filename", "image", "filepath")
 LABELS = ("label", "class", "category", "target")
+SEVERAL = ("labels", "classes", "categories", "targets", "tags")
 SPLITS = ("split", "set", "subset")
+MARKS = ("|", ";")  # between labels, wherever they are
+MORE_MARKS = (",", " ")  # in a column that says that it holds several, where no cell has one of those
+FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 Row = tuple[int, dict[str, str]]  # the number of its last line, and its fields
+
+
+@dataclass(frozen=True)
+class Labels:
+    """How a row says its labels: `of` gives them; several: any number, else one; classes: where the header
+    names them; problems and notices: sentences.
+    """
+
+    of: Callable[[dict[str, str]], list[str]]
+    several: bool
+    classes: tuple[str, ...] | None = None
+    problems: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
 
 
 def list_table(file: Path) -> Listing:
@@ -19,33 +42,34 @@ def list_table(file: Path) -> Listing:
     try:
         with file.open(encoding="utf-8-sig", newline="") as text:
             reader = csv.DictReader(text, strict=True)
-            columns = _columns(list(reader.fieldnames or ()))
+            names = list(reader.fieldnames or ())
+            columns = _columns(names)
             rows = [(reader.line_num, row) for row in reader]
     except (csv.Error, UnicodeDecodeError) as error:
         return Listing(title, [], (), [f"it is not a CSV file in UTF-8: {error}"])
-    missing = [wanted for wanted in ("path", "label") if wanted not in columns]
+    flags = [name for name in names if name.strip() and name not in columns.values()]
+    missing = [kind for kind in ("path", "label") if kind not in columns]
+    if missing == ["label"] and ("labels" in columns or flags):
+        missing = []
     if missing:
         return Listing(title, [], (), [f'its first line names no column "{missing[0]}": path,label'])
-    good, problems = _checked(rows, columns, file.parent)
-    labels = [row[columns["label"]].strip() for _, row in good]
-    classes, places, _ = indexed(labels, None)
+    labels = _labels(rows, columns, flags)
+    good, problems = _checked(rows, columns, labels, file.parent)
+    classes, places, _ = indexed_sets([labels.of(row) for _, row in good], labels.classes)
     items = [
         Item(
-            file.parent / row[columns["path"]].strip(),
-            row[columns["path"]].strip(),
-            place,
-            _side(row, columns),
+            file.parent / row[columns["path"]].strip(), row[columns["path"]].strip(), own, _side(row, columns)
         )
-        for (_, row), place in zip(good, places, strict=True)
+        for (_, row), own in zip(good, places, strict=True)
     ]
     if not rows:
         problems.append("it names no pictures")
-    return Listing(title, items, classes, problems)
+    return Listing(title, items, classes, [*labels.problems, *problems], labels.several, [*labels.notices])
 
 
 def _columns(names: list[str]) -> dict[str, str]:
     """What a column is for -> its name in the file."""
-    kinds = {"path": PATHS, "label": LABELS, "split": SPLITS}
+    kinds = {"path": PATHS, "label": LABELS, "labels": SEVERAL, "split": SPLITS}
     return {
         kind: name
         for kind, words in kinds.items()
@@ -54,10 +78,56 @@ def _columns(names: list[str]) -> dict[str, str]:
     }
 
 
-def _checked(rows: list[Row], columns: dict[str, str], home: Path) -> tuple[list[Row], list[str]]:
+def _labels(rows: list[Row], columns: dict[str, str], flags: Sequence[str]) -> Labels:
+    if "labels" in columns:
+        return _marked(rows, columns["labels"], (*MARKS, *MORE_MARKS))
+    if "label" not in columns:
+        return _flagged(rows, flags)
+    marked = _marked(rows, columns["label"], MARKS)
+    if any(len(marked.of(row)) > 1 for _, row in rows):
+        return marked
+    return Labels(lambda row: [(row[columns["label"]] or "").strip()], several=False)
+
+
+def _marked(rows: list[Row], column: str, marks: Sequence[str]) -> Labels:
+    """A cell's labels stand between marks: the first of them that occurs in the column."""
+    texts = [(row[column] or "").strip() for _, row in rows]
+    mark = next((mark for mark in marks if any(mark in text for text in texts)), marks[0])
+
+    def of(row: dict[str, str]) -> list[str]:
+        return [part.strip() for part in (row[column] or "").split(mark) if part.strip()]
+
+    split = f'the column "{column}" is split at spaces: write | between labels that have spaces themselves'
+    return Labels(of, several=True, notices=(split,) if mark == " " else ())
+
+
+def _flagged(rows: list[Row], columns: Sequence[str]) -> Labels:
+    """Every column is a class, 1 where the picture has it."""
+    problems = [
+        f'its first line names the column "{name}" twice' for name in columns if columns.count(name) > 1
+    ]
+    for name in columns:
+        wrong = [(line, row[name]) for line, row in rows if (row[name] or "").strip().lower() not in FLAGS]
+        if wrong:
+            line, value = wrong[0]
+            problems.append(
+                f'there is no column "label", and the column "{name}" holds "{value or ""}" in line {line}, '
+                "not 0 or 1"
+            )
+
+    def of(row: dict[str, str]) -> list[str]:
+        return [name.strip() for name in columns if FLAGS.get((row[name] or "").strip().lower())]
+
+    classes = tuple(name.strip() for name in columns)
+    return Labels(of, several=True, classes=classes, problems=tuple(dict.fromkeys(problems)))
+
+
+def _checked(
+    rows: list[Row], columns: dict[str, str], labels: Labels, home: Path
+) -> tuple[list[Row], list[str]]:
     good, problems = [], []
     for line, row in rows:
-        problem = _problem(row, columns, home)
+        problem = _problem(row, columns, labels, home)
         if problem:
             problems.append(f"line {line}: {problem}")
         else:
@@ -65,10 +135,10 @@ def _checked(rows: list[Row], columns: dict[str, str], home: Path) -> tuple[list
     return good, problems
 
 
-def _problem(row: dict[str, str], columns: dict[str, str], home: Path) -> str:
-    path, label = ((row[columns[kind]] or "").strip() for kind in ("path", "label"))
-    if not path or not label:
-        return "a path or a label is missing"
+def _problem(row: dict[str, str], columns: dict[str, str], labels: Labels, home: Path) -> str:
+    path = (row[columns["path"]] or "").strip()
+    if not path or not (labels.several or any(labels.of(row))):
+        return "a path is missing" if labels.several else "a path or a label is missing"
     if not (home / path).is_file():
         return f'"{path}" does not exist'
     side = (row[columns["split"]] or "").strip() if "split" in columns else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
@@ -45,7 +46,7 @@ def show_views(
     chosen = _in_turns(opened, split(opened, recipe.validation, recipe.test).training)[:pictures]
     preprocessing = preprocessing_of(network, recipe)
     originals = images(opened, preprocessing, chosen)
-    names = [opened.classes[label] for label in opened.labels[chosen]]
+    names = [opened.described(i) for i in chosen]
     grid = _grid(originals, *seen(originals, recipe, views), names, _title(recipe, preprocessing))
     with complete(Path(out)) as partial:
         grid.save(partial, "PNG")
@@ -76,13 +77,14 @@ def seen(originals: np.ndarray, recipe: Recipe, views: int) -> tuple[np.ndarray,
 
 
 def _in_turns(pictures: Pictures, indices: np.ndarray) -> np.ndarray:
-    """The first of each class, then the second of each."""
-    labels = pictures.labels[indices]
-    places = [np.flatnonzero(labels == label) for label in range(len(pictures.classes))]
-    turn = np.empty(len(indices), np.int64)
-    for mine in places:
-        turn[mine] = np.arange(len(mine))
-    return indices[np.lexsort((labels, turn))]
+    """The first of each class, or of each set of labels, then the second of each."""
+    turns: Counter[tuple[int, ...]] = Counter()
+    order = []
+    for i in indices.tolist():
+        labels = pictures.labels_of(i)
+        order.append((turns[labels], labels, i))
+        turns[labels] += 1
+    return np.asarray([i for *_, i in sorted(order, key=lambda one: one[:2])])
 
 
 def _title(recipe: Recipe, preprocessing: Preprocessing) -> str:
