@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FACTS_MEMBER = "zoo.json"
 MODEL_FILES = (".keras", ".h5")
+SINGLE_LABEL, MULTI_LABEL = "single-label", "multi-label"
 PICKLES = (".pkl", ".pickle", ".joblib", ".pth", ".pt", ".bin")
 
 
@@ -27,13 +28,22 @@ class Facts:
     """Who a model is.
 
     name: ARCHITECTURE.TAG; labels: one per class, in the order of the outputs; card: what the catalog and
-    training know of it, JSON-able.
+    training know of it, JSON-able. Its "task" is "multi-label" where a picture may have any number of labels,
+    each with a probability of its own; without, a picture has one.
     """
 
     name: str
     labels: tuple[str, ...]
     preprocessing: Preprocessing
     card: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def task(self) -> str:
+        """Raises ZooError for a card with another word."""
+        task = self.card.get("task", SINGLE_LABEL)
+        if task not in (SINGLE_LABEL, MULTI_LABEL):
+            raise ZooError(f'{self.name} has the task "{task}": there are {SINGLE_LABEL} and {MULTI_LABEL}')
+        return str(task)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

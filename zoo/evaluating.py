@@ -16,19 +16,21 @@ from zoo.data import Pictures, open_data
 from zoo.data.pictures import batches
 from zoo.errors import DataError, ZooError, did_you_mean
 from zoo.outputs import heads
-from zoo.training import metrics
+from zoo.training.tasks import ONE_LABEL, TASKS, Task, task_of
 
 PROBABILITIES = "probabilities"
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """name: the model's; metrics: accuracy 0..1, its 95 % interval, loss, ece, and precision, recall and f1
-    of each class that has pictures; right: bool [N], in the data's order; hashes: of the pictures' contents;
-    seconds: that the network took for one picture, in batches, without decoding.
+    """name: the model's; task: as in zoo.Facts; metrics: accuracy 0..1, its 95 % interval, loss, ece, and
+    precision, recall and f1 of each class that has pictures; where a picture may have several labels, what
+    zoo.training.multi_label.evaluate says; right: bool [N], in the data's order: all labels are; hashes: of
+    the pictures' contents; seconds: that the network took for one picture, in batches, without decoding.
     """
 
     name: str
+    task: str
     metrics: dict[str, Any]
     right: np.ndarray
     hashes: tuple[str, ...]
@@ -53,15 +55,17 @@ def evaluate(
 ) -> Evaluation:
     """Judge a Classifier on all the pictures of `data` (what zoo.data.open_data takes).
 
-    The data's classes must be labels of the model. Raises DataError naming one that is not, and what
-    zoo.load and open_data raise.
+    The data's classes must be labels of the model. A network that gives several labels is judged by them all:
+    what the data doesn't name is not in the pictures. Raises DataError naming a class that is no label, for
+    pictures with several labels where the model gives one, and what zoo.load and open_data raise.
     """
     from zoo.loading import load
 
     model = model_or_name if isinstance(model_or_name, keras.Model) else load(model_or_name)
     known = facts(model)
     pictures = open_data(data, to_split=False)
-    places = _places(pictures, known.labels)
+    task = TASKS[known.task]
+    labels = _labels(pictures, known.labels, task)
     network = keras.Model(model.inputs, heads(model).output[PROBABILITIES])
     answers, seconds = [], []
     for images, _ in batches(pictures, known.preprocessing, batch_size, f"evaluate {known.name}"):
@@ -69,28 +73,45 @@ def evaluate(
         answers.append(network.predict_on_batch(images))
         seconds.append((time.perf_counter() - begin) / len(images))
     probabilities = np.concatenate(answers)
-    judged = metrics.evaluate(probabilities, places, known.labels)
+    judged = task.evaluate(probabilities, labels, known.labels)
     judged["classes"] = {name: row for name, row in judged["classes"].items() if row["pictures"]}
-    right = probabilities.argmax(axis=1) == places
+    right = task.right(probabilities, labels)
     # The first batch waits for the network to be traced.
-    return Evaluation(known.name, judged, right, pictures.hashes, float(np.median(seconds[1:] or seconds)))
+    took = float(np.median(seconds[1:] or seconds))
+    return Evaluation(known.name, task.name, judged, right, pictures.hashes, took)
 
 
-def _places(pictures: Pictures, labels: tuple[str, ...]) -> np.ndarray:
-    """Each picture's label as an index into the model's."""
+def _labels(pictures: Pictures, labels: tuple[str, ...], task: Task) -> np.ndarray:
+    """The pictures' labels as the model has them: the index of the one, or bool [N, C]."""
     strange = [name for name in pictures.classes if name not in labels]
     if strange:
         hint = did_you_mean(strange[0], labels, f"it has {', '.join(labels[:5])} ...")
         raise DataError(f'the model has no class "{strange[0]}"; {hint}')
     place = {label: i for i, label in enumerate(labels)}
-    return np.asarray([place[name] for name in pictures.classes])[pictures.labels]
+    places = np.asarray([place[name] for name in pictures.classes])
+    given = task_of(pictures.labels)
+    if task is ONE_LABEL:
+        if given is not task:
+            raise DataError(
+                "the pictures have several labels and the model gives one: fine-tune it on such pictures; "
+                'if it gives several, say so: zoo.attach(model, zoo.Facts(..., card={"task": "multi-label"}))'
+            )
+        return places[pictures.labels]
+    targets = np.zeros((len(pictures), len(labels)), bool)
+    targets[:, places] = given.targets(pictures.labels, len(pictures.classes))
+    return targets
 
 
 def compare(first: Evaluation, second: Evaluation) -> Comparison:
     """Two evaluations of the same pictures, pair by pair. McNemar, Psychometrika 12 (1947).
 
-    Raises ZooError for evaluations of different pictures.
+    A picture with several labels is right where all are. Raises ZooError for evaluations of different
+    pictures, and for two models of which one gives one label and the other several.
     """
+    if first.task != second.task:
+        raise ZooError(
+            f"{first.name} is a {first.task} network, {second.name} is {second.task}: compare two of a kind"
+        )
     if first.hashes != second.hashes:
         raise ZooError("the two evaluations are of different pictures; evaluate both models on the same data")
     n = len(first.right)

@@ -92,19 +92,41 @@ def parity_text(parity: Mapping[str, Parity]) -> str:
 
 
 def evaluation_text(judged: Evaluation) -> str:
-    """Accuracy with its interval, the speed, and a line for each class."""
+    """Accuracy with its interval, the speed, and a line for each class; of several labels the mean average
+    precision and F1, too.
+    """
     rows = judged.metrics["classes"]
     width = max(5, *map(len, rows))
+    figures = {"precision": "precision", "recall": "recall", "f1": "   f1"}
+    if "average_precision" in judged.metrics:
+        figures["average_precision"] = "average precision"
+    title = "  ".join([f"{'class':<{width}}", "pictures", *figures.values()])
     lines = [
-        f"{name:<{width}}  {row['pictures']:>8}  {row['precision']:>9.3f}  {row['recall']:>6.3f}  "
-        f"{row['f1']:>5.3f}"
+        "  ".join(
+            [
+                f"{name:<{width}}",
+                f"{row['pictures']:>8}",
+                *(f"{row[figure]:>{len(head)}.3f}" for figure, head in figures.items()),
+            ]
+        )
         for name, row in rows.items()
     ]
-    title = f"{'class':<{width}}  {'pictures':>8}  {'precision':>9}  {'recall':>6}  {'f1':>5}"
     speed = f"{1000 * judged.seconds:.1f} ms a picture"
     loss, ece = judged.metrics["loss"], 100 * judged.metrics["ece"]
     summary = f"{_accuracy(judged)}, log loss {loss:.3f}, calibration error {ece:.1f} %, {speed}"
-    return "\n".join([summary, title, *lines])
+    return "\n".join([summary, *_of_labels(judged.metrics), title, *lines])
+
+
+def _of_labels(metrics: Mapping[str, Any]) -> list[str]:
+    """A line where pictures have several labels."""
+    if "average_precision" not in metrics:
+        return []
+    f1 = [
+        f"{kind} F1 {metrics[f'{kind}_f1']:.3f} (95 % interval {low:.3f} to {high:.3f})"
+        for kind in ("micro", "macro")
+        for low, high in [metrics[f"{kind}_f1_interval"]]
+    ]
+    return [f"mean average precision {metrics['average_precision']:.3f}, {', '.join(f1)}"]
 
 
 def comparison_text(first: Evaluation, second: Evaluation, compared: Comparison) -> str:

@@ -12,8 +12,8 @@ from zoo.data import Pictures, Split, images, near_duplicates
 from zoo.data.pictures import pixels
 from zoo.preprocessing import Preprocessing
 from zoo.training.calibration import judge_calibration
-from zoo.training.metrics import evaluate
-from zoo.training.mistakes import thumbnail, with_heat, worst_mistakes
+from zoo.training.mistakes import shown, thumbnail, with_heat, worst
+from zoo.training.tasks import task_of
 
 DUPLICATES_SHOWN = 12
 
@@ -35,19 +35,22 @@ def judge(
     """
     test = images(pictures, preprocessing, sides.test)
     probabilities, labels = _answers(model, test), pictures.labels[sides.test]
+    task = task_of(pictures.labels)
     calibration = judge_calibration(
-        probabilities, labels, _answers(model, held), pictures.labels[sides.validation]
+        *task.decisions(probabilities, labels),
+        *task.decisions(_answers(model, held), pictures.labels[sides.validation]),
     )
-    mistakes = worst_mistakes(pictures, sides.test, probabilities)
+    wrong = worst(task.wrong(probabilities, labels, pictures.classes))
+    places = [one.place for one in wrong]
     counts = {name: len(getattr(sides, name)) for name in ("training", "validation", "test")}
     return Judgement(
         metrics={
-            **evaluate(probabilities, labels, pictures.classes),
+            **task.evaluate(probabilities, labels, pictures.classes),
             "calibration": calibration,
             "pictures": counts,
             "held_out": f"{counts['test']} test pictures, seen by neither training nor early stopping",
         },
-        mistakes=with_heat(mistakes, model, pictures, preprocessing),
+        mistakes=with_heat(shown(wrong, pictures, sides.test), places, model, pictures, preprocessing),
         near_duplicates=[
             {**pair, "thumbnails": [thumbnail(pixels(pictures.sources[i])) for i in pair["indices"]]}
             for pair in near_duplicates(pictures, sides)[:DUPLICATES_SHOWN]

@@ -19,17 +19,17 @@ from zoo.training.augmentation import augmentation, mixtures
 from zoo.training.callbacks import Bar, Relay, Restart, Saver
 from zoo.training.checkpoint import State, read_state, write_state
 from zoo.training.device import jit
-from zoo.training.metrics import log_loss_and_accuracy
 from zoo.training.network import SOFT, logits_of
 from zoo.training.optimizer import averaging, optimizer, rates
 from zoo.training.recipe import Recipe
+from zoo.training.tasks import ONE_LABEL, Task
 
 EPOCH_SEEDS = 100_003  # more than epochs, so that no two seeds of a recipe share one
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """x: [views, N, ...] of any type; labels: int [N]; fresh: x are pictures, to be changed in each epoch.
+    """x: [views, N, ...] of any type; labels: the pictures'; fresh: x are pictures, to be changed each epoch.
 
     soft: a teacher's probabilities of each view, [views, N, C]; where the pictures are fresh, the teacher
     itself, images -> probabilities.
@@ -47,7 +47,7 @@ class Stage:
 
     name: also the checkpoint's; model: x -> logits, or a dict of them by output; losses: the weight of each
     output's loss; epochs: at most; rate: the highest learning rate; first: the number that callbacks know
-    its first epoch by.
+    its first epoch by; task: what its labels are.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Stage:
     rate: float
     first: int = 0
     losses: Mapping[str, float] = field(default_factory=lambda: {OUTPUT: 1.0})
+    task: Task = ONE_LABEL
 
     def steps(self, recipe: Recipe) -> int:
         """Batches of an epoch."""
@@ -84,8 +85,9 @@ class Batches(keras.utils.PyDataset):
         self.order = random.permutation(len(examples.labels))
         self.views = random.integers(len(examples.x), size=len(examples.labels))
         self.examples, self.batch_size, self.first = examples, recipe.batch_size, first
-        self.targets = np.eye(classes, dtype=np.float32)[examples.labels]
-        self.weights = _class_weights(examples.labels, classes) if recipe.class_weights else None
+        self.targets = stage.task.targets(examples.labels, classes)
+        weigh = stage.task.picture_weights
+        self.weights = weigh(examples.labels, classes) if recipe.class_weights else None
         self.outputs = tuple(stage.losses) if isinstance(stage.model.output, dict) else None
         seed = EPOCH_SEEDS * recipe.seed + epoch
         self.change = augmentation(recipe, seed) if examples.fresh else None
@@ -148,11 +150,13 @@ def train(stage: Stage, recipe: Recipe, folder: Path, watch: Watch | None = None
 def compile_for(stage: Stage, recipe: Recipe, rate: Any) -> None:
     """rate: a number, or a schedule of Keras."""
 
-    def loss(output: str) -> keras.losses.Loss:
-        smoothing = 0.0 if output == SOFT else recipe.label_smoothing
-        return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+    def loss(output: str) -> Any:
+        if output == SOFT:
+            return stage.task.loss(0.0, None)
+        labels = stage.examples.labels if recipe.class_weights else None
+        return stage.task.loss(recipe.label_smoothing, labels)
 
-    accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
+    accuracy = stage.task.accuracy()
     several = isinstance(stage.model.output, dict)
     stage.model.compile(
         optimizer(stage.model, rate, replace(recipe, ema=averaging(recipe, stage.steps(recipe)))),
@@ -216,12 +220,6 @@ def _epoch(
     return replace(state, stopped=bool(model.stop_training))
 
 
-def _class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
-    """So that each class counts alike, and the pictures together as many as they are."""
-    counts = np.bincount(labels, minlength=classes)
-    return (len(labels) / (classes * np.maximum(counts, 1))).astype(np.float32)
-
-
 def _seed_dropout(model: keras.Model, seed: int, epoch: int) -> None:
     """So that an epoch is the same in a process that goes on and in one that begins there."""
     states = [variable for variable in model.variables if variable.name == "seed_generator_state"]
@@ -233,7 +231,7 @@ def _next_state(state: State, learnt: dict[str, float], stage: Stage) -> State:
     """With the epoch that has just been learnt judged, and what it has left where it is the best."""
     validation = stage.validation
     answers = stage.model.predict(validation.x[0].astype(np.float32), batch_size=256, verbose=0)
-    loss, accuracy = log_loss_and_accuracy(logits_of(answers), validation.labels)
+    loss, accuracy = stage.task.score(logits_of(answers), validation.labels)
     head = {"stage": stage.name, "epoch": len(state.history)}
     history = (*state.history, {**head, **learnt, "val_loss": loss, "val_accuracy": accuracy})
     better = _best(history) == len(history) - 1

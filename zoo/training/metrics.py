@@ -2,11 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 BINS = 15  # of confidence, as Guo et al. have them
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A wrong decision. picture: its row; place: the index of the class that it is about; label, predicted:
+    what is true and what was said; probability: of the latter; of_label: of the former.
+    """
+
+    picture: int
+    place: int
+    label: str
+    predicted: str
+    probability: float
+    of_label: float
+
+
+def wrong_answers(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> list[Wrong]:
+    """probabilities [N, C], labels int [N] -> the wrong first answers, surest first."""
+    predicted = probabilities.argmax(axis=1)
+    rows = np.flatnonzero(labels != predicted)
+    surest = rows[np.argsort(-probabilities[rows, predicted[rows]], kind="stable")]
+    return [
+        Wrong(
+            picture=int(i),
+            place=int(predicted[i]),
+            label=classes[labels[i]],
+            predicted=classes[predicted[i]],
+            probability=float(probabilities[i, predicted[i]]),
+            of_label=float(probabilities[i, labels[i]]),
+        )
+        for i in surest
+    ]
 
 
 def log_loss_and_accuracy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:

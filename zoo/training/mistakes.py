@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -16,6 +17,7 @@ from zoo.data.pictures import fitted, pixels
 from zoo.errors import ZooError
 from zoo.explaining import gradcams
 from zoo.preprocessing import Preprocessing
+from zoo.training.metrics import Wrong
 
 KEPT, OF_A_KIND = 120, 6  # mistakes in all, and of one label taken for one other
 EXPLAINED = 12
@@ -23,47 +25,52 @@ THUMBNAIL = 112
 HEAT = 0.45  # how much a heat map covers of the picture
 
 
-def worst_mistakes(
-    pictures: Pictures, indices: np.ndarray, probabilities: np.ndarray
-) -> list[dict[str, Any]]:
-    """The wrong answers, surest first: index (in pictures), name, label, predicted, the probability of both,
-    a thumbnail.
-    """
-    labels, predicted = pictures.labels[indices], probabilities.argmax(axis=1)
-    wrong = np.flatnonzero(labels != predicted)
-    surest = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")]
-    kinds: Counter[tuple[int, int]] = Counter()
+def worst(wrong: Iterable[Wrong]) -> list[Wrong]:
+    """The first of them, few of a kind."""
+    kinds: Counter[tuple[str, str]] = Counter()
     kept = []
-    for i in surest:
-        kinds[labels[i], predicted[i]] += 1
-        if kinds[labels[i], predicted[i]] <= OF_A_KIND:
-            kept.append(i)
+    for one in wrong:
+        kinds[one.label, one.predicted] += 1
+        if kinds[one.label, one.predicted] <= OF_A_KIND:
+            kept.append(one)
+    return kept[:KEPT]
+
+
+def shown(wrong: Iterable[Wrong], pictures: Pictures, indices: np.ndarray) -> list[dict[str, Any]]:
+    """Of each: index (in pictures), name, label, predicted, the probability of both, a thumbnail. indices: of
+    the rows that the wrong decisions name.
+    """
     return [
         {
-            "index": int(indices[i]),
-            "name": pictures.names[indices[i]],
-            "label": pictures.classes[labels[i]],
-            "predicted": pictures.classes[predicted[i]],
-            "probability": float(probabilities[i, predicted[i]]),
-            "probability_of_label": float(probabilities[i, labels[i]]),
-            "thumbnail": thumbnail(pixels(pictures.sources[indices[i]])),
+            "index": int(indices[one.picture]),
+            "name": pictures.names[indices[one.picture]],
+            "label": one.label,
+            "predicted": one.predicted,
+            "probability": one.probability,
+            "probability_of_label": one.of_label,
+            "thumbnail": thumbnail(pixels(pictures.sources[indices[one.picture]])),
         }
-        for i in kept[:KEPT]
+        for one in wrong
     ]
 
 
 def with_heat(
-    mistakes: list[dict[str, Any]], model: keras.Model, pictures: Pictures, preprocessing: Preprocessing
+    mistakes: list[dict[str, Any]],
+    places: Sequence[int],
+    model: keras.Model,
+    pictures: Pictures,
+    preprocessing: Preprocessing,
 ) -> list[dict[str, Any]]:
-    """The first of them with "heat", where the network saw its wrong answer: Grad-CAM over the picture. As
-    they are where none can be made: without the extra `explain`, or on another backend than TensorFlow.
+    """The first of them with "heat", where the network saw the class of the index in `places`: Grad-CAM over
+    the picture. As they are where none can be made: without the extra `explain`, or on another backend than
+    TensorFlow.
     """
     if not mistakes or keras.backend.backend() != "tensorflow":
         return mistakes
     chosen = mistakes[:EXPLAINED]
     images = np.stack([fitted(preprocessing, pictures.sources[one["index"]]) for one in chosen])
     try:
-        maps = gradcams(model, images, [pictures.classes.index(one["predicted"]) for one in chosen])
+        maps = gradcams(model, images, places[:EXPLAINED])
         warmed = [_warmed(image, heat) for image, heat in zip(images, maps, strict=True)]
     except (ZooError, ImportError):
         return mistakes

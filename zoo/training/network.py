@@ -40,8 +40,11 @@ class Network:
         return not self.bottom.weights
 
 
-def prepare(model: keras.Model, classes: int, top: float) -> Network:
-    """A copy of the model with new heads, cut so that the fraction `top` of its weighted layers is above."""
+def prepare(model: keras.Model, classes: int, top: float, activation: str = "softmax") -> Network:
+    """A copy of the model with new heads, cut so that the fraction `top` of its weighted layers is above.
+
+    activation: what makes probabilities of the logits.
+    """
     model = _copy(model)
     old = classifier_layer(model)
     images, features = model.inputs[0], features_of(old)
@@ -50,7 +53,7 @@ def prepare(model: keras.Model, classes: int, top: float) -> Network:
     if isinstance(before, layers.Dropout):
         x = layers.Dropout(before.rate, name="drop")(x)
     logits = _new_classifier(x, classes, old.name)
-    probabilities = layers.Activation("softmax", dtype="float32", name=OUTPUT)(logits)
+    probabilities = layers.Activation(activation, dtype="float32", name=OUTPUT)(logits)
     trunk = keras.Model(images, features)
     maps = cut(trunk, top)
     embed = keras.Model(maps, features, name="embed")

@@ -20,6 +20,7 @@ from zoo.training.loop import Batches, Stage, compile_for, train
 from zoo.training.network import learning, precision, prepare
 from zoo.training.recipe import Recipe, resolve
 from zoo.training.stages import stages
+from zoo.training.tasks import task_of
 from zoo.training.tuning import lessons_of, load_student, load_teacher, preprocessing_of, side_losses
 
 SMOOTHING = 0.9  # of the losses: an exponential average over about ten batches
@@ -79,7 +80,7 @@ def find_rate(
     keras.utils.set_random_seed(resolved.seed)
     model = load_student(model_or_name, resolved)
     known, teacher = facts(model), load_teacher(None, resolved)
-    network = prepare(model, len(pictures.classes), resolved.top)
+    network = prepare(model, len(pictures.classes), resolved.top, task_of(pictures.labels).activation)
     sides = split(pictures, resolved.validation, resolved.test)
     lessons = lessons_of(pictures, sides, preprocessing_of(known, resolved), resolved, teacher)
     rates = np.geomspace(lowest, highest, batches)

@@ -11,6 +11,7 @@ import numpy as np
 
 from zoo.classifier import facts
 from zoo.errors import ZooError
+from zoo.training.tasks import ONE_LABEL, TASKS
 
 if TYPE_CHECKING:
     from zoo.training.result import Result
@@ -31,8 +32,13 @@ def render(result: Result) -> str:
     template = files("zoo.training").joinpath("report.html").read_text("utf-8")
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
     known = facts(result.model)
+    task = TASKS[known.task]
     calibration = result.metrics["calibration"]
+    matrix = result.metrics.get("confusion")
     return page.render(
+        headline=f"{task.headline[1]} {_percent(result.metrics[task.headline[0]])}",
+        figures=figures(result.metrics),
+        several=task is not ONE_LABEL,
         name=known.name,
         card=known.card,
         preprocessing=known.preprocessing,
@@ -40,19 +46,41 @@ def render(result: Result) -> str:
         data=result.data,
         recipe=result.recipe.to_dict(),
         mistakes=result.mistakes[:SHOWN],
-        cells=cells(result.mistakes, list(known.labels)),
+        cells=cells(result.mistakes, list(known.labels)) if matrix else {},
         near_duplicates=result.near_duplicates,
-        wrong=wrong_answers(result.metrics["confusion"]),
         curves=curves(result.history),
-        confusion=confusion(result.metrics["confusion"], list(known.labels)),
+        confusion=confusion(matrix, list(known.labels)) if matrix else None,
         calibration=calibration,
         reliability=reliability(calibration),
     )
 
 
-def wrong_answers(matrix: list[list[int]]) -> int:
-    counts = np.asarray(matrix)
-    return int(counts.sum() - np.trace(counts))
+def figures(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    """The first things to know, with what each is."""
+    tested = metrics["pictures"]["test"]
+    found = []
+    if "average_precision" in metrics:
+        found.append((_percent(metrics["average_precision"]), "mean average precision"))
+        for kind in ("micro", "macro"):
+            interval = _range(metrics[f"{kind}_f1_interval"])
+            found.append((_percent(metrics[f"{kind}_f1"]), f"{kind} F1, 95 % interval {interval}"))
+        found.append(
+            (_percent(metrics["accuracy"]), f"have all labels right, interval {_range(metrics['interval'])}")
+        )
+    else:
+        found.append((_percent(metrics["accuracy"]), "accuracy on the test pictures"))
+        found.append((_range(metrics["interval"]), "95 % confidence interval"))
+    wrong = round((1 - metrics["accuracy"]) * tested)
+    return [*found, (f"{metrics['loss']:.3f}", "log loss"), (str(wrong), f"wrong of {tested}")]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _range(interval: list[float]) -> str:
+    low, high = interval
+    return f"{100 * low:.1f}\u2013{100 * high:.1f} %"
 
 
 def cells(mistakes: list[dict[str, Any]], names: list[str]) -> dict[str, list[dict[str, Any]]]:
@@ -146,7 +174,7 @@ def reliability(calibration: dict[str, Any]) -> str:
             linewidth=1.4,
         )
         below.bar(left, [one["pictures"] for one in bins], width, align="edge", color=GRID, edgecolor="white")
-        below.set_xlabel("confidence: the first answer's probability", color=INK)
+        below.set_xlabel("confidence: the answer's probability", color=INK)
         for ax in column:
             _plain(ax)
     axes[0][0].set(xlim=(0, 1), ylim=(0, 1.02))

@@ -30,7 +30,8 @@ class Result:
     """What was learnt, and how well.
 
     model: a Classifier that gives probabilities; metrics: of the test pictures (accuracy 0..1, interval,
-    loss, ece, calibration, classes, confusion, pictures, held_out); history: a dict per epoch, epoch 0 is the
+    loss, ece, calibration, classes, confusion, pictures, held_out; where pictures have several labels, what
+    zoo.training.multi_label.evaluate says instead of confusion); history: a dict per epoch, epoch 0 is the
     state before a stage; data: the pictures' facts; mistakes: the surest wrong answers; near_duplicates:
     pairs of pictures that look alike on two sides of the split, the likest first; out: the folder that keeps
     all this.

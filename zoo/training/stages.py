@@ -13,13 +13,14 @@ from zoo.build import OUTPUT
 from zoo.training.loop import Examples, Stage
 from zoo.training.network import SOFT, Network, with_soft_output
 from zoo.training.recipe import Recipe
+from zoo.training.tasks import Task, task_of
 from zoo.training.views import maps, maps_of_views
 
 
 @dataclass(frozen=True, eq=False)
 class Lessons:
-    """uint8 images [N, h, w, 3] and int labels [N], to learn from and to judge by; teacher: images -> soft
-    probabilities [N, C].
+    """uint8 images [N, h, w, 3] and labels, as in Pictures, to learn from and to judge by; teacher: images ->
+    soft probabilities [N, C].
     """
 
     images: np.ndarray
@@ -27,6 +28,10 @@ class Lessons:
     held_images: np.ndarray
     held_labels: np.ndarray
     teacher: keras.Model | None = None
+
+    @property
+    def task(self) -> Task:
+        return task_of(self.labels)
 
 
 def stages(
@@ -45,7 +50,8 @@ def stages(
             x = _embed(network, seen.x)
         features = Examples(x, lessons.labels, soft=_soft_views(lessons, recipe, folder))
         held = Examples(_embed(network, unseen.x), lessons.held_labels)
-        head = Stage("head", network.head, features, held, recipe.head_epochs, recipe.head_rate)
+        epochs, rate = recipe.head_epochs, recipe.head_rate
+        head = Stage("head", network.head, features, held, epochs, rate, task=lessons.task)
         yield with_losses(head, {}, recipe)
     if recipe.epochs:
         yield top
@@ -66,7 +72,8 @@ def top_stage(
     sides = (
         {name: side_losses[name] for name in outputs if name != OUTPUT} if isinstance(outputs, dict) else {}
     )
-    return with_losses(Stage("top", network.top, seen, held, recipe.epochs, recipe.rate), sides, recipe)
+    stage = Stage("top", network.top, seen, held, recipe.epochs, recipe.rate, task=lessons.task)
+    return with_losses(stage, sides, recipe)
 
 
 def with_losses(stage: Stage, sides: Mapping[str, float], recipe: Recipe) -> Stage:

@@ -29,6 +29,7 @@ from zoo.training.network import fingerprint, learning, precision, prepare
 from zoo.training.recipe import Recipe, resolve
 from zoo.training.result import MODEL, RECIPE, Result, is_finished, read_result, write_result
 from zoo.training.stages import Lessons, stages
+from zoo.training.tasks import ONE_LABEL, task_of
 
 log = logging.getLogger("zoo")
 
@@ -46,7 +47,8 @@ def fine_tune(
     checkpoint_minutes: float = 10.0,
     **changes: Any,
 ) -> Result:
-    """Teach a pretrained network the classes of one's own pictures.
+    """Teach a pretrained network the classes of one's own pictures: one for each or, where the data has
+    several labels of a picture, any number of them, each with a probability of its own.
 
     model_or_name: what zoo.load takes, or a Classifier from it (copied; its head is replaced). data: what
     zoo.data.open_data takes. out: a folder for the model, the result and, until it is finished, checkpoints:
@@ -129,7 +131,7 @@ def _run(
 ) -> Result:
     known = facts(model)
     preprocessing = preprocessing_of(known, recipe)
-    network = prepare(model, len(pictures.classes), recipe.top)
+    network = prepare(model, len(pictures.classes), recipe.top, task_of(pictures.labels).activation)
     sides = split(pictures, recipe.validation, recipe.test)
     lessons = lessons_of(pictures, sides, preprocessing, recipe, teacher)
     history: list[dict[str, Any]] = []
@@ -159,12 +161,13 @@ def lessons_of(
     teacher: keras.Model | None,
 ) -> Lessons:
     """The pictures to learn from and to judge by, and the softened answers of the teacher."""
+    size, task = preprocessing.input_size, task_of(pictures.labels)
     return Lessons(
         images(pictures, preprocessing, sides.training),
         pictures.labels[sides.training],
         images(pictures, preprocessing, sides.validation),
         pictures.labels[sides.validation],
-        teacher and teacher_of(teacher, pictures.classes, preprocessing.input_size, recipe.temperature),
+        teacher and teacher_of(teacher, pictures.classes, size, recipe.temperature, task),
     )
 
 
@@ -181,8 +184,11 @@ def _facts(
     known: Facts, pictures: Pictures, preprocessing: Preprocessing, recipe: Recipe, metrics: dict[str, Any]
 ) -> Facts:
     """The pretrained network's accuracy was measured on other classes, so it stays behind."""
-    card = {name: fact for name, fact in known.card.items() if name != "accuracy"}
+    card = {name: fact for name, fact in known.card.items() if name not in ("accuracy", "task")}
     card |= {"metrics": metrics, "data": pictures.facts(), "recipe": recipe.to_dict()}
+    task = task_of(pictures.labels)
+    if task is not ONE_LABEL:
+        card["task"] = task.name
     return Facts(known.name, pictures.classes, preprocessing, card)
 
 
