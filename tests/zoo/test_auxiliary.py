@@ -14,7 +14,7 @@ import zoo
 from zoo.build import build
 from zoo.errors import ZooError
 from zoo.registry import resolve
-from zoo.weights.convert import assign, state_dict
+from zoo.weights.convert import assign, slots, state_dict
 
 HERE = Path(__file__).parent.parent
 sys.path.insert(0, str(HERE))
@@ -37,19 +37,15 @@ def test_all_heads_equal_the_reference(path):
     golden, architecture, weights, tensors = read(path)
     for run in golden["runs"]:
         size = (run["size"], run["size"])
-        network = build(
-            architecture,
-            weights,
-            classes=1000,
-            input_size=size,
-            classifier_activation=None,
-            auxiliary=True,
-        )
-        assert sum(int(np.prod(v.shape)) for v in network.trainable_variables) == golden["params"]
-        shapes = {key: list(value.shape) for key, value in state_dict(network).items()}
-        assert shapes == dict(golden["keys"])
-        assign(network, tensors)
-        outputs = network.predict_on_batch(golden_rule.picture(*size))
+        options = {"classes": 1000, "input_size": size, "classifier_activation": None}
+        with keras.StatelessScope(initialize_variables=False):
+            network = build(architecture, weights, auxiliary=True, **options)
+            assert sum(int(np.prod(v.shape)) for v in network.trainable_variables) == golden["params"]
+            shapes = {slot.key: list(slot.reference_shape) for slot in slots(network)}
+            assert shapes == dict(golden["keys"])
+            assign(network, tensors)
+            outputs = network(golden_rule.picture(*size), training=False)
+        outputs = {name: np.asarray(values) for name, values in outputs.items()}
         assert set(outputs) == {"predictions", *architecture.auxiliary}
         compare(outputs["predictions"], run["logits"], f"{network.name} at {size}")
         sides = run["aux_logits"]
@@ -69,19 +65,22 @@ def test_googlenet_stages_equal_the_reference():
     assert sum(t.size for key, t in own.items() if "running" not in key) == architecture.params
     for run in golden["runs"]:
         size = (run["size"], run["size"])
-        network = build(architecture, weights, classes=1000, input_size=size, classifier_activation=None)
-        assign(network, own)
-        taps = [
-            [v for v in network.layers if v.name == name or v.name.startswith(f"{name}.")][-1].output
-            for name in (stage["module"] for stage in run["stages"])
-        ]
-        tapped = keras.Model(network.inputs[0], taps).predict_on_batch(golden_rule.picture(*size))
-        for stage, values in zip(run["stages"], tapped, strict=True):
+        options = {"classes": 1000, "input_size": size, "classifier_activation": None}
+        with keras.StatelessScope(initialize_variables=False):
+            network = build(architecture, weights, **options)
+            assign(network, own)
+            taps = [output_of(network, stage["module"]) for stage in run["stages"]]
+            tapped = keras.Model(network.inputs[0], taps)(golden_rule.picture(*size), training=False)
+        for stage, values in zip(run["stages"], map(np.asarray, tapped), strict=True):
             flat = values.reshape(-1)
             places = [k * (flat.size - 1) // 7 for k in range(8)]
             assert list(values.shape) == stage["shape"]
             error = np.abs(flat[places] - np.array(stage["values"])).max() / stage["std"]
             assert error < TOLERANCE, f"{stage['module']} at {size}: {error:.1e}"
+
+
+def output_of(network, module):
+    return [v for v in network.layers if v.name == module or v.name.startswith(f"{module}.")][-1].output
 
 
 def test_a_step_with_the_card_s_loss_weights_lowers_every_loss():
@@ -94,6 +93,7 @@ def test_a_step_with_the_card_s_loss_weights_lowers_every_loss():
         optimizer=keras.optimizers.SGD(1e-3),
         loss=dict.fromkeys(weights, "sparse_categorical_crossentropy"),
         loss_weights=weights,
+        run_eagerly=True,
     )
     pictures = np.random.default_rng(0).uniform(0, 255, (8, 64, 64, 3)).astype("float32")
     labels = dict.fromkeys(weights, np.arange(8) % 2)
@@ -108,11 +108,10 @@ def test_weights_with_and_without_auxiliary_heads_fit(tmp_path, caplog):
     plain = zoo.load("googlenet", weights=path, input_size=64)
     assert not any(name.startswith("aux") for name in state_dict(plain))
     picture = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3)).astype("float32")
-    expected = whole.predict_on_batch(picture)["predictions"]
-    np.testing.assert_allclose(plain.predict_on_batch(picture), expected, atol=1e-6)
-    np.testing.assert_allclose(
-        zoo.heads(whole).predict_on_batch(picture)["probabilities"], expected, atol=1e-6
-    )
+    expected = whole(picture, training=False)["predictions"]
+    np.testing.assert_allclose(plain(picture, training=False), expected, atol=1e-6)
+    probabilities = zoo.heads(whole)(picture, training=False)["probabilities"]
+    np.testing.assert_allclose(probabilities, expected, atol=1e-6)
     with caplog.at_level(logging.WARNING, "zoo"):
         fewer = zoo.load("googlenet", weights=path, classes=3, input_size=64, auxiliary=True)
     assert [record.args[0] for record in caplog.records] == ["fc", "aux1.fc2", "aux2.fc2"]

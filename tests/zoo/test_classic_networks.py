@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo.build import build, count_macs
+from zoo.build import build
 from zoo.errors import ZooError
 from zoo.layers import LocalResponseNormalization
 from zoo.loading import load_file
@@ -21,21 +21,21 @@ HERE = Path(__file__).parent.parent
 sys.path.insert(0, str(HERE))
 import golden_rule  # noqa: E402
 
-SMALL = ("squeezenet1_0", "squeezenet1_1", "inception_v1", "inception_v2", "inception_v3")
-LARGE = ("alexnet", "alexnet_2012", "zfnet", "vgg11_bn", "inception_v4", "inception_resnet_v2")
-EVERY = [*SMALL, *(pytest.param(name, marks=pytest.mark.large) for name in LARGE)]
+# All have their kin in test_every_architecture, which trains step by step on square pictures.
+OTHERS = (
+    *("squeezenet1_0", "inception_v1", "inception_v2", "inception_v3", "inception_v4", "inception_resnet_v2"),
+    *("alexnet", "alexnet_2012", "zfnet", "vgg11_bn"),
+)
+EVERY = ["squeezenet1_1", *(pytest.param(name, marks=pytest.mark.large) for name in OTHERS)]
 # Published counts: facts of the papers' layer tables, and Caffe's BN-Inception.
 WITHOUT_REFERENCE = {"alexnet_2012": 60_965_224, "zfnet": 62_357_608, "inception_v2": 11_295_240}
 
 
 @pytest.mark.parametrize(("name", "params"), WITHOUT_REFERENCE.items())
 def test_networks_without_a_reference_have_the_published_size(name, params):
+    """That the network has as many is tested in test_every_architecture."""
     architecture, weights = resolve(name)
-    assert weights is None
-    size = (architecture.macs_size,) * 2
-    network = build(architecture, Weights(name, "none"), classes=1000, input_size=size)
-    assert sum(int(np.prod(v.shape)) for v in network.trainable_variables) == params
-    assert (architecture.params, architecture.macs) == (params, count_macs(network))
+    assert (weights, architecture.params) == (None, params)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,8 @@ def test_networks_without_a_reference_have_the_published_size(name, params):
 def test_their_maps_have_the_papers_sides(name, sides):
     architecture, _ = resolve(name)
     size = (architecture.macs_size,) * 2
-    network = build(architecture, Weights(name, "none"), classes=10, input_size=size)
+    with keras.StatelessScope(initialize_variables=False):
+        network = build(architecture, Weights(name, "none"), classes=10, input_size=size)
     found = [v.output.shape[1] for v in network.layers if len(v.output.shape) == 4 and ".pad" not in v.name]
     assert list(dict.fromkeys(found))[1 : 1 + len(sides)] == list(sides)
 
@@ -131,4 +132,5 @@ def test_weights_of_keras_with_other_classes_keep_the_backbone(name, tmp_path, c
 def test_too_small_pictures_are_refused(name, least):
     with pytest.raises(ZooError, match=rf"{name} needs pictures of at least {least} x {least} pixels"):
         zoo.load(name, weights=None, input_size=least - 1)
-    zoo.load(name, weights=None, input_size=least, classes=2)
+    with keras.StatelessScope(initialize_variables=False):
+        zoo.load(name, weights=None, input_size=least, classes=2)
