@@ -25,7 +25,7 @@ from exporters import graph
 from exporters.batches import in_batches
 from exporters.errors import ExportError
 from exporters.onnx_order import canonical, steady
-from exporters.parity import Parity, Reference, compare
+from exporters.parity import Parity, Reference, compare_as
 from exporters.pictures import fit
 from exporters.subject import OUTPUTS, Run, Subject
 from exporters.tracing import frozen, too_large
@@ -191,7 +191,7 @@ def measure_larger(run: Run, known: Reference) -> Parity:
     """On the same pictures, half as high again and a third wider."""
     larger = replace(known.model.facts.preprocessing, input_size=_larger(known.model))
     images = fit(larger, known.given.pictures)
-    return compare(run(images), any_size(known.model).run(images), known.given.truth)
+    return compare_as(known, run(images), any_size(known.model).run(images))
 
 
 def _name_sizes(proto: onnx.ModelProto, shape: Sequence[str | int]) -> None:

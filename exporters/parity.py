@@ -12,6 +12,7 @@ from exporters.errors import ExportError
 from exporters.pictures import Given, fit
 from exporters.saved_model import Reopened
 from exporters.subject import Run, Subject
+from zoo.classifier import MULTI_LABEL, SINGLE_LABEL
 from zoo.preprocessing import tf_evaluate
 
 # Of float32 runtimes on the same network: the worst seen is 3.4e-5, most are below 1e-5.
@@ -53,7 +54,8 @@ class Parity:
     max_rel: that / max(1, largest |logit|); max_probability: of the probabilities; top1: the fraction of
     the pictures that get the same class, or for which the model's first two classes are too close to tell;
     cosine: of the logits, the smallest of all pictures; agreement: the fraction in the same class, close or
-    not; accuracy: of the file, where the pictures' classes are known, and model_accuracy: of the model.
+    not; where a picture may have several labels, both are of the labels' yes and no; accuracy: of the file,
+    where the pictures' classes are known, and model_accuracy: of the model.
     """
 
     max_abs: float
@@ -87,7 +89,7 @@ def reference(model: Subject, given: Given) -> Reference:
 
 
 def measure(run: Run, known: Reference) -> Parity:
-    return compare(_batched(run, known.images), known.outputs, known.given.truth)
+    return compare_as(known, _batched(run, known.images), known.outputs)
 
 
 def measure_encoded(reopened: Reopened, known: Reference) -> Parity:
@@ -99,7 +101,7 @@ def measure_encoded(reopened: Reopened, known: Reference) -> Parity:
     require_pixels(images, known)
     batches = [pictures[i : i + BATCH] for i in range(0, len(images), BATCH)]
     probabilities = np.concatenate([reopened.encoded(batch)["probabilities"] for batch in batches])
-    return compare({"probabilities": probabilities}, _batched(known.model.run, images), known.given.truth)
+    return compare_as(known, {"probabilities": probabilities}, _batched(known.model.run, images))
 
 
 def require_pixels(images: np.ndarray, known: Reference) -> None:
@@ -111,17 +113,32 @@ def require_pixels(images: np.ndarray, known: Reference) -> None:
         )
 
 
+def compare_as(known: Reference, got: Mapping[str, np.ndarray], want: Mapping[str, np.ndarray]) -> Parity:
+    """What two networks say of the reference's pictures, by their classes and the model's task."""
+    return compare(got, want, known.given.truth, known.model.facts.task)
+
+
 def compare(
-    got: Mapping[str, np.ndarray], want: Mapping[str, np.ndarray], truth: np.ndarray | None = None
+    got: Mapping[str, np.ndarray],
+    want: Mapping[str, np.ndarray],
+    truth: np.ndarray | None = None,
+    task: str = SINGLE_LABEL,
 ) -> Parity:
-    """Both: "probabilities" [N, C] and, in `want` at least, "logits" [N, C]. truth: the classes [N]."""
+    """Both: "probabilities" [N, C] and, in `want` at least, "logits" [N, C]. truth: the classes [N]; task: as
+    in zoo.Facts.
+    """
     name = "logits" if "logits" in got else "probabilities"
     a, b = got[name].astype(np.float64), want[name].astype(np.float64)
     max_abs = float(np.abs(a - b).max())
     max_rel = max_abs / max(1.0, float(np.abs(b).max()))
-    best = np.sort(b, axis=-1)[:, -2:]
-    close = best[:, -1] - best[:, 0] < 10 * max_rel
-    agree = a.argmax(-1) == b.argmax(-1)
+    if task == MULTI_LABEL:
+        border = 0.0 if name == "logits" else 0.5
+        close = np.abs(b - border) < 10 * max_rel
+        agree = (a > border) == (b > border)
+    else:
+        best = np.sort(b, axis=-1)[:, -2:]
+        close = best[:, -1] - best[:, 0] < 10 * max_rel
+        agree = a.argmax(-1) == b.argmax(-1)
     return Parity(
         max_abs=max_abs,
         max_rel=max_rel,

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from exporters.errors import ExportError
-from zoo.classifier import Facts
+from zoo.classifier import MULTI_LABEL, Facts
 from zoo.data.listing import SUFFIXES
 from zoo.preprocessing import Preprocessing, evaluate, read_image
 
@@ -103,7 +103,11 @@ def _groups(source: Source) -> Mapping[str, Sequence[Picture]]:
 
 
 def _truth(groups: Mapping[str, Sequence[Picture]], facts: Facts, *, strict: bool) -> np.ndarray | None:
-    """The class of each picture; None for a folder whose folders are no classes of the model."""
+    """The class of each picture; None for a folder whose folders are no classes of the model, and where a
+    picture may have several.
+    """
+    if facts.task == MULTI_LABEL:
+        return None
     names = {name for name, pictures in groups.items() if len(pictures)}
     strange = sorted(names - set(facts.labels))
     if strange and (strict or len(strange) < len(names)):

@@ -22,10 +22,10 @@ from tensorflow.python.saved_model.fingerprinting_utils import write_fingerprint
 from exporters.errors import ExportError
 from exporters.pictures import png
 from exporters.subject import OUTPUTS, Subject
+from zoo.classifier import named
 from zoo.outputs import gives_logits
 from zoo.preprocessing import MAX_PIXELS, Preprocessing, tf_decode, tf_evaluate
 
-TOP = 5
 CLASSIFY = "tensorflow/serving/classify"
 XLA = "_XlaMustCompile"
 
@@ -90,7 +90,7 @@ def signatures(model: Subject, run: Callable[[tf.Tensor], Tensors], labels: Any)
 
     def classified(images: tf.Tensor) -> Tensors:
         probabilities = run(images)["probabilities"]
-        scores, indices = tf.math.top_k(probabilities, min(TOP, len(model.facts.labels)))
+        scores, indices = tf.math.top_k(probabilities, named(len(model.facts.labels), model.facts.task))
         classes = labels.lookup(tf.cast(indices, tf.int64))
         return {"probabilities": probabilities, "classes": classes, "scores": scores}
 

@@ -27,7 +27,7 @@ FEATURE_PROPERTIES, IMAGE_PROPERTIES, NORMALIZATION_OPTIONS = 1, 2, 1
 RGB = 1
 MEANINGS = {
     "features": "the vector before the classifier",
-    "logits": "scores before the softmax, one for each label",
+    "logits": "scores before they become probabilities, one for each label",
     "probabilities": "one for each label",
 }
 

@@ -125,7 +125,8 @@ class Client(_Connection):
         self, model: str, image: Image | Sequence[Image], top: int = 5, *, version: int | None = None
     ) -> Any:
         """[(label, score), ...] of a picture, best first; a list of these for a list of pictures. A model
-        names at most its own best five, whatever `top` is.
+        names at most its own best five, whatever `top` is; one of several labels all of them, and those above
+        0.5 are there.
         """
         requests = _picture_requests(model, self._read, image, version, ("classes", "scores"))
         rows = [row for request in requests for row in _labelled(self._call("Predict", request), top)]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FACTS_MEMBER = "zoo.json"
 MODEL_FILES = (".keras", ".h5")
 SINGLE_LABEL, MULTI_LABEL = "single-label", "multi-label"
+BEST = 5
 PICKLES = (".pkl", ".pickle", ".joblib", ".pth", ".pt", ".bin")
 
 
@@ -52,6 +53,11 @@ class Facts:
     def from_dict(cls, facts: dict[str, Any]) -> Facts:
         preprocessing = Preprocessing.from_dict(facts["preprocessing"])
         return cls(facts["name"], tuple(facts["labels"]), preprocessing, facts.get("card", {}))
+
+
+def named(labels: int, task: str) -> int:
+    """How many labels a network's exported signatures name for a picture: all that it may have."""
+    return labels if task == MULTI_LABEL else min(BEST, labels)
 
 
 def attach(model: keras.Model, facts: Facts) -> keras.Model:

@@ -15,26 +15,30 @@ from serving.errors import Code, ServingError, invalid
 from serving.protos import Example
 from serving.runtimes.base import CLASSIFY, Arrays, Call, Signature, TensorSpec, check_shapes
 from serving.tensors import by_name
+from zoo.classifier import SINGLE_LABEL, named
 from zoo.errors import DataError
 from zoo.preprocessing import Preprocessing, evaluate, load_image
 
 FILE = "card.json"
-TOP = 5
 
 
 @dataclass(frozen=True)
 class Card:
-    """What serving needs of card.json: a label per class, and how pictures become the network's input."""
+    """What serving needs of card.json: a label per class, how pictures become the network's input, and how
+    many labels are named for one.
+    """
 
     labels: np.ndarray
     preprocessing: Preprocessing
+    named: int
 
     @classmethod
     def read(cls, file: Path) -> "Card":
         try:
             facts = json.loads(file.read_text(encoding="utf-8"))
             labels = np.array([label.encode() for label in facts["labels"]], object)
-            return cls(labels, Preprocessing.from_dict(facts["preprocessing"]))
+            task = facts.get("card", {}).get("task", SINGLE_LABEL)
+            return cls(labels, Preprocessing.from_dict(facts["preprocessing"]), named(len(labels), task))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ServingError(Code.DATA_LOSS, f"{file} is no model card: {error!r}") from error
 
@@ -61,9 +65,11 @@ def picture_calls(network: Call, card: Card, file: str) -> dict[str, Call]:
             f"card.json names {len(card.labels)} labels, {file} has {widths['probabilities']} classes",
         )
     pictures = Pictures(network.function, card, widths)
-    top = min(TOP, len(card.labels))
-    named = {"classes": _output("classes", "string", top), "scores": _output("scores", "float", top)}
-    every = {"probabilities": _output("probabilities", "float", len(card.labels))} | named
+    sorted_ones = {
+        "classes": _output("classes", "string", card.named),
+        "scores": _output("scores", "float", card.named),
+    }
+    every = {"probabilities": _output("probabilities", "float", len(card.labels))} | sorted_ones
     images = {"images": _input("images", "float", (-1, -1, -1, 3))}
     encoded, examples = (
         {"image_bytes": _input("image_bytes", "string", (-1,))},
@@ -72,7 +78,7 @@ def picture_calls(network: Call, card: Card, file: str) -> dict[str, Call]:
     calls = {
         "serving_default": _call(Signature(encoded, every), pictures.from_bytes),
         "predict_images": _call(Signature(images, every), pictures.from_pixels),
-        "classify": _call(Signature({"inputs": examples}, named, CLASSIFY), pictures.from_examples),
+        "classify": _call(Signature({"inputs": examples}, sorted_ones, CLASSIFY), pictures.from_examples),
     }
     if "features" in widths:
         features = {"features": _output("features", "float", widths["features"])}
@@ -131,7 +137,7 @@ class Pictures:
 
     def _classified(self, images: np.ndarray) -> Arrays:
         probabilities = self._run(images, "probabilities")
-        best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :TOP]
+        best = np.argsort(-probabilities, axis=-1, kind="stable")[:, : self.card.named]
         return {
             "probabilities": probabilities,
             "classes": self.card.labels[best],
