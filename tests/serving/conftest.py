@@ -1,5 +1,6 @@
 """Model directories made by hand: small, but of real files that a server serves as it would any other."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -26,6 +27,7 @@ from serving.lifecycle import Load, ModelConfig, Models, Timing
 from serving.request_log import RequestLog
 from serving.rest_face import RestOptions
 from serving.service import PredictionService
+from zoo.writing import complete
 
 LABELS = ("red", "green", "blue", "dark", "light", "grey")
 SIZE = (32, 48)
@@ -161,11 +163,19 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What export_models.py writes: BASE/flowers/1 in every served format, BASE/line/1."""
-    out = tmp_path_factory.mktemp("exported")
-    script = Path(__file__).with_name("export_models.py")
-    done = subprocess.run([sys.executable, script, out], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    """What export_models.py writes: BASE/flowers/1 in every served format, BASE/line/1. pytest-xdist's
+    processes share it.
+    """
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    base = tmp_path_factory.getbasetemp()
+    out = (base if alone else base.parent) / "exported"
+    with out.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not out.exists():
+            with complete(out) as partial:
+                command = [sys.executable, Path(__file__).with_name("export_models.py"), partial]
+                done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+                assert done.returncode == 0, done.stderr
     return out
 
 

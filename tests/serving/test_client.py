@@ -202,7 +202,7 @@ class Site(BaseHTTPRequestHandler):
 def site(png: Callable[..., bytes]) -> Iterator[str]:
     Site.red = png((255, 0, 0))
     server = ThreadingHTTPServer(("127.0.0.1", 0), Site)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()

@@ -23,6 +23,8 @@ import grpc
 import pytest
 import requests
 
+from serving import ServingError, flags, model_server
+
 PROGRAM = Path(sys.executable).with_name("zoo-model-server")
 MAKE_MODELS = Path(__file__).with_name("make_models.py")
 
@@ -839,7 +841,7 @@ def run_program(*flags: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("given", "message"),
     [
         ((), "Both server_options.model_base_path and server_options.model_config_file are empty!"),
         (("--port=0", "--model_base_path=/m"), "server_options.grpc_port is not set."),
@@ -866,10 +868,37 @@ def run_program(*flags: str) -> "subprocess.CompletedProcess[str]":
         ),
         (("--model_config_file=/nope",), "Invalid protobuf file: '/nope'"),
     ],
+    ids=[
+        "no model",
+        "no port",
+        "batching parameters without batching",
+        "relative path",
+        "object store",
+        "refused flag",
+        "plug-in",
+        "no such fidelity",
+        "no such engine",
+        "no workers",
+        "workers on a Unix socket",
+        "no such file",
+    ],
 )
-def test_starts_that_are_refused(flags: tuple[str, ...], message: str) -> None:
-    done = run_program(*flags)
-    assert done.stdout.startswith(f"Failed to start server. Error: INVALID_ARGUMENT: {message}")
+def test_starts_that_are_refused(given: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ServingError) as caught:
+        checked(given)
+    assert str(caught.value).startswith(f"INVALID_ARGUMENT: {message}")
+
+
+def checked(given: tuple[str, ...]) -> None:
+    """What a start does before it loads anything."""
+    parsed = flags.parse(given)
+    model_server.check(parsed)
+    model_server.options(parsed.values)
+
+
+def test_a_refused_start_is_told_on_standard_output() -> None:
+    done = run_program("--model_base_path=m")
+    assert done.stdout.startswith("Failed to start server. Error: INVALID_ARGUMENT: Expected model default")
     assert done.returncode == 255
 
 
@@ -887,10 +916,8 @@ def test_flags_are_read_as_upstream_reads_them() -> None:
 
 
 def test_help_names_every_flag() -> None:
-    from serving.flags import FLAGS, table
-
     page = Path(__file__).parents[2] / "docs" / "serving.md"
-    assert table() in page.read_text(encoding="utf-8"), "print(serving.flags.table()) is its table"
+    assert flags.table() in page.read_text(encoding="utf-8"), "print(serving.flags.table()) is its table"
     text = run_program("--help").stdout
-    assert all(f"--{flag.name}=" in text for flag in FLAGS)
-    assert len(FLAGS) == len({flag.name for flag in FLAGS}) >= 46
+    assert all(f"--{flag.name}=" in text for flag in flags.FLAGS)
+    assert len(flags.FLAGS) == len({flag.name for flag in flags.FLAGS}) >= 46

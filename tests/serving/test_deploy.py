@@ -175,7 +175,7 @@ def test_sigterm_finishes_a_grpc_request_under_way(
     ):
         client.predict("spin", {"times": 1})
         before = cpu_seconds(endpoint.process.pid)
-        answer = pool.submit(client.predict, "spin", {"times": 300_000})
+        answer = pool.submit(client.predict, "spin", {"times": 100_000})
         until(lambda: cpu_seconds(endpoint.process.pid) > before + 0.2)
         assert not answer.done()
         endpoint.process.terminate()
@@ -226,16 +226,16 @@ def test_swaps_under_load_fail_no_request(base: Path, publish: Publish, colour_m
         with ThreadPoolExecutor(3) as pool:
             try:
                 asking = [pool.submit(ask, endpoint.grpc_address) for _ in range(3)]
-                for version in range(2, 7):
+                for version in range(2, 5):
                     publish(base, version, colour_model(scale=1 + version / 10))
                     until(lambda v=version: client.status("m").get(v) == "AVAILABLE")
                     until(lambda v=version: client.status("m")[v - 1] == "END")
             finally:
                 done.set()
             results = [future.result() for future in asking]
-        assert len(set.union(*(scores for scores, _ in results))) == 6
+        assert len(set.union(*(scores for scores, _ in results))) == 4
         assert min(count for _, count in results) > 5
-        assert client.status("m") == {6: "AVAILABLE", **dict.fromkeys((5, 4, 3, 2, 1), "END")}
+        assert client.status("m") == {4: "AVAILABLE", **dict.fromkeys((3, 2, 1), "END")}
 
 
 def test_a_broken_new_version_leaves_the_old_one_until_it_is_mended(

@@ -13,38 +13,39 @@ import serving
 from serving import Client, Endpoint, ServingError
 from serving.errors import Code
 
-SAVE = """
-import sys
-import tensorflow as tf
-Spec = tf.TensorSpec
 
-class Model(tf.Module):
-    def __init__(self):
-        self.half = tf.Variable(0.5)
+def save(folder: Path) -> None:
+    """Signatures of numbers, of pictures and of text; one has a default, one an output of float16."""
+    import tensorflow as tf
 
-    @tf.function(input_signature=[Spec([None, 2], tf.float32, "x"), Spec([], tf.float32, "bias")])
-    def scale(self, x, bias=tf.constant(2.0)):
-        return {"y": x * self.half + bias, "sum": tf.reduce_sum(x)}
+    spec, two = tf.TensorSpec, tf.constant(2.0)
 
-    @tf.function(input_signature=[Spec([None, None, None, 3], tf.float32, "images")])
-    def mean(self, images):
-        return {"mean": tf.reduce_mean(images, axis=[1, 2])}
+    class Model(tf.Module):
+        def __init__(self) -> None:
+            self.half = tf.Variable(0.5)
 
-    @tf.function(input_signature=[Spec([None], tf.string, "words"), Spec([], tf.string, "mark")])
-    def shout(self, words, mark):
-        return {"loud": tf.strings.upper(words) + mark, "half": tf.cast(tf.strings.length(words), tf.float16)}
+        @tf.function(input_signature=[spec([None, 2], tf.float32, "x"), spec([], tf.float32, "bias")])
+        def scale(self, x: Any, bias: Any = two) -> dict[str, Any]:
+            return {"y": x * self.half + bias, "sum": tf.reduce_sum(x)}
 
-model = Model()
-tf.saved_model.save(
-    model, sys.argv[1], signatures={"serving_default": model.scale, "mean": model.mean, "shout": model.shout}
-)
-"""
+        @tf.function(input_signature=[spec([None, None, None, 3], tf.float32, "images")])
+        def mean(self, images: Any) -> dict[str, Any]:
+            return {"mean": tf.reduce_mean(images, axis=[1, 2])}
+
+        @tf.function(input_signature=[spec([None], tf.string, "words"), spec([], tf.string, "mark")])
+        def shout(self, words: Any, mark: Any) -> dict[str, Any]:
+            lengths = tf.strings.length(words)
+            return {"loud": tf.strings.upper(words) + mark, "half": tf.cast(lengths, tf.float16)}
+
+    model = Model()
+    signatures = {"serving_default": model.scale, "mean": model.mean, "shout": model.shout}
+    tf.saved_model.save(model, str(folder), signatures)
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory, run_python: Callable[..., str]) -> Path:
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("tf") / "maths"
-    run_python(SAVE, str(base / "00000007"))
+    save(base / "00000007")
     return base
 
 

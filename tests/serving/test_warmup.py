@@ -116,6 +116,17 @@ def session_log() -> bytes:
             f"Number of warmup records exceeds the maximum ({LIMIT}) at",
         ),
     ],
+    ids=[
+        "no records",
+        "cut off",
+        "no log",
+        "of a session",
+        "empty",
+        "signature that is not",
+        "regression without inputs",
+        "picture without pixels",
+        "too many",
+    ],
 )
 def test_a_file_that_cannot_be_replayed_fails_the_load(
     version: Path, content: bytes, code: Code, message: str
