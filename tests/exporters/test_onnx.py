@@ -167,6 +167,18 @@ def test_any_size(files, mobile):
     assert files.parity["onnx_any_size at a larger size"].max_rel < 1e-5
 
 
+@pytest.mark.parametrize("name", ["shufflenet_v1_x0_5_g3", "shufflenet_v2_x0_5"])
+def test_channels_are_shuffled_at_any_size(name, tmp_path):
+    model = zoo.load(name, weights=None, classes=3, input_size=64)
+    done = exporters.export(model, tmp_path / name, "onnx_any_size")
+    images = np.random.default_rng(8).uniform(0, 255, (1, 96, 160, 3)).astype(np.float32)
+    larger = zoo.load(name, weights=None, classes=3, input_size=(96, 160))
+    larger.set_weights(model.get_weights())
+    expected = heads(larger)(images)["logits"]
+    (found,) = session_of(done, "onnx_any_size").run(["logits"], {"images": images})
+    np.testing.assert_allclose(found, expected, atol=1e-5 * max(1, np.abs(expected).max()))
+
+
 def test_networks_of_one_size_are_refused(tmp_path):
     images = keras.Input((16, 16, 3))
     model = keras.Model(images, keras.layers.Dense(2)(keras.layers.Flatten()(images)), name="flat")
@@ -178,7 +190,7 @@ def test_networks_of_one_size_are_refused(tmp_path):
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_pictures_are_resized_as_by_pillow(interpolation, photos):
     preprocessing = Preprocessing((56, 72), 0.9, interpolation)
-    graph = resizing(preprocessing, 10)
+    graph = resizing(preprocessing, 10, "batch")
     resize = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     for picture in (photos[0], photos[1][:300, :60], photos[0][:30, :600], photos[1][:41, :40]):
         (found,) = resize.run(None, {"images": picture[None]})
