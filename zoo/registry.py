@@ -100,7 +100,8 @@ class Architecture:
 
     classes are those of a fresh network. smallest is the least side of a picture, in pixels. head is
     "linear" (pool, then classify), "unbiased" (the same without a bias) or "convolution" (classify each
-    place, then pool). auxiliary are heads beside the trunk that help in training.
+    place, then pool). pointwise is a pattern of the names of linear layers that the reference keeps as 1x1
+    convolutions. auxiliary are heads beside the trunk that help in training.
     """
 
     name: str
@@ -122,6 +123,7 @@ class Architecture:
     classes: int = 1000
     smallest: int = 32
     head: str = "linear"
+    pointwise: str | None = None
     auxiliary: dict[str, Auxiliary] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
     weights: dict[str, Weights] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from safetensors.numpy import save_file
 
-from zoo.errors import WeightsError
+from zoo.errors import UnknownModelError, WeightsError
+from zoo.registry import resolve
 from zoo.weights.convert import slots, state_dict
 from zoo.writing import complete
 
@@ -28,11 +30,33 @@ def save(model: keras.Model, path: str | PathLike[str]) -> Path:
     if path.suffix != ".safetensors":
         raise WeightsError(f'cannot save weights to "{path}": the name must end in .safetensors')
     _check(model)
-    tensors = {key: np.ascontiguousarray(value) for key, value in state_dict(model).items()}
+    tensors = {key: np.ascontiguousarray(value) for key, value in _in_its_shapes(model).items()}
     with complete(path) as partial:
         # What PyTorch's readers ask for.
         save_file(tensors, partial, metadata={"format": "pt"})
     return path
+
+
+def _in_its_shapes(model: keras.Model) -> dict[str, np.ndarray]:
+    """Linear layers that are pointwise convolutions in the reference have kernels [out, in, 1, 1] there."""
+    pattern = _pointwise(model)
+    if pattern is None:
+        return state_dict(model)
+    return {
+        key: value[..., None, None]
+        if value.ndim == 2 and re.search(pattern, key.rpartition(".")[0])
+        else value
+        for key, value in state_dict(model).items()
+    }
+
+
+def _pointwise(model: keras.Model) -> str | None:
+    """None for a model that is none of the catalog's."""
+    known = getattr(model, "zoo", None)
+    try:
+        return resolve(known.name.partition(".")[0])[0].pointwise if known else None
+    except UnknownModelError:
+        return None
 
 
 def _check(model: keras.Model) -> None:
