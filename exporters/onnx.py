@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import tensorflow as tf
-import tf2onnx
+from tf2onnx import optimizer, tf_loader
+from tf2onnx.tfonnx import process_tf_graph
 
 from exporters import graph
 from exporters.batches import in_batches
@@ -112,17 +114,33 @@ def convert(model: Subject, shape: Sequence[int | None]) -> onnx.ModelProto:
     renamed = dict(zip(inputs + outputs, names, strict=True))
     definition = function.graph.as_graph_def()
     _widen_added_scalars(definition)
-    with steady():
-        proto, _ = tf2onnx.convert.from_graph_def(
-            definition,
-            name=model.model.name,
+    with tf.Graph().as_default():
+        definition = tf_loader.tf_optimize(inputs, outputs, definition)
+    # Grappler orders nodes by chance.
+    definition.node.sort(key=lambda node: node.name)
+    with steady(), tf.Graph().as_default() as network:
+        tf.import_graph_def(definition, name="")
+        translate = partial(
+            process_tf_graph,
+            network,
+            continue_on_error=True,
+            opset=OPSET,
             input_names=inputs,
             output_names=outputs,
-            opset=OPSET,
             tensors_to_rename=renamed,
             custom_op_handlers={"Erfc": (_erfc, [])},
         )
-    return proto
+        return _optimized(translate).make_model(f"converted from {model.model.name}")
+
+
+def _optimized(translate: Callable[[], Any]) -> Any:
+    """tf2onnx's graph after its optimisers. They work on copies where one of them fails, which then is left
+    out; that takes half as long again.
+    """
+    try:
+        return optimizer.optimize_graph(translate(), catch_errors=False)
+    except Exception:  # each optimiser has its own
+        return optimizer.optimize_graph(translate())
 
 
 def _widen_added_scalars(definition: Any) -> None:

@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tensorflow.python.saved_model.fingerprinting_utils import write_fingerprint
 
 from exporters.errors import ExportError
 from exporters.pictures import png
-from exporters.subject import OUTPUTS, Subject
+from exporters.subject import Subject
 from zoo.classifier import named
 from zoo.outputs import gives_logits
 from zoo.preprocessing import MAX_PIXELS, Preprocessing, tf_decode, tf_evaluate
@@ -37,17 +38,16 @@ def write(model: Subject, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".labels-") as staging:
         labels = Path(staging) / "labels.txt"
         labels.write_text("".join(f"{label}\n" for label in model.facts.labels), "utf-8")
-        root = servable(model, labels)
-        # Keyword by keyword, because the object also has functions that are no signatures.
-        tf.saved_model.save(root, os.fspath(folder), {name: getattr(root, name) for name in SIGNATURES})
+        root, signed = servable(model, labels)
+        tf.saved_model.save(root, os.fspath(folder), signed)
     _finish(folder)
 
 
-SIGNATURES = ("serving_default", "predict_images", "classify", "features")
+def servable(model: Subject, labels: Path) -> tuple[Any, dict[str, Any]]:
+    """A trackable object, and its signatures. The network is traced once and called by each.
 
-
-def servable(model: Subject, labels: Path) -> Any:
-    """A trackable object with the signatures as functions; the network is traced once and called by each."""
+    All are concrete functions: TensorFlow traces others anew while it saves, and stores both traces.
+    """
     root: Any = tf.train.Checkpoint()
     # Keras's variables and TensorFlow's inside them would be stored as two objects.
     root.variables = [variable.value for variable in model.model.variables]
@@ -63,26 +63,24 @@ def servable(model: Subject, labels: Path) -> Any:
         ),
         default_value="",
     )
-    root.network = network(model)
-    for name, function in signatures(model, root.network, root.labels).items():
-        setattr(root, name, function)
-    call, root.serve, root.train = reusable(model, root.network)
+    root.network = model.traced
+    run = partial(with_any_batch, root.network)
+    call, root.serve, root.train = reusable(model, run)
     setattr(root, "__call__", call)  # noqa: B010 (tracked as an attribute of the object, not of its class)
-    return root
+    return root, signatures(model, run, root.labels)
 
 
-def network(model: Subject) -> Callable[[tf.Tensor], Tensors]:
-    """images float32 [N, h, w, 3] at the input size, N >= 0 -> the tensors of OUTPUTS."""
+def with_any_batch(network: Callable[[tf.Tensor], Tensors], images: tf.Tensor) -> Tensors:
+    """The network's outputs for images [N, h, w, 3] at the input size, N >= 0."""
+    count = tf.shape(images)[0]
+    # oneDNN's convolutions fail on an empty batch.
+    filler = tf.zeros((tf.maximum(1 - count, 0), *images.shape[1:]))
+    return {name: tensor[:count] for name, tensor in network(tf.concat([images, filler], 0)).items()}
 
-    @tf.function(input_signature=[tf.TensorSpec((None, *model.image_shape), tf.float32, name="images")])
-    def run(images: tf.Tensor) -> Tensors:
-        count = tf.shape(images)[0]
-        # oneDNN's convolutions fail on an empty batch.
-        filler = tf.zeros((tf.maximum(1 - count, 0), *model.image_shape))
-        outputs = model.heads(tf.concat([images, filler], 0), training=False)
-        return {name: tf.cast(outputs[name], tf.float32)[:count] for name in OUTPUTS}
 
-    return run
+def graph(inputs: Sequence[tf.TensorSpec]) -> Callable[[Callable[..., Any]], Any]:
+    """A decorator for functions without Python's control flow over tensors."""
+    return tf.function(input_signature=inputs, autograph=False)
 
 
 def signatures(model: Subject, run: Callable[[tf.Tensor], Tensors], labels: Any) -> dict[str, Any]:
@@ -94,28 +92,31 @@ def signatures(model: Subject, run: Callable[[tf.Tensor], Tensors], labels: Any)
         classes = labels.lookup(tf.cast(indices, tf.int64))
         return {"probabilities": probabilities, "classes": classes, "scores": scores}
 
-    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])
+    decode = graph([tf.TensorSpec((None,), tf.string)])(partial(decoded, preprocessing))
+    fit = graph([IMAGES])(partial(fitted, preprocessing))
+
+    @graph([tf.TensorSpec((None,), tf.string, name="image_bytes")])
     def serving_default(image_bytes: tf.Tensor) -> Tensors:
-        return classified(decoded(preprocessing, image_bytes))
+        return classified(decode(image_bytes))
 
-    @tf.function(input_signature=[IMAGES])
+    @graph([IMAGES])
     def predict_images(images: tf.Tensor) -> Tensors:
-        return classified(fitted(preprocessing, images))
+        return classified(fit(images))
 
-    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="inputs")])
+    @graph([tf.TensorSpec((None,), tf.string, name="inputs")])
     def classify(inputs: tf.Tensor) -> Tensors:
         encoded = tf.io.parse_example(inputs, {"image/encoded": tf.io.FixedLenFeature((), tf.string)})[
             "image/encoded"
         ]
-        outputs = classified(decoded(preprocessing, encoded))
+        outputs = classified(decode(encoded))
         return {name: outputs[name] for name in ("classes", "scores")}
 
-    @tf.function(input_signature=[IMAGES])
+    @graph([IMAGES])
     def features(images: tf.Tensor) -> Tensors:
-        return {"features": run(fitted(preprocessing, images))["features"]}
+        return {"features": run(fit(images))["features"]}
 
     functions = (serving_default, predict_images, classify, features)
-    return dict(zip(SIGNATURES, functions, strict=True))
+    return {function.__name__: function.get_concrete_function() for function in functions}
 
 
 def decoded(preprocessing: Preprocessing, encoded: tf.Tensor) -> tf.Tensor:
@@ -161,14 +162,11 @@ def reusable(model: Subject, run: Callable[[tf.Tensor], Tensors]) -> tuple[Any, 
     predictions = "logits" if gives_logits(model.network) else "probabilities"
     spec = tf.TensorSpec((None, *model.image_shape), tf.float32, name="images")
 
-    @tf.function
+    @tf.function(autograph=False)
     def call(images: tf.Tensor, training: bool = False) -> tf.Tensor:
         return model.network(images, training=True) if training else run(images)[predictions]
 
-    for training in (False, True):
-        call.get_concrete_function(spec, training=training)
-    serve = tf.function(lambda images: call(images, training=False), input_signature=[spec])
-    train = tf.function(lambda images: call(images, training=True), input_signature=[spec])
+    serve, train = (call.get_concrete_function(spec, training=training) for training in (False, True))
     return call, serve, train
 
 

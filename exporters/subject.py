@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import keras
@@ -37,6 +37,22 @@ class Subject:
     facts: Facts
     calibration: np.ndarray = field(default_factory=partial(np.zeros, (0, 0, 0, 3), np.float32))
     batch: int | None = None
+
+    @cached_property
+    def traced(self) -> Any:
+        """A concrete function of TensorFlow, traced once for all formats: images float32 [N, *image_shape] ->
+        the tensors of OUTPUTS, float32.
+        """
+        import tensorflow as tf
+
+        spec = tf.TensorSpec((None, *self.image_shape), tf.float32, name="images")
+
+        @tf.function(input_signature=[spec], autograph=False)
+        def network(images: Any) -> dict[str, Any]:
+            outputs = self.heads(images, training=False)
+            return {name: tf.cast(outputs[name], tf.float32) for name in OUTPUTS}
+
+        return network.get_concrete_function()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -14,7 +14,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from exporters.errors import ExportError
 from exporters.subject import OUTPUTS, Subject
-from zoo.layers import for_conversion
+from zoo.layers import GroupedConv2D, for_conversion, has_grouped_gradient
 
 # A protocol buffer, and so a graph with its weights, holds 2 GiB; the nodes need some of it.
 MOST_BYTES = 2**31 - 2**25
@@ -27,7 +27,10 @@ def frozen(
     OUTPUTS in the order of their names. outside: variables that are no constants, but inputs after the
     images.
     """
-    specs = [tf.TensorSpec(shape or (model.batch, *model.image_shape), tf.float32, name="images")]
+    shape = tuple(shape or (model.batch, *model.image_shape))
+    if shape == (None, *model.image_shape) and not outside and _traced_for_all(model):
+        return convert_variables_to_constants_v2(model.traced)
+    specs = [tf.TensorSpec(shape, tf.float32, name="images")]
     specs += [tf.TensorSpec(variable.shape, variable.dtype) for variable in outside]
 
     @tf.function(input_signature=specs)
@@ -39,6 +42,12 @@ def frozen(
     with for_conversion():
         concrete = network.get_concrete_function()
     return convert_variables_to_constants_v2(concrete)
+
+
+def _traced_for_all(model: Subject) -> bool:
+    """Whether the converters take what TensorFlow runs here: no convolution in groups is another for them."""
+    grouped = [layer for layer in model.network.layers if isinstance(layer, GroupedConv2D)]
+    return all(has_grouped_gradient(layer.compute_dtype) for layer in grouped)
 
 
 def too_large(model: Subject) -> list[keras.Variable]:
