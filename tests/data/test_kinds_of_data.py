@@ -96,6 +96,13 @@ def test_a_dataset_of_tensorflow(arrays, batch):
     assert open_data(dataset.batch(batch) if batch else dataset).digest == open_data(arrays).digest
 
 
+def test_labels_in_a_column_of_their_own(arrays):
+    """As keras.datasets gives CIFAR's: [N, 1]."""
+    grey, labels = arrays
+    dataset = tf.data.Dataset.from_tensor_slices((grey[..., None], labels[:, None]))
+    assert open_data(dataset).digest == open_data(arrays).digest
+
+
 def test_rows_of_other_libraries(arrays):
     """As Hugging Face datasets give them: Pillow's pictures, numbers, and the classes' names aside."""
 

@@ -125,7 +125,7 @@ def _picture(image: Any) -> tuple[Any, str]:
 
 
 def _plain(label: Any) -> Any:
-    if isinstance(label, np.ndarray) and label.ndim == 1:
+    if isinstance(label, np.ndarray) and label.ndim == 1 and label.size > 1:
         return label
     if isinstance(label, list | tuple):
         return [_plain(one) for one in label]

@@ -1,7 +1,7 @@
 """A CSV file with a line for each picture: its path, its label or labels and, where it says so, its split.
 
-One label stands in a column label. Several stand in a column labels, as in the tables of Planet and of NIH's
-chest X-rays, or each has a column of 0 and 1, as pandas.get_dummies makes them.
+One label stands in a column label. Several stand in one cell of a column labels, between marks, or each has a
+column of 0 and 1, as pandas.get_dummies makes them.
 """
 
 from __future__ import annotations
