@@ -33,13 +33,13 @@ FIRST_PAUSE, LONGEST_PAUSE, LONG_LIFE = 0.5, 30.0, 60.0
 @dataclass(frozen=True)
 class Job:
     """What each worker is to do: serve the Options that `options(**arguments)` of `module` gives, on ports
-    that it shares; `grpc_port` None is no such port.
+    that it shares.
     """
 
     module: str
     arguments: Mapping[str, Any]
     workers: int
-    grpc_port: int | None
+    grpc_port: int
     rest_port: int
 
     def to_json(self) -> str:
