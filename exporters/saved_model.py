@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -158,15 +159,22 @@ def resized(preprocessing: Preprocessing, images: tf.Tensor) -> tf.Tensor:
 
 
 def reusable(model: Subject, run: Callable[[tf.Tensor], Tensors]) -> tuple[Any, Any, Any]:
-    """The model itself, as `run` for inference and traced for training on; then each of the two alone."""
+    """The model itself, as `run` for inference and traced for training on; then each of the two alone.
+
+    While it saves, TensorFlow traces the first anew: it is but a call of the other two.
+    """
     predictions = "logits" if gives_logits(model.network) else "probabilities"
     spec = tf.TensorSpec((None, *model.image_shape), tf.float32, name="images")
 
+    serve = graph([spec])(lambda images: run(images)[predictions]).get_concrete_function()
+    train = graph([spec])(lambda images: model.network(images, training=True)).get_concrete_function()
+
     @tf.function(autograph=False)
     def call(images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        return model.network(images, training=True) if training else run(images)[predictions]
+        return train(images) if training else serve(images)
 
-    serve, train = (call.get_concrete_function(spec, training=training) for training in (False, True))
+    for training in (False, True):
+        call.get_concrete_function(spec, training=training)
     return call, serve, train
 
 
@@ -186,13 +194,13 @@ class Reopened:
     loaded: Any
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        signed = self.loaded.signatures
-        tensors = {
-            "logits": self.loaded.network(tf.constant(images))["logits"],
-            "features": signed["features"](images=tf.constant(images))["features"],
-            "probabilities": signed["predict_images"](images=tf.constant(images))["probabilities"],
+        signed, tensor = self.loaded.signatures, tf.constant(images)
+        calls = {
+            "logits": lambda: self.loaded.network(tensor),
+            "features": lambda: signed["features"](images=tensor),
+            "probabilities": lambda: signed["predict_images"](images=tensor),
         }
-        return {name: tensor.numpy() for name, tensor in tensors.items()}
+        return {name: outputs[name].numpy() for name, outputs in at_once(calls).items()}
 
     def classified(self, images: np.ndarray) -> Mapping[str, np.ndarray]:
         """float32 [N, H, W, 3] -> the outputs of predict_images."""
@@ -205,14 +213,26 @@ class Reopened:
         Raises ExportError where classify gives other classes or scores for the same pictures in tf.Examples.
         """
         data = [png(picture) for picture in pictures]
-        outputs = self.loaded.signatures["serving_default"](image_bytes=tf.constant(data))
-        others = self.loaded.signatures["classify"](
-            inputs=tf.constant([example(encoded) for encoded in data])
+        examples = tf.constant([example(encoded) for encoded in data])
+        signed = self.loaded.signatures
+        answers = at_once(
+            {
+                "serving_default": lambda: signed["serving_default"](image_bytes=tf.constant(data)),
+                "classify": lambda: signed["classify"](inputs=examples),
+            }
         )
-        for name, tensor in others.items():
+        outputs = answers["serving_default"]
+        for name, tensor in answers["classify"].items():
             if not np.array_equal(tensor.numpy(), outputs[name].numpy()):
                 raise ExportError(f"the signatures serving_default and classify give different {name}")
         return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+
+def at_once(calls: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    """Each in a thread: TensorFlow optimises the graph of a signature, in one thread, when it first runs."""
+    with ThreadPoolExecutor(len(calls)) as pool:
+        begun = {name: pool.submit(call) for name, call in calls.items()}
+        return {name: future.result() for name, future in begun.items()}
 
 
 def reopen(model: Subject, folder: Path) -> Reopened:
