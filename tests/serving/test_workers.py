@@ -21,9 +21,15 @@ import onnx
 import pytest
 
 import serving
-from serving import machine
+from serving import grpc_face, machine, rest_face
+from serving.grpc_face import GrpcOptions
+from serving.lifecycle import Models
 from serving.operations import METRICS_PATH
 from serving.protos import MODEL_SERVICE, methods
+from serving.rest_face import RestOptions
+from serving.runtimes import load
+from serving.service import PredictionService
+from serving.workers import reserved
 
 Publish = Callable[..., None]
 MakeModel = Callable[..., onnx.ModelProto]
@@ -150,21 +156,35 @@ def test_a_reload_that_would_reach_one_worker_is_refused(crew: serving.Endpoint)
         assert client.status("m") == {1: "AVAILABLE"}
 
 
-@pytest.mark.parametrize("count", [1, 2], ids=["one process", "workers"])
-def test_a_port_of_workers_is_taken(crew: serving.Endpoint, base: Path, count: int) -> None:
-    for face, address in (("gRPC", crew.grpc_address), ("REST", crew.rest_url)):
-        port = port_of(address)
-        with pytest.raises(serving.DeployError, match=f"cannot listen for {face} on 127.0.0.1:{port}"):
-            serving.deploy(base, workers=count, **{f"{face.lower()}_port": port})
+def test_a_port_of_workers_is_taken(crew: serving.Endpoint, base: Path) -> None:
+    grpc_port, rest_port = port_of(crew.grpc_address), port_of(crew.rest_url)
+    service = PredictionService(Models([], load))
+    taken = f"cannot listen for gRPC on 127.0.0.1:{grpc_port}"
+    with pytest.raises(serving.DeployError, match=f"{taken}: Address already in use"):
+        serving.deploy(base, workers=2, grpc_port=grpc_port)
+    with pytest.raises(OSError, match=taken):
+        grpc_face.start(service, GrpcOptions(port=grpc_port))
+    taken = f"cannot listen for REST on 127.0.0.1:{rest_port}: Address already in use"
+    with pytest.raises(OSError, match=taken), reserved("REST", "127.0.0.1", rest_port):
+        pass
+    with pytest.raises(OSError, match=taken):
+        rest_face.start(service, RestOptions(port=rest_port))
 
 
-def test_a_port_of_a_stranger_is_taken(base: Path) -> None:
+def test_a_port_of_a_stranger_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(
-            serving.DeployError, match=f"cannot listen for gRPC on 127.0.0.1:{port}: Address already in use"
-        ):
-            serving.deploy(base, workers=2, grpc_port=port)
+        taken = f"cannot listen for gRPC on 127.0.0.1:{port}: Address already in use"
+        with pytest.raises(OSError, match=taken), reserved("gRPC", "127.0.0.1", port):
+            pass
+
+
+def test_workers_share_a_port_that_is_kept_for_them() -> None:
+    with reserved("REST", "127.0.0.1", 0) as port:
+        for _ in range(2):
+            with socket.create_server(("127.0.0.1", port), reuse_port=True):
+                assert listened_on(port)
+        assert not listened_on(port)
 
 
 def test_both_faces_on_one_port_are_refused(base: Path) -> None:
@@ -222,12 +242,11 @@ def listened_on(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-@pytest.mark.parametrize("count", [1, 2], ids=["one process", "workers"])
-def test_a_model_that_cannot_be_loaded_is_told_once(tmp_path: Path, count: int) -> None:
+def test_a_model_that_cannot_be_loaded_is_told_once(tmp_path: Path) -> None:
     (tmp_path / "m" / "1").mkdir(parents=True)
     (tmp_path / "m" / "1" / "model.onnx").write_bytes(b"no model")
     with pytest.raises(serving.DeployError) as caught:
-        serving.deploy(tmp_path / "m", workers=count)
+        serving.deploy(tmp_path / "m", workers=2)
     *_, last = str(caught.value).splitlines()
     assert last.startswith("Failed to start server. Error: UNKNOWN: 1 servable(s) did not become available: ")
     assert "model.onnx cannot be loaded by ONNX Runtime" in last
@@ -283,7 +302,7 @@ def test_sigterm_finishes_what_every_worker_has_under_way(
         for client in clients:
             client.predict("spin", {"times": 1})
         pool = stack.enter_context(ThreadPoolExecutor(len(clients)))
-        answers = [pool.submit(client.predict, "spin", {"times": 30_000}) for client in clients]
+        answers = [pool.submit(client.predict, "spin", {"times": 20_000}) for client in clients]
 
         def received() -> int:
             page = run_curl(f"{endpoint.rest_url}{METRICS_PATH}")[1]
