@@ -24,6 +24,7 @@ from zoo.training.optimizer import averaging, optimizer, rates
 from zoo.training.recipe import Recipe
 from zoo.training.tasks import ONE_LABEL, Task
 
+AT_ONCE = 256  # pictures that are judged together
 EPOCH_SEEDS = 100_003  # more than epochs, so that no two seeds of a recipe share one
 
 
@@ -229,13 +230,17 @@ def _seed_dropout(model: keras.Model, seed: int, epoch: int) -> None:
 
 def _next_state(state: State, learnt: dict[str, float], stage: Stage) -> State:
     """With the epoch that has just been learnt judged, and what it has left where it is the best."""
-    validation = stage.validation
-    answers = stage.model.predict(validation.x[0].astype(np.float32), batch_size=256, verbose=0)
-    loss, accuracy = stage.task.score(logits_of(answers), validation.labels)
+    loss, accuracy = stage.task.score(_logits(stage.model, stage.validation.x[0]), stage.validation.labels)
     head = {"stage": stage.name, "epoch": len(state.history)}
     history = (*state.history, {**head, **learnt, "val_loss": loss, "val_accuracy": accuracy})
     better = _best(history) == len(history) - 1
     return State(history, tuple(stage.model.get_weights()) if better else state.best)
+
+
+def _logits(model: keras.Model, x: np.ndarray) -> np.ndarray:
+    """[N, C]. Batch by batch: what predict makes of an array costs more than a small head's answers."""
+    batches = (x[i : i + AT_ONCE].astype(np.float32) for i in range(0, len(x), AT_ONCE))
+    return np.concatenate([logits_of(model.predict_on_batch(batch)) for batch in batches])
 
 
 def _best(history: tuple[dict[str, Any], ...]) -> int:
