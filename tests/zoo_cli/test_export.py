@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 import zoo
-from zoo_cli.exports import tolerance_of, with_quantized
+from zoo_cli.exports import calibrated, tolerance_of, with_quantized
 
 ZOO = Path(sys.executable).with_name("zoo")
 
@@ -64,11 +64,10 @@ def test_a_temperature_flattens_what_is_exported(model, pictures, tmp_path):
     np.testing.assert_allclose(
         np.log(before[:, 0] / before[:, 1]) / 4, np.log(after[:, 0] / after[:, 1]), atol=1e-5
     )
-    assert (
-        "no temperature was fitted for small"
-        in export(model, tmp_path / "x", "--temperature", "fitted").stderr
-    )
-    assert '"warm" is no temperature' in export(model, tmp_path / "x", "--temperature", "warm").stderr
+    with pytest.raises(zoo.ZooError, match="no temperature was fitted for small"):
+        calibrated(zoo.load(model), "fitted")
+    with pytest.raises(zoo.ZooError, match='"warm" is no temperature; give a number, or fitted'):
+        calibrated(zoo.load(model), "warm")
 
 
 def test_int8_without_pictures(model, tmp_path):
