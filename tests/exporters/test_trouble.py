@@ -1,5 +1,6 @@
 """Whole exports on a full disk, killed, and two at once: the base stays as it was."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -84,3 +85,17 @@ def test_two_exports_at_once_get_two_versions(tiny, tmp_path):
         versions = sorted(found.version for found in pool.map(export, range(2)))
     assert versions == [1, 2]
     assert [checked.problems for checked in exporters.check(tmp_path / "tiny")] == [(), ()]
+
+
+def test_pythons_collector_is_left_as_it_was(tiny, tmp_path):
+    exporters.export(tiny, tmp_path / "tiny", "keras")
+    assert gc.get_freeze_count() == 0
+    with pytest.raises(exporters.ExportError, match="is not equal to the model"):
+        exporters.export(tiny, tmp_path / "tiny", "tflite_float16", tolerance={"tflite_float16": 0.0})
+    assert gc.get_freeze_count() == 0
+    gc.freeze()
+    try:
+        exporters.export(tiny, tmp_path / "tiny", "keras")
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
