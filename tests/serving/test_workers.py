@@ -277,7 +277,10 @@ def test_a_worker_that_dies_is_replaced(base: Path, run_curl: Curl) -> None:
     assert endpoint.process.returncode == 0
 
 
-def test_workers_end_with_a_killed_parent(base: Path) -> None:
+def test_workers_end_with_a_killed_parent(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # what a killed process cannot remove
     endpoint = serving.deploy(base, workers=2)
     pids = workers(endpoint.process.pid)
     endpoint.process.kill()
