@@ -12,6 +12,17 @@ from zoo.classifier import load_file
 from zoo.registry import Weights, resolve
 
 LARGE_MACS, LARGE_PARAMS = 9e9, 60e6
+# Large ones of the blocks that a smaller network of their family has: `make parity` trains and saves them.
+LARGER_KIN = {
+    "densenet190_40_cifar": "densenet121",
+    "dpn92": "dpn68",
+    "efficientnetv2_s": "efficientnetv2_b0",
+    "mobilenetv2_110d": "mobilenetv2_035",
+    "resnest50d_1s4x24d": "resnest14d",
+    "seresnext50_32x4d": "seresnet18",
+    "skresnext50_32x4d": "skresnet18",
+}
+LABELS = np.arange(6) % 3
 NAMES = zoo.list_models()
 
 
@@ -52,6 +63,7 @@ def smallest_of_every_builder():
 def marks(architecture):
     """A group is one worker's, so that a network is built once."""
     large = architecture.macs > LARGE_MACS or architecture.params > LARGE_PARAMS
+    large = large or architecture.name in LARGER_KIN
     group = pytest.mark.xdist_group(architecture.name)
     return [group, pytest.mark.large] if large else [group]
 
@@ -68,26 +80,27 @@ def network(request):
 
 @pytest.fixture(scope="module")
 def pictures(network):
-    """Three of another colour each, with noise."""
-    shades = np.array([40, 120, 200], np.float32).reshape(3, 1, 1, 1)
-    noise = np.random.default_rng(0).uniform(-40, 40, (3, *network.input_shape[1:]))
+    """Two of each class, which is a colour, with noise: norms of three pictures alone would be wild."""
+    shades = np.array([40, 120, 200], np.float32)[LABELS].reshape(-1, 1, 1, 1)
+    noise = np.random.default_rng(0).uniform(-40, 40, (len(LABELS), *network.input_shape[1:]))
     return (shades + noise).astype(np.float32)
 
 
 def test_it_takes_other_classes_and_sizes(network, pictures):
     probabilities = np.asarray(network(pictures, training=False))
-    assert probabilities.shape == (3, 3)
+    assert probabilities.shape == (len(LABELS), 3)
     assert zoo.facts(network).labels == ("0", "1", "2")
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
 
 
 def test_training_lowers_the_loss(network, pictures):
-    sgd = keras.optimizers.SGD(1e-3, clipnorm=1.0)
+    """One step does, short enough to overshoot nowhere."""
+    sgd = keras.optimizers.SGD(1e-4, clipnorm=1.0)
     network.compile(sgd, "sparse_categorical_crossentropy", run_eagerly=True)
-    first = float(network.train_on_batch(pictures, np.arange(3)))
-    # A first step may overshoot: the norms know these three pictures alone.
-    steps = (float(network.train_on_batch(pictures, np.arange(3))) for _ in range(12))
-    assert any(loss < first for loss in steps)
+    before = float(network.train_on_batch(pictures, LABELS))
+    probabilities = np.asarray(network(pictures, training=True))
+    after = -np.log(probabilities[np.arange(len(LABELS)), LABELS]).mean()
+    assert after < before
     assert all(np.isfinite(weight).all() for weight in network.get_weights())
 
 
