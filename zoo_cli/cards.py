@@ -145,4 +145,6 @@ def comparison_text(first: Evaluation, second: Evaluation, compared: Comparison)
 def _accuracy(judged: Evaluation) -> str:
     low, high = (100 * bound for bound in judged.metrics["interval"])
     share = f"{100 * judged.metrics['accuracy']:.1f} % of {len(judged.right)} pictures right"
+    if "average_precision" in judged.metrics:
+        share += " in all labels"
     return f"{judged.name}: {share} (95 % interval {low:.1f} to {high:.1f})"

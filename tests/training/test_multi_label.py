@@ -284,6 +284,7 @@ def test_it_is_evaluated_and_compared_by_all_its_labels(things, table, tiny, arr
     ran = CliRunner().invoke(main, ["evaluate", str(model), str(table)])
     assert ran.exit_code == 0, ran.output
     assert f"mean average precision {judged.metrics['average_precision']:.3f}, micro F1 " in ran.stdout
+    assert " % of 300 pictures right in all labels (95 % interval " in ran.stdout
     assert re.search(r"^class +pictures +precision +recall +f1 +average precision$", ran.stdout, re.MULTILINE)
 
 
