@@ -66,12 +66,15 @@ np.save(found, model(tf_keras.applications.mobilenet_v2.preprocess_input(np.load
 def test_keras_2_reads_the_weights_into_its_own_network(tmp_path):
     keras.utils.set_random_seed(5)
     model = zoo.load("mobilenetv2_035.keras_in1k", weights=None, input_size=96, classes=3)
-    images = np.random.default_rng(7).uniform(0, 255, (3, 96, 96, 3)).astype(np.float32)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            random = np.random.default_rng(layer.gamma.shape[0])
-            layer.moving_mean.assign(random.normal(0, 0.1, layer.gamma.shape))
-            layer.gamma.assign(random.uniform(0.5, 2, layer.gamma.shape))
+    draws = np.random.default_rng(7)
+    images = (draws.uniform(0, 255, (3, 96, 96, 3)) * draws.uniform(0, 1, (3, 1, 1, 3))).astype(np.float32)
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in norms:
+        layer.gamma.assign(draws.uniform(0.5, 2, layer.gamma.shape))
+        # The statistics of these pictures: under those of a fresh layer little but rounding comes through.
+        layer.momentum = 0.0
+    model.trainable = True
+    model(images, training=True)
     # Fresh weights hardly tell pictures apart: logits of mean 0 and deviation 1 do.
     logits, classifier = np.array(zoo.heads(model)(images)["logits"]), model.get_layer("classifier")
     classifier.kernel.assign(classifier.kernel / logits.std(0))
@@ -82,4 +85,4 @@ def test_keras_2_reads_the_weights_into_its_own_network(tmp_path):
     subprocess.run([sys.executable, "-c", KERAS_2, *arguments], check=True)
     expected = np.array(model(images))
     assert np.ptp(expected, axis=0).min() > 0.1
-    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, atol=1e-3)
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, atol=1e-4)
