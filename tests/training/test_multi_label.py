@@ -26,9 +26,9 @@ LABELS = ("disc", "red", "stripes")
 CHANGES = {
     "top": 1.0,
     "head_epochs": 0,
-    "epochs": 40,
+    "epochs": 25,
     "rate": 1e-2,
-    "patience": 12,
+    "patience": 8,
     "batch_size": 32,
     "augment": "none",
 }
@@ -78,7 +78,7 @@ def test_it_learns_and_says_how_well(things):
         assert low > 0.7
     assert list(things.metrics["classes"]) == list(LABELS)
     assert "confusion" not in things.metrics
-    assert things.metrics["calibration"]["after"]["loss"] < things.metrics["calibration"]["loss"] + 0.02
+    assert things.metrics["calibration"]["after"]["loss"] < things.metrics["calibration"]["loss"]
     tested = things.metrics["pictures"]["test"]
     assert len({one["index"] for one in things.mistakes}) == round((1 - things.metrics["accuracy"]) * tested)
 
