@@ -64,7 +64,7 @@ def picture_calls(network: Call, card: Card, file: str) -> dict[str, Call]:
             Code.FAILED_PRECONDITION,
             f"card.json names {len(card.labels)} labels, {file} has {widths['probabilities']} classes",
         )
-    pictures = Pictures(network.function, card, widths)
+    pictures = Pictures(_of_any_number(network), card, widths)
     sorted_ones = {
         "classes": _output("classes", "string", card.named),
         "scores": _output("scores", "float", card.named),
@@ -84,6 +84,22 @@ def picture_calls(network: Call, card: Card, file: str) -> dict[str, Call]:
         features = {"features": _output("features", "float", widths["features"])}
         calls["features"] = _call(Signature(images, features), pictures.features)
     return calls
+
+
+def _of_any_number(network: Call) -> Callable[[Arrays, Sequence[str]], Arrays]:
+    """A file that takes `count` pictures at a time is given that many; the last repeats where some lack."""
+    spec = network.signature.inputs.get("images")
+    count = spec.shape[0] if spec and spec.shape else -1
+    if count < 1:
+        return network.function
+
+    def run(inputs: Arrays, outputs: Sequence[str]) -> Arrays:
+        images = inputs["images"]
+        whole = np.pad(images, [(0, -len(images) % count), (0, 0), (0, 0), (0, 0)], mode="edge")
+        parts = [network.function({"images": part}, outputs) for part in np.split(whole, len(whole) // count)]
+        return {name: np.concatenate([part[name] for part in parts])[: len(images)] for name in outputs}
+
+    return run
 
 
 def _call(signature: Signature, answer: Callable[[Arrays], Arrays]) -> Call:

@@ -92,6 +92,27 @@ def test_bad_input_names_the_field(every_format: Path, candidate: Candidate) -> 
         assert caught.value.code == Code.INVALID_ARGUMENT
 
 
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_a_file_for_two_pictures_answers_for_any_number(
+    tmp_path: Path, publish: Callable[..., None], colour_model: Callable[..., onnx.ModelProto], engine: str
+) -> None:
+    """As `zoo export --batch 2` writes it."""
+    publish(tmp_path / "any", 1, colour_model())
+    fixed = colour_model()
+    for value in (*fixed.graph.input, *fixed.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 2
+    publish(tmp_path / "two", 1, fixed)
+    two, whole = (start(Candidate(engine, "model.onnx"), tmp_path / name / "1") for name in ("two", "any"))
+    for count in (1, 2, 3):
+        images = {"images": IMAGES[:count]}
+        got, wanted = (
+            one.run("predict_images", images, ["probabilities", "classes"]) for one in (two, whole)
+        )
+        np.testing.assert_allclose(got["probabilities"], wanted["probabilities"], atol=1e-6)
+        np.testing.assert_array_equal(got["classes"], wanted["classes"])
+    assert two.run("features", {"images": IMAGES}, ["features"])["features"].shape == (3, 3)
+
+
 def test_whole_numbers_stay_so_without_a_card(every_format: Path, tmp_path: Path) -> None:
     shutil.copy(every_format / "model_int8.tflite", tmp_path)
     runtime = start(Candidate("litert", "model_int8.tflite", "int8"), tmp_path)
