@@ -53,6 +53,8 @@ def build(
         )
     rate = architecture.dropout if dropout is None else dropout
     path = architecture.drop_path if drop_path is None else drop_path
+    if isinstance(classifier_activation, str) and classifier_activation:
+        named(classifier_activation, "classifier_activation", keras.activations)
     if pooling and pooling not in POOLINGS:
         raise ZooError(f'unknown pooling "{pooling}"; there are: {", ".join(POOLINGS)}')
     net = Net(weights.padding, weights.epsilon, drop_path=path, dropout=rate, pooling=pooling or "avg")

@@ -21,6 +21,7 @@ FACTS_MEMBER = "zoo.json"
 MODEL_FILES = (".keras", ".h5")
 SINGLE_LABEL, MULTI_LABEL = "single-label", "multi-label"
 BEST = 5
+WEIGHTS_ALONE = (".weights.h5", ".safetensors", ".npz")
 PICKLES = (".pkl", ".pickle", ".joblib", ".pth", ".pt", ".bin")
 
 
@@ -100,7 +101,7 @@ def load_file(path: str | PathLike[str]) -> keras.Model:
     path = Path(path)
     if not path.is_file():
         raise ZooError(f'"{path}" does not exist')
-    if path.suffix not in MODEL_FILES:
+    if path.suffix not in MODEL_FILES or path.name.endswith(WEIGHTS_ALONE):
         raise ZooError(_no_keras_file(path))
     try:
         if path.suffix == ".keras":
@@ -122,6 +123,8 @@ def _no_keras_file(path: Path) -> str:
             f'"{path}" is a pickle, which runs code of its author when it is read: it is refused. Weights of '
             "PyTorch are read without running any: zoo.load(NAME, weights=PATH); else save it as .keras"
         )
+    if path.name.endswith(WEIGHTS_ALONE):
+        return f'"{path}" holds weights without their network; name that: zoo.load(NAME, weights=PATH)'
     return f'"{path}" is no model: files end in {" or ".join(MODEL_FILES)}'
 
 

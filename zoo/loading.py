@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from os import PathLike
@@ -15,11 +16,12 @@ import keras
 import numpy as np
 
 from zoo import hub
+from zoo.arguments import classes_of, rate_of, sides
 from zoo.build import build
 from zoo.classifier import MODEL_FILES, Facts, attach, load_file
 from zoo.errors import UnknownModelError, WeightsError, ZooError
 from zoo.labels import imagenet_labels
-from zoo.registry import Architecture, Weights, card, resolve, weights_of
+from zoo.registry import Architecture, Weights, card, is_known, resolve, weights_of
 from zoo.weights import keras_layout
 from zoo.weights.cache import discard
 from zoo.weights.convert import assign, renamed, slots, state_dict
@@ -51,7 +53,7 @@ def load(
     """A pretrained Classifier by name, or a saved one by path.
 
     name: FAMILY, ARCHITECTURE, ARCHITECTURE.TAG, a published alias; or a .keras or .h5 file, or a folder
-    with a model.keras; or "hub:" and the folder or address of a module of TensorFlow Hub (`zoo.hub.load`).
+    with a model.keras (before a network of that name); or "hub:" and the folder or address of a module of TensorFlow Hub (`zoo.hub.load`).
     weights: the name's own by default; a tag; the path of a .safetensors, .pth, .pt, .bin, .npz, .keras, .h5
     or .weights.h5 file, read with the name's conventions; None for fresh ones.
     classes: a number or the labels; another number than the weights' keeps the backbone, with a new head.
@@ -70,8 +72,11 @@ def load(
     probabilities, or logits where classifier_activation is None.
 
     Raises UnknownModelError, WeightsError (damaged, or missing, left-over, misshapen keys), DownloadError,
-    ZooError (an input size or a pooling that the network cannot take, an unknown activation or initializer).
+    ZooError (an input size or a pooling that the network cannot take, an unknown activation or initializer,
+    a rate out of 0..1, labels that are none, options beside a file).
     """
+    classes, input_size = classes_of(classes), sides(input_size)
+    drop_rate, drop_path = rate_of("drop_rate", drop_rate), rate_of("drop_path", drop_path)
     if str(name).startswith(hub.PREFIX):
         if weights != DEFAULT or pooling or drop_path or auxiliary or activation or initializer:
             raise ZooError(
@@ -86,16 +91,15 @@ def load(
             drop_rate=drop_rate,
         )
     if _is_file(name):
-        asked = (classes, input_size, pooling, drop_rate or None, drop_path or None, activation, initializer)
-        return _from_file(Path(name), own=weights == DEFAULT and all(value is None for value in asked))
+        asked = (classes, input_size, pooling, drop_rate, drop_path, auxiliary, activation, initializer)
+        plain = weights == DEFAULT and classifier_activation == "softmax" and not any(asked)
+        return _from_file(Path(name), own=plain)
     architecture, named = resolve(str(name))
     tag, path = _choose(architecture, named, weights)
     if initializer and weights is not None:
         raise ZooError("an initializer is for a fresh network: give weights=None with it")
-    size = _size(input_size, tag)
+    size = input_size or tag.preprocessing.input_size
     wanted = tag.classes if classes is None else classes if isinstance(classes, int) else len(classes)
-    if wanted < 1:
-        raise ZooError(f"classes must be at least 1, not {wanted}")
     options: dict[str, Any] = {
         "input_size": size,
         "classifier_activation": classifier_activation,
@@ -129,21 +133,24 @@ def has_auxiliary(name: str | PathLike[str], input_size: int | tuple[int, int] |
     if str(name).startswith(hub.PREFIX) or _is_file(name):
         return False
     architecture, named = resolve(str(name))
-    sides = architecture.auxiliary.values()
-    smallest = min(_size(input_size, named or _fresh(architecture)))
-    return bool(sides) and smallest >= max(side.smallest for side in sides)
+    heads = architecture.auxiliary.values()
+    size = sides(input_size) or (named or _fresh(architecture)).preprocessing.input_size
+    return bool(heads) and min(size) >= max(head.smallest for head in heads)
 
 
 def _is_file(name: str | PathLike[str]) -> bool:
+    """A model on disk; a folder or file that is none does not hide the network of its name."""
     path = Path(name)
-    return path.suffix in MODEL_FILES or path.is_dir() or path.is_file()
+    if path.suffix in MODEL_FILES or (path / MODEL_IN_FOLDER).is_file():
+        return True
+    return bool(str(name)) and path.exists() and not is_known(str(name))
 
 
 def _from_file(path: Path, own: bool) -> keras.Model:
     if not own:
         raise ZooError(
-            f'"{path}" is a whole model: weights, classes, input_size, activation, initializer, drop rates '
-            "and pooling go with a name"
+            f'"{path}" is a whole model: weights, classes, input_size, activations, initializer, drop rates, '
+            "pooling and auxiliary go with a name; zoo.heads(model) gives its logits"
         )
     return load_file(path / MODEL_IN_FOLDER if path.is_dir() else path)
 
@@ -175,14 +182,6 @@ def _choose(architecture: Architecture, named: Weights | None, weights: Any) -> 
     return tag, path
 
 
-def _size(input_size: int | tuple[int, int] | None, tag: Weights) -> tuple[int, int]:
-    if input_size is None:
-        return tag.preprocessing.input_size
-    return (
-        (input_size, input_size) if isinstance(input_size, int) else (int(input_size[0]), int(input_size[1]))
-    )
-
-
 def _fill(
     model: keras.Model, architecture: Architecture, tag: Weights, path: Path, *, new_head: bool
 ) -> None:
@@ -196,10 +195,12 @@ def _fill(
     keep = [key for key in own if key.startswith(sides) and key not in tensors]
     for name in (architecture.classifier, *(side.classifier for side in architecture.auxiliary.values())):
         key = f"{name}.weight"
-        if not new_head or key not in own or key not in tensors:
+        if key not in own or key not in tensors:
             continue
         wanted, stored = own[key].reference_shape[0], tensors[key].shape[0]
-        if wanted != stored:
+        if wanted == stored:
+            continue
+        if new_head:
             log.warning(
                 'the head "%s" of %s is new (%d classes, the weights have %d): train it before use',
                 name,
@@ -208,6 +209,11 @@ def _fill(
                 stored,
             )
             keep += [key for key in own if key.startswith(f"{name}.")]
+        elif own.keys() == tensors.keys():
+            raise WeightsError(
+                f"{path} has the weights of {stored} classes, {tag.name} has {wanted}: classes={stored} keeps "
+                "the file's head, another number makes a new one"
+            )
     keep += [key for key in own if key.startswith(POOLS) and key not in tensors]
     fresh = {key: own[key].to_reference(np.asarray(own[key].variable)) for key in keep}
     assign(model, tensors | fresh)
@@ -234,9 +240,14 @@ def _from_weights_h5(architecture: Architecture, tag: Weights, path: Path) -> ke
     classes = _classes_in(path, layer) or tag.classes
     model = build(architecture, tag, classes=classes, input_size=tag.preprocessing.input_size)
     try:
-        model.load_weights(path)
+        with warnings.catch_warnings():
+            # One for every layer that does not fit; the error says it once.
+            warnings.simplefilter("ignore")
+            model.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
-        raise WeightsError(f'"{path}" does not fit {architecture.name}: {error}') from error
+        # Behind it stand the values of a whole variable.
+        reason = str(error).partition(" Target variable:")[0]
+        raise WeightsError(f'"{path}" does not fit {architecture.name}: {reason}') from error
     return model
 
 

@@ -248,6 +248,12 @@ def resolve(name: str) -> tuple[Architecture, Weights | None]:
     return architecture, weights
 
 
+def is_known(name: str) -> bool:
+    """Whether the part before a tag is a FAMILY, an ARCHITECTURE or a published alias."""
+    stem = name.partition(".")[0]
+    return stem in _architectures() or stem in _families() or stem in _aliases()
+
+
 def weights_of(architecture: Architecture, tag: str, published: str | None = None) -> Weights:
     """The tagged weights of an architecture; a name as the hub publishes it finds them too."""
     for weights in architecture.weights.values():
@@ -274,10 +280,11 @@ def _by_name(stem: str) -> tuple[Architecture, str | None]:
 
 
 def _nearest(word: str, names: list[str]) -> str:
-    """The closest names: one where it stands out, else a few."""
-    near = difflib.get_close_matches(word, names, n=3)
-    likeness = [difflib.SequenceMatcher(None, name, word).ratio() for name in near]
-    close = [name for name, ratio in zip(near, likeness, strict=True) if ratio > likeness[0] - 0.03]
+    """The closest names, in any case of letters: one where it stands out, else a few."""
+    lower = {name.lower(): name for name in reversed(names)}
+    near = difflib.get_close_matches(word.lower(), lower, n=3)
+    likeness = [difflib.SequenceMatcher(None, name, word.lower()).ratio() for name in near]
+    close = [lower[name] for name, ratio in zip(near, likeness, strict=True) if ratio > likeness[0] - 0.03]
     return "; did you mean " + " or ".join(f'"{name}"' for name in close) + "?" if close else ""
 
 

@@ -30,6 +30,7 @@ def small():
     return zoo.load("resnet18", weights=None, classes=6, input_size=64)
 
 
+FRESH = {"name": "resnet18", "weights": None}
 PICTURES = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
 
 
@@ -167,11 +168,84 @@ def test_dropout_and_stochastic_depth_act_in_training_only(small):
             zoo.ZooError,
             "classes must be at least 1",
         ),
+        ({**FRESH, "classes": "abc"}, zoo.ZooError, "classes is a number or a list of labels, not 'abc'"),
+        ({**FRESH, "classes": 5.0}, zoo.ZooError, "classes is a number or a list of labels, not 5.0"),
+        ({**FRESH, "classes": ["a", None]}, zoo.ZooError, "None is none"),
+        ({**FRESH, "classes": ["a", "b", "a"]}, zoo.ZooError, 'two classes are called "a"'),
+        ({**FRESH, "input_size": (64,)}, zoo.ZooError, "a number of pixels or (height, width), not (64,)"),
+        ({**FRESH, "input_size": (64, 64, 3)}, zoo.ZooError, "or (height, width), not (64, 64, 3)"),
+        ({**FRESH, "input_size": 64.5}, zoo.ZooError, "or (height, width), not 64.5"),
+        ({**FRESH, "drop_rate": 1.5}, zoo.ZooError, "drop_rate is a share of at least 0"),
+        ({**FRESH, "drop_path": -0.1}, zoo.ZooError, "drop_path is a share of at least 0"),
+        (
+            {**FRESH, "classifier_activation": "sofmax"},
+            zoo.ZooError,
+            'unknown classifier_activation "sofmax"; did you mean "softmax"?',
+        ),
+        ({"name": ""}, zoo.UnknownModelError, 'unknown model ""'),
+        ({"name": "VVG16"}, zoo.UnknownModelError, 'did you mean "vgg16"'),
     ],
 )
 def test_bad_input_is_named(arguments, error, message):
     with pytest.raises(error, match=re.escape(message)):
         zoo.load(**arguments)
+
+
+def test_numbers_of_numpy_are_numbers():
+    model = zoo.load("resnet18", weights=None, classes=np.int64(3), input_size=np.int64(64))
+    assert (model.output_shape, model.zoo.labels) == ((None, 3), ("0", "1", "2"))
+    model = zoo.load("resnet18", weights=None, classes=np.array(["cat", "dog"]), input_size=[64, 32])
+    assert (model.input_shape, model.zoo.labels) == ((None, 64, 32, 3), ("cat", "dog"))
+
+
+def test_a_folder_or_file_that_is_no_model_does_not_hide_a_network(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "resnet18").mkdir()
+    (tmp_path / "resnet34").write_text("notes")
+    for name in ("resnet18", "resnet34"):
+        assert zoo.load(name, weights=None, classes=2, input_size=64).name == name
+
+
+def test_a_folder_with_a_model_comes_before_the_network_of_its_name(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    zoo.save(small, "resnet34/model.keras")
+    assert zoo.load("resnet34").zoo.labels == small.zoo.labels
+
+
+@pytest.mark.parametrize("option", [{"classifier_activation": None}, {"auxiliary": True}, {"classes": 6}])
+def test_options_of_a_name_are_not_ignored_beside_a_file(small, tmp_path, option):
+    path = zoo.save(small, tmp_path / "model.keras")
+    with pytest.raises(zoo.ZooError, match=r"is a whole model: .* go with a name"):
+        zoo.load(path, **option)
+
+
+@pytest.mark.parametrize("name", ["small.weights.h5", "small.safetensors"])
+def test_weights_alone_are_no_model(small, tmp_path, name):
+    (zoo.weights.save if name.endswith("safetensors") else keras.Model.save_weights)(small, tmp_path / name)
+    with pytest.raises(zoo.ZooError, match=r"zoo\.load\(NAME, weights=PATH\)"):
+        zoo.load(tmp_path / name)
+
+
+def test_a_file_of_other_classes_says_how_to_keep_its_head(small, tmp_path):
+    path = zoo.weights.save(small, tmp_path / "small.safetensors")
+    with pytest.raises(zoo.WeightsError, match=r"the weights of 6 classes.*classes=6 keeps"):
+        zoo.load("resnet18", weights=path)
+
+
+def test_quantised_weights_are_refused(small, tmp_path):
+    path = tmp_path / "quantised.npz"
+    np.savez(path, **{key: value.astype(np.int8) for key, value in state_dict(small).items()})
+    with pytest.raises(zoo.WeightsError, match=r"no fractions: conv1\.weight is int8 and \d+ more"):
+        zoo.load("resnet18", weights=path, classes=6)
+
+
+def test_keras_weights_of_another_network_are_refused_in_two_lines(small, tmp_path, recwarn):
+    path = tmp_path / "small.weights.h5"
+    small.save_weights(path)
+    with pytest.raises(zoo.WeightsError, match=r"does not fit resnet34") as error:
+        zoo.load("resnet34", weights=path, classes=6)
+    assert len(str(error.value)) < 600
+    assert not [warning for warning in recwarn if "container" in str(warning.message)]
 
 
 def test_a_damaged_file_is_named(small, tmp_path):

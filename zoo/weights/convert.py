@@ -62,7 +62,8 @@ class Slot:
 def assign(model: keras.Model, tensors: Mapping[str, np.ndarray]) -> None:
     """Set every variable of the model from reference tensors, or none.
 
-    Raises WeightsError naming the first missing, left-over and misshapen key.
+    Raises WeightsError naming the first missing, left-over and misshapen key, and the first of integers, which
+    quantised files have.
     """
     targets = {slot.key: slot for slot in slots(model)}
     values = {key: slot.to_keras(tensors[key]) for key, slot in targets.items() if key in tensors}
@@ -73,7 +74,13 @@ def assign(model: keras.Model, tensors: Mapping[str, np.ndarray]) -> None:
         for key, value in values.items()
         if value.shape != tuple(targets[key].variable.shape)
     ]
-    problems = [_first("missing", missing), _first("left over", left_over), _first("misshapen", misshapen)]
+    integers = [f"{key} is {tensors[key].dtype}" for key in values if tensors[key].dtype.kind in "biu"]
+    problems = [
+        _first("missing", missing),
+        _first("left over", left_over),
+        _first("misshapen", misshapen),
+        _first("no fractions", integers),
+    ]
     if any(problems):
         raise WeightsError(f"the weights do not fit {model.name}: " + "; ".join(filter(None, problems)))
     for key, value in values.items():

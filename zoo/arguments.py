@@ -1,0 +1,52 @@
+"""What a caller may say of a network: its pictures, its classes, its rates; read once, refused with a remedy."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from numbers import Integral, Real
+
+import numpy as np
+
+from zoo.errors import ZooError
+
+
+def sides(input_size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    """(height, width) in pixels, of one number or of two; None as it is."""
+    if input_size is None:
+        return None
+    match (input_size, input_size) if isinstance(input_size, Integral) else input_size:
+        case [Integral() as height, Integral() as width]:
+            return int(height), int(width)
+    raise ZooError(f"input_size is a number of pixels or (height, width), not {input_size!r}")
+
+
+def classes_of(classes: int | Sequence[str] | np.ndarray | None) -> int | tuple[str, ...] | None:
+    """A number of classes, or their labels, each once; None as it is."""
+    if classes is None:
+        return None
+    if isinstance(classes, Integral):
+        return _at_least_one(int(classes))
+    if isinstance(classes, str) or not isinstance(classes, Sequence | np.ndarray):
+        raise ZooError(f"classes is a number or a list of labels, not {classes!r}")
+    strangers = [label for label in classes if not isinstance(label, str)]
+    if strangers:
+        raise ZooError(f"classes are labels, strings, and {strangers[0]!r} is none")
+    twice = [label for label, count in Counter(classes).items() if count > 1]
+    if twice:
+        raise ZooError(f'two classes are called "{twice[0]}": a label tells one class')
+    _at_least_one(len(classes))
+    return tuple(map(str, classes))
+
+
+def _at_least_one(count: int) -> int:
+    if count < 1:
+        raise ZooError(f"classes must be at least 1, not {count}")
+    return count
+
+
+def rate_of(name: str, rate: float | None) -> float | None:
+    """A share of what is dropped, 0 or more and less than 1; None as it is."""
+    if rate is None or (isinstance(rate, Real) and 0 <= rate < 1):
+        return rate
+    raise ZooError(f"{name} is a share of at least 0 and less than 1, not {rate!r}")
