@@ -1,4 +1,4 @@
-"""What a caller may say of a network: its pictures, its classes, its rates; read once, refused with a remedy."""
+"""What a caller may say of a network: its pictures, its classes, its rates."""
 
 from __future__ import annotations
 

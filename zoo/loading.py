@@ -53,7 +53,8 @@ def load(
     """A pretrained Classifier by name, or a saved one by path.
 
     name: FAMILY, ARCHITECTURE, ARCHITECTURE.TAG, a published alias; or a .keras or .h5 file, or a folder
-    with a model.keras (before a network of that name); or "hub:" and the folder or address of a module of TensorFlow Hub (`zoo.hub.load`).
+    with a model.keras (which comes before a network of that name); or "hub:" and the folder or address of a
+    module of TensorFlow Hub (`zoo.hub.load`).
     weights: the name's own by default; a tag; the path of a .safetensors, .pth, .pt, .bin, .npz, .keras, .h5
     or .weights.h5 file, read with the name's conventions; None for fresh ones.
     classes: a number or the labels; another number than the weights' keeps the backbone, with a new head.
@@ -211,8 +212,8 @@ def _fill(
             keep += [key for key in own if key.startswith(f"{name}.")]
         elif own.keys() == tensors.keys():
             raise WeightsError(
-                f"{path} has the weights of {stored} classes, {tag.name} has {wanted}: classes={stored} keeps "
-                "the file's head, another number makes a new one"
+                f"{path} has the weights of {stored} classes, {tag.name} has {wanted}: classes={stored} "
+                "keeps the file's head, another number makes a new one"
             )
     keep += [key for key in own if key.startswith(POOLS) and key not in tensors]
     fresh = {key: own[key].to_reference(np.asarray(own[key].variable)) for key in keep}

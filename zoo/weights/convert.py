@@ -62,8 +62,8 @@ class Slot:
 def assign(model: keras.Model, tensors: Mapping[str, np.ndarray]) -> None:
     """Set every variable of the model from reference tensors, or none.
 
-    Raises WeightsError naming the first missing, left-over and misshapen key, and the first of integers, which
-    quantised files have.
+    Raises WeightsError naming the first missing, left-over and misshapen key, and the first of integers, as
+    quantised files have them.
     """
     targets = {slot.key: slot for slot in slots(model)}
     values = {key: slot.to_keras(tensors[key]) for key, slot in targets.items() if key in tensors}
