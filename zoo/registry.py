@@ -275,7 +275,8 @@ def _by_name(stem: str) -> tuple[Architecture, str | None]:
     if stem in aliases:
         architecture, tag = aliases[stem]
         return architectures[architecture], tag
-    near = _nearest(stem, [*families, *architectures, *aliases])
+    # Keras's own spellings would be the nearest to all that is written in small letters without a stroke.
+    near = _nearest(stem, [*families, *architectures, *filter(str.islower, aliases)])
     raise UnknownModelError(f'unknown model "{stem}"{near or "; zoo.list_models() names all"}')
 
 
@@ -304,7 +305,7 @@ def _families() -> dict[str, str]:
 
 @cache
 def _aliases() -> dict[str, tuple[str, str]]:
-    """Other names of an architecture -> the architecture and the tag they stand for."""
+    """Other names of an architecture -> the architecture and the tag they stand for, "" where it has none."""
     return {alias: (a.name, tag) for a in _architectures().values() for alias, tag in a.aliases.items()}
 
 

@@ -54,8 +54,32 @@ def test_what_differs_in_the_files_of_keras_is_data_too():
 
 
 @pytest.mark.parametrize(
+    ("alias", "name"),
+    [
+        ("tf_efficientnet_b0_ns", "efficientnet_b0.ns_jft_in1k"),
+        ("swsl_resnet18", "resnet18.fb_swsl_ig1b_ft_in1k"),
+        ("ig_resnext101_32x8d", "resnext101_32x8d.fb_wsl_ig1b_ft_in1k"),
+        ("regnet_y_400mf", "regnety_004.tv2_in1k"),
+        ("efficientnet_v2_s", "efficientnetv2_s.tv_in1k"),
+        ("VGG16", "vgg16.keras_in1k"),
+        ("MobileNetV3Small", "mobilenetv3_small_100.keras_in1k"),
+        ("resnest50_fast_1s4x24d", "resnest50d_1s4x24d.in1k"),
+    ],
+)
+def test_names_of_timms_past_torchvision_keras_and_authors_are_known(alias, name):
+    assert registry.resolve(alias)[1].name == name
+
+
+def test_a_network_without_weights_has_other_names_too():
+    architecture, weights = registry.resolve("wrn_28_10")
+    assert (architecture.name, weights) == ("wrn_28_10_cifar", None)
+
+
+@pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("RESNET50", 'unknown model "RESNET50"; did you mean "resnet50"?'),
+        ("inceptionv3", 'unknown model "inceptionv3"; did you mean "inception_v3"?'),
         ("efficentnet", 'unknown model "efficentnet"; did you mean "efficientnet"?'),
         ("resnet50.a1_in1kk", 'resnet50 has no weights "a1_in1kk"; did you mean "a1_in1k"?'),
         ("qqqq", 'unknown model "qqqq"; zoo.list_models() names all'),
