@@ -27,6 +27,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MAX_PIXELS = 64_000_000
 
+UNBOUNDED = ("I", "F")  # Pillow's modes that it would clip at 255
+
 _TF_KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
 
 
@@ -88,6 +90,11 @@ def _decoded(source: str | PathLike[str] | bytes, least: int | None = None) -> I
             if least and image.width % 8 == image.height % 8 == 0:
                 image.draft(None, (least, least))
             ImageOps.exif_transpose(image, in_place=True)
+            if image.mode in UNBOUNDED:
+                raise DataError(
+                    f'{name} has 32 bits for a pixel (mode "{image.mode}") and says of none what is white: '
+                    "save it with 8 or 16"
+                )
             if image.mode.startswith("I;16"):
                 return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
             return image.convert("RGB")
@@ -100,10 +107,16 @@ def _decoded(source: str | PathLike[str] | bytes, least: int | None = None) -> I
 def evaluate(preprocessing: Preprocessing, image: np.ndarray) -> np.ndarray:
     """RGB uint8 [H, W, 3] -> uint8 [h, w, 3] at the input size: torchvision's evaluation transform.
 
-    Raises DataError for a picture so thin that resizing its shorter side makes it enormous.
+    Raises DataError for an array of another kind, and for a picture so thin that resizing its shorter side
+    makes it enormous.
     """
     from PIL import Image
 
+    shape = image.shape
+    if image.dtype != "uint8" or len(shape) != 3 or shape[2] != 3 or 0 in shape:
+        raise DataError(
+            f"a picture is an array uint8 [height, width, 3] in 0..255, not {image.dtype} {list(shape)}"
+        )
     return _fitted(preprocessing, Image.fromarray(image))
 
 
@@ -135,9 +148,11 @@ def load_image(preprocessing: Preprocessing, source: str | PathLike[str] | bytes
 
 
 def load_images(preprocessing: Preprocessing, sources: list[str | PathLike[str] | bytes]) -> np.ndarray:
-    """Paths or bytes of N pictures -> uint8 [N, h, w, 3]: load_image of each."""
+    """Paths or bytes of N pictures, at least one -> uint8 [N, h, w, 3]: load_image of each."""
     import numpy as np
 
+    if isinstance(sources, str | bytes | PathLike) or not sources:
+        raise DataError(f"load_images takes a list of pictures, not {sources!r:.80}; load_image takes one")
     return np.stack([load_image(preprocessing, source) for source in sources])
 
 

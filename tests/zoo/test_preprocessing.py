@@ -1,6 +1,7 @@
 """The same pixels by Pillow, by TensorFlow, and by the published transform written out with Pillow alone."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -85,6 +86,34 @@ def test_sixteen_bit_png_keeps_its_greys():
     np.testing.assert_array_equal(
         preprocessing.read_image(file.getvalue())[..., 0], np.arange(256).reshape(16, 16)
     )
+
+
+@pytest.mark.parametrize(("mode", "dtype"), [("I", "int32"), ("F", "float32")])
+def test_pixels_of_32_bits_are_refused_not_made_white_or_black(tmp_path, mode, dtype):
+    path = tmp_path / "deep.tiff"
+    Image.fromarray(np.linspace(0, 1000, 64 * 64).reshape(64, 64).astype(dtype)).save(path)
+    with pytest.raises(DataError, match=rf'deep\.tiff" has 32 bits for a pixel \(mode "{mode}"\)'):
+        preprocessing.load_image(Preprocessing(), path)
+
+
+@pytest.mark.parametrize(
+    ("array", "named"),
+    [
+        (np.zeros((8, 8, 3), np.float32), "float32 [8, 8, 3]"),
+        (np.zeros((8, 8), np.uint8), "uint8 [8, 8]"),
+        (np.zeros((8, 8, 4), np.uint8), "uint8 [8, 8, 4]"),
+        (np.zeros((0, 8, 3), np.uint8), "uint8 [0, 8, 3]"),
+    ],
+)
+def test_an_array_that_is_no_picture_is_refused(array, named):
+    with pytest.raises(DataError, match=re.escape(f"uint8 [height, width, 3] in 0..255, not {named}")):
+        preprocessing.evaluate(Preprocessing(), array)
+
+
+@pytest.mark.parametrize("sources", ["rose.jpg", []])
+def test_several_pictures_are_a_list(sources):
+    with pytest.raises(DataError, match="takes a list of pictures"):
+        preprocessing.load_images(Preprocessing(), sources)
 
 
 def test_a_file_that_is_no_picture_is_named(tmp_path):
