@@ -13,6 +13,8 @@ from typing import Any
 from zoo.errors import UnknownModelError
 from zoo.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
+IMAGENET = "ImageNet-1k"
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -83,6 +85,18 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class Published:
+    """What is stated of a network whose weights are not public in a form that is read here: top1 and top5 in
+    percent on the validation or test set of `pictures`.
+    """
+
+    top1: float
+    source: str
+    top5: float | None = None
+    pictures: str = IMAGENET
+
+
+@dataclass(frozen=True)
 class Auxiliary:
     """A second classifier in the middle of a network: behind which layer it stands, the name of its last
     layer, the weight of its loss where the network's own has 1, and the least side of a picture.
@@ -124,6 +138,7 @@ class Architecture:
     smallest: int = 32
     head: str = "linear"
     pointwise: str | None = None
+    published: Published | None = None
     auxiliary: dict[str, Auxiliary] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
     weights: dict[str, Weights] = field(default_factory=dict)
@@ -134,12 +149,20 @@ class Architecture:
         stated = [weights for weights in self.weights.values() if weights.accuracy is not None]
         return max(stated, key=lambda weights: weights.accuracy or 0, default=None)
 
+    @property
+    def accuracy(self) -> float | None:
+        """Top-1 on ImageNet-1k in percent of the best weights, else as published without them."""
+        if self.best:
+            return self.best.accuracy
+        return self.published.top1 if self.published and self.published.pictures == IMAGENET else None
+
 
 @dataclass(frozen=True)
 class Card:
     """What a person wants to know before choosing a network.
 
-    Sizes in pixels; macs are the multiply-adds of one image at macs_size; accuracy in percent.
+    Sizes in pixels; macs are the multiply-adds of one image at macs_size; accuracy is that of the weights, in
+    percent; published is what is known without any.
     """
 
     name: str
@@ -156,6 +179,7 @@ class Card:
     accuracy: dict[str, float]
     licence: str | None
     weights: tuple[Weights, ...]
+    published: Published | None = None
     auxiliary: dict[str, Auxiliary] = field(default_factory=dict)
 
 
@@ -228,6 +252,7 @@ def card(architecture: Architecture, weights: Weights | None) -> Card:
         accuracy=accuracy,
         licence=weights.licence if weights else None,
         weights=tuple(architecture.weights.values()),
+        published=architecture.published,
         auxiliary=architecture.auxiliary,
     )
 
@@ -326,7 +351,8 @@ def _architecture(name: str, facts: dict[str, Any], catalog: dict[str, Any]) -> 
     weights = {tag: _weights(name, tag, w, tables, orders) for tag, w in facts.get("weights", {}).items()}
     merged = {"default": None, **family, **own, "family": catalog["family"]["name"]}
     heads = {k: Auxiliary(**v) for k, v in merged.get("auxiliary", {}).items()}
-    return replace(Architecture(name=name, **merged), weights=weights, auxiliary=heads)
+    published = Published(**merged["published"]) if "published" in merged else None
+    return replace(Architecture(name=name, **merged), weights=weights, auxiliary=heads, published=published)
 
 
 def _weights(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from zoo.evaluating import Comparison, Evaluation
 
 
-NOT_STATED = "not stated"
+NOT_STATED, NO_WEIGHTS = "not stated", "no public weights"
 
 
 def listed(names: Sequence[str]) -> list[dict[str, Any]]:
@@ -57,7 +57,7 @@ def _percent(value: float | None) -> str:
 
 
 def card_text(card: Card) -> str:
-    size = f"{card.input_size[0]} x {card.input_size[1]}" if card.input_size else "no public weights"
+    size = f"{card.input_size[0]} x {card.input_size[1]}" if card.input_size else NO_WEIGHTS
     rows = {
         "family": f"{card.title} ({card.paper}, {card.year})",
         "brought": card.brought,
@@ -65,13 +65,34 @@ def card_text(card: Card) -> str:
         "parameters": f"{card.parameters:,}",
         "multiply-adds": f"{card.macs:,} at {card.macs_size} x {card.macs_size}",
         "input": size,
-        "accuracy": ", ".join(f"{name} {value}" for name, value in card.accuracy.items()) or NOT_STATED,
-        "licence": card.licence or "no public weights",
+        "accuracy": _accuracy_text(card),
+        "licence": card.licence or NO_WEIGHTS,
     }
     lines = [card.name, *(f"  {name:<14} {value}" for name, value in rows.items())]
     if not card.weights:
         return "\n".join([*lines, "  weights        none"])
     return "\n".join([*lines, "  weights", *(f"    {_weights_line(weights)}" for weights in card.weights)])
+
+
+def _accuracy_text(card: Card) -> str:
+    """Of the card's weights, at the size of their training and the larger one of their tests; else what is
+    published without them.
+    """
+    if card.published:
+        where = f"on {card.published.pictures}, {card.published.source}"
+        return f"{_tops(card.published.top1, card.published.top5)} {where}"
+    weights = next((one for one in card.weights if one.name == card.name), None)
+    if weights is None:
+        return NOT_STATED
+    sizes = {
+        weights.input_size: _tops(weights.top1, weights.top5),
+        weights.test_input_size: _tops(weights.top1_test, weights.top5_test),
+    }
+    return "; ".join(f"{tops} at {size} px" for size, tops in sizes.items() if tops) or NOT_STATED
+
+
+def _tops(top1: float | None, top5: float | None) -> str:
+    return ", ".join(f"top-{k} {value}" for k, value in ((1, top1), (5, top5)) if value is not None)
 
 
 def _weights_line(weights: Weights) -> str:

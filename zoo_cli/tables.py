@@ -19,10 +19,11 @@ Dot = tuple[float, float, float, int]  # x, y, area, number of its colour
 Box = tuple[float, float, float, float]  # left, bottom, right, top
 SMALLEST = 4.0  # of a dot's area
 # Where a name may stand: degrees around its dot, and pixels off it; the first ones are preferred.
-ANGLES, GAPS = (180, 0, 90, 270, 150, 30, 210, 330, 120, 60, 240, 300), (1, 8, 18, 32, 50, 70)
+ANGLES, GAPS = (180, 0, 90, 270, 150, 30, 210, 330, 120, 60, 240, 300), (1, 8, 18, 32, 50, 70, 100)
 # What a person looks for in the second figure; the timeline names every family.
 NAMED = """
-    alexnet googlenet vgg11 vgg16 resnet18 resnet50 resnet152 squeezenet1_1 densenet121 densenet201
+    alexnet alexnet_2012 zfnet inception_v2 googlenet vgg11 vgg16
+    resnet18 resnet50 resnet152 squeezenet1_1 densenet121 densenet201
     inception_v3 inception_resnet_v2 xception mobilenetv1_100 mobilenetv2_100 mobilenetv3_small_050
     mobilenetv3_large_100 mobilenetv4_conv_large shufflenet_v2_x0_5 mnasnet_100 efficientnet_b0
     efficientnet_b7 efficientnet_l2 efficientnetv2_s efficientnetv2_xl regnety_160 nasnetalarge
@@ -50,8 +51,9 @@ Generated from zoo/catalog by `make docs`; a test fails while it lags behind.
 {len(everything)} architectures of {len(families)} families, with {len(weights)} sets of public weights.
 Depth counts weighted layers, where the paper does. Multiply-adds (MACs) are those of one picture at the size
 beside them, in convolutions and linear layers. Accuracy is the best top-1 on ImageNet-1k, in percent, that
-any of the public weights states: often of later training than the paper's, or with more pictures. Weights
-and licence are those that have it, or the default ones. `zoo describe NAME` has all weights and sources.
+any of the public weights states: often of later training than the paper's, or with more pictures; without
+public weights it is the paper's or the authors'. Weights and licence are those that have it, or the default
+ones. `zoo describe NAME` has all weights and sources.
 
 ![Year against accuracy]({TIMELINE})
 
@@ -91,7 +93,7 @@ def _field(families: Sequence[Sequence[Architecture]]) -> str:
             _range([a.depth for a in group], str),
             group[0].brought,
             _range([a.params for a in group], _millions),
-            _range([a.best.accuracy if a.best else None for a in group], "{:.1f}".format),
+            _accuracies(group),
             group[0].paper,
         )
         for group in groups
@@ -114,6 +116,15 @@ def _range(values: Sequence[Any], show: Callable[[Any], str]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
+def _accuracies(group: Sequence[Architecture]) -> str:
+    """On ImageNet-1k, or on the pictures of those that were made for others."""
+    if any(a.accuracy is not None for a in group):
+        return _range([a.accuracy for a in group], "{:.1f}".format)
+    others = [a.published for a in group if a.published]
+    shown = _range([one.top1 for one in others], "{:.1f}".format)
+    return f"{shown} on {others[0].pictures}" if others else shown
+
+
 def _family(members: Sequence[Architecture]) -> str:
     titles = ("year", "name", "depth", "parameters", "MACs", "at px", "best top-1", "weights", "licence")
     groups = _ideas(members)
@@ -134,7 +145,7 @@ def _row(architecture: Architecture) -> tuple[str, ...]:
         _millions(architecture.params),
         f"{architecture.macs / 1e9:.2f} G",
         str(architecture.macs_size),
-        f"{best.accuracy:.1f}" if best and best.accuracy else NOT_STATED,
+        _accuracies([architecture]),
         best.tag if best else NO_WEIGHTS,
         best.licence if best else NO_WEIGHTS,
     )
@@ -154,7 +165,7 @@ def draw_timeline(path: Path) -> None:
     side by side, each named at its best network.
     """
     figure, axes = _figure("year of the paper")
-    known = sorted((a for a in architectures() if a.best), key=lambda a: (a.year, a.title))
+    known = sorted((a for a in architectures() if a.accuracy), key=lambda a: (a.year, a.title))
     dots, names = [], []
     for year, same in groupby(known, key=lambda a: a.year):
         columns = [list(column) for _, column in groupby(same, key=lambda a: a.title)]
@@ -178,13 +189,13 @@ def draw_cost(path: Path) -> None:
     axes.set_xscale("log")
     axes.set_xlim(0.01, 900)
     axes.xaxis.set_major_formatter("{x:g}")
-    known = [(a, i) for i, members in enumerate(_families(architectures())) for a in members if a.best]
+    known = [(a, i) for i, members in enumerate(_families(architectures())) for a in members if a.accuracy]
     dots = [(a.macs / 1e9, _accuracy(a), _area(a), i) for a, i in known]
     _draw(figure, axes, dots, [a.name if a.name in NAMED.split() else "" for a, _ in known], path)
 
 
 def _accuracy(architecture: Architecture) -> float:
-    return (architecture.best and architecture.best.accuracy) or 0.0
+    return architecture.accuracy or 0.0
 
 
 def _area(architecture: Architecture) -> float:
@@ -195,7 +206,7 @@ def _area(architecture: Architecture) -> float:
 def _figure(x: str) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 8), dpi=100, layout="constrained")
+    figure = Figure(figsize=(14, 8), dpi=100, layout="constrained")
     axes = figure.subplots()
     axes.set_xlabel(x, color=INK)
     axes.set_ylabel("best published top-1, percent", color=INK)

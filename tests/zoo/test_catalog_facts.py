@@ -62,6 +62,15 @@ def test_accuracy_is_plausible_and_has_a_source(name):
     assert ("top1_test" in facts) <= ("test_input_size" in facts)
 
 
+@pytest.mark.parametrize("name", [name for name, facts in ARCHITECTURES.items() if "published" in facts])
+def test_what_is_published_without_weights_is_plausible_and_has_a_source(name):
+    published = ARCHITECTURES[name]["published"]
+    assert "weights" not in ARCHITECTURES[name]
+    assert 50 < published["top1"] < published.get("top5", 100)
+    assert published["source"]
+    assert ("CIFAR" in published.get("pictures", "")) == ("_cifar" in name)
+
+
 def test_non_free_weights_show():
     facebook = [
         facts["licence"] for name, facts in WEIGHTS.items() if re.search(r"\.fb_(ssl|swsl|wsl)_", name)

@@ -105,6 +105,15 @@ def test_filters_narrow_the_list():
     assert "resnet50.a1_in1k" in zoo.list_models("resnet50.*", pretrained=True)
 
 
+def test_what_is_published_of_a_network_without_public_weights_is_told():
+    card = zoo.describe("zfnet")
+    assert (card.accuracy, card.published.top1, card.published.top5) == ({}, 61.7, 83.6)
+    assert zoo.describe("wrn_28_10_cifar").published.pictures == "CIFAR-10"
+    accuracies = [registry.resolve(name)[0].accuracy for name in ("zfnet", "wrn_28_10_cifar", "resnet18")]
+    assert accuracies[:2] == [61.7, None]
+    assert accuracies[2] == registry.resolve("resnet18")[0].best.accuracy
+
+
 def test_accuracy_and_licence_hold_for_the_same_weights():
     accurate = zoo.list_models("resnet50", min_accuracy=81.1)
     assert accurate == ["resnet50"]
