@@ -57,8 +57,8 @@ def explain(
     1610.02391), gradcam++ (1710.11063), layercam (Jiang et al., TIP 2021), saliency
     (SmoothGrad, 1706.03825), integrated_gradients (1703.01365), occlusion (Zeiler and Fergus, 1311.2901).
 
-    Raises ZooError for an unknown method or label, and where tf-keras-vis is not installed; DataError for
-    what is no picture.
+    Raises ZooError for an unknown method or label, where tf-keras-vis is not installed, and for all methods
+    but occlusion on another backend of Keras than tensorflow; DataError for what is no picture.
     """
     known = facts(model)
     for method in methods:
@@ -167,6 +167,7 @@ def _saliency(network: keras.Model, images: np.ndarray, place: int) -> np.ndarra
 
 
 def _integrated_gradients(network: keras.Model, images: np.ndarray, place: int) -> np.ndarray:
+    _check_backend()
     import tensorflow as tf
 
     shares = (np.arange(IG_STEPS, dtype=np.float32) + 0.5) / IG_STEPS
@@ -209,14 +210,24 @@ METHODS: dict[str, Callable[[keras.Model, np.ndarray, int], np.ndarray]] = {
 
 
 def _tf_keras_vis() -> dict[str, Any]:
-    """Its modules by name. Raises ZooError where it is not installed."""
+    """Its modules by name. Raises ZooError where it is not installed or cannot work."""
     from importlib import import_module
 
+    _check_backend()
     names = ("gradcam", "gradcam_plus_plus", "layercam", "saliency", "activation_maximization")
     try:
         return {name: import_module(f"tf_keras_vis.{name}") for name in (*names, "utils.scores")}
     except ImportError as error:
         raise ZooError("explaining needs tf-keras-vis: pip install 'cnn-zoo[explain]'") from error
+
+
+def _check_backend() -> None:
+    """Gradients are taken by TensorFlow's tape."""
+    if keras.backend.backend() != "tensorflow":
+        raise ZooError(
+            f"this explanation needs Keras on TensorFlow, not {keras.backend.backend()}: set "
+            "KERAS_BACKEND=tensorflow, or take the method occlusion"
+        )
 
 
 def _grid(panels: list[tuple[str, np.ndarray, np.ndarray | None]], path: str | PathLike[str]) -> Path:

@@ -98,6 +98,21 @@ print(*losses("changed", 0.2, views=2, mixup=0.2, checkpoint_minutes=0, callback
 """
 
 
+EXPLAIN = """
+import numpy as np
+import zoo
+
+network = zoo.load("mobilenetv3_small_050", weights=None, classes=2, input_size=32)
+picture = np.zeros((32, 32, 3), np.uint8)
+print(*zoo.explain(network, picture, ("occlusion",)).maps)
+for method in ("gradcam", "integrated_gradients"):
+    try:
+        zoo.explain(network, picture, (method,))
+    except zoo.ZooError as error:
+        print(error)
+"""
+
+
 def run(code, *arguments, backend):
     """What the program prints."""
     environment = os.environ | {
@@ -121,6 +136,14 @@ def test_networks_equal_their_references(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_public_weights_load(backend):
     assert run(LOAD, backend=backend) == "(1, 1000) False\n"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_explanations_by_gradients_say_that_they_need_tensorflow(backend):
+    occlusion, *refusals = run(EXPLAIN, backend=backend).splitlines()
+    assert occlusion == "occlusion"
+    assert len(refusals) == 2
+    assert all("set KERAS_BACKEND=tensorflow" in refusal for refusal in refusals)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
