@@ -59,8 +59,8 @@ def load(
     or .weights.h5 file, read with the name's conventions; None for fresh ones.
     classes: a number or the labels; another number than the weights' keeps the backbone, with a new head.
     input_size: pixels, one number or (height, width).
-    drop_rate, drop_path: the rates of dropout before the classifier, and of stochastic depth; the paper's by
-    default.
+    drop_rate, drop_path: the rates of dropout before the classifier, and of stochastic depth where a network
+    has residual branches to drop; the paper's by default.
     pooling: how the last map becomes a vector: "avg", "max", "avgmax" (the mean of both) or "gem" (the
     generalised mean, its power learned from 3); the network's own by default.
     auxiliary: with the heads that help in training (describe(name).auxiliary: their names and the weights of

@@ -10,7 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from zoo.errors import UnknownModelError
+from zoo.errors import UnknownModelError, did_you_mean
 from zoo.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 IMAGENET = "ImageNet-1k"
@@ -200,8 +200,12 @@ def list_models(
     percent that one of its weights at least has; licence the identifier of one of its weights' licence
     ("apache-2.0", "cc-by-nc-4.0"), in any case of letters, remarks in brackets left out; with both, the same
     weights have both. With pretrained=True the names of the weights themselves, ARCHITECTURE.TAG, that do;
-    with False the architectures without any.
+    with False the architectures without any. Raises UnknownModelError for an unknown family.
     """
+    families = {architecture.family for architecture in _architectures().values()}
+    if family is not None and family not in families:
+        hint = did_you_mean(family, families, f"there are: {', '.join(sorted(families))}")
+        raise UnknownModelError(f'unknown family "{family}"; {hint}')
 
     def fits(weights: Weights) -> bool:
         return (min_accuracy is None or (weights.accuracy or -1) >= min_accuracy) and (

@@ -1,6 +1,7 @@
 """Names, tags, aliases, near misses; and that listing needs neither TensorFlow nor Keras."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -103,6 +104,14 @@ def test_filters_narrow_the_list():
     assert "resnet18" not in small
     assert "resnet50.a1_in1k" in zoo.list_models("resnet50*", pretrained=True)
     assert "resnet50.a1_in1k" in zoo.list_models("resnet50.*", pretrained=True)
+
+
+@pytest.mark.parametrize(
+    ("family", "message"), [("resnett", 'did you mean "resnet"?'), ("qqqq", "there are: alexnet, bit,")]
+)
+def test_an_unknown_family_is_no_empty_list(family, message):
+    with pytest.raises(zoo.UnknownModelError, match=re.escape(f'unknown family "{family}"; {message}')):
+        zoo.list_models(family=family)
 
 
 def test_what_is_published_of_a_network_without_public_weights_is_told():

@@ -85,15 +85,15 @@ def inception_v2(net: Net, images: Tensor) -> Tensor:
 
 def inception_double(net: Net, x: Tensor, widths: tuple[int, ...], name: str) -> Tensor:
     """Two 3x3 windows for the 5x5 one."""
-    one, reduced_3, three, reduced_5, five, pooled = widths
+    one, reduced_3, three, reduced_double, double, pooled = widths
     stride = 1 if one else 2
     y = biased(net, x, reduced_3, 1, f"{name}_3x3_reduce")
-    z = biased(net, x, reduced_5, 1, f"{name}_double_3x3_reduce")
-    z = biased(net, z, five, 3, f"{name}_double_3x3_1")
+    z = biased(net, x, reduced_double, 1, f"{name}_double_3x3_reduce")
+    z = biased(net, z, double, 3, f"{name}_double_3x3_1")
     branches = [
         *([biased(net, x, one, 1, f"{name}_1x1")] if one else []),
         biased(net, y, three, 3, f"{name}_3x3", stride),
-        biased(net, z, five, 3, f"{name}_double_3x3_2", stride),
+        biased(net, z, double, 3, f"{name}_double_3x3_2", stride),
         pool_branch(net, x, pooled, name),
     ]
     return concatenate(branches, f"{name}_output")
