@@ -16,7 +16,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import DataError
+from zoo.errors import DataError, ZooError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +37,8 @@ class Preprocessing:
     """What one set of weights expects of its pictures.
 
     input_size is (height, width) in pixels; crop is the fraction of the resized picture that the centre
-    crop keeps; mean and std are per RGB channel on a 0..1 scale, applied inside the network.
+    crop keeps; interpolation is bilinear or bicubic; mean and std are per RGB channel on a 0..1 scale, and
+    applied inside the network. Raises ZooError for anything else.
     """
 
     input_size: tuple[int, int] = (224, 224)
@@ -45,6 +46,15 @@ class Preprocessing:
     interpolation: str = "bicubic"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        pair = isinstance(self.input_size, tuple | list) and len(self.input_size) == 2
+        if not pair or min(self.input_size) < 1:
+            raise ZooError(f"input_size is (height, width) in pixels, not {self.input_size!r}")
+        if not 0 < self.crop <= 1:
+            raise ZooError(f"crop is a fraction, more than 0 and at most 1, not {self.crop!r}")
+        if self.interpolation not in _TF_KERNELS:
+            raise ZooError(f"interpolation is {' or '.join(_TF_KERNELS)}, not {self.interpolation!r}")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from zoo import preprocessing
-from zoo.errors import DataError
+from zoo.errors import DataError, ZooError
 from zoo.preprocessing import Preprocessing
 
 PHOTOS = dict(zip(("china", "flower"), load_sample_images().images, strict=True))
@@ -142,6 +142,21 @@ def test_a_bomb_of_pixels_is_refused():
 def test_a_thread_of_pixels_is_refused():
     with pytest.raises(DataError, match="100000 x 1 pixels is too thin"):
         preprocessing.evaluate(Preprocessing(), np.zeros((1, 100000, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("fact", "message"),
+    [
+        ({"input_size": 224}, "(height, width) in pixels, not 224"),
+        ({"input_size": (0, 224)}, "(height, width) in pixels, not (0, 224)"),
+        ({"crop": 0}, "more than 0 and at most 1, not 0"),
+        ({"crop": 87.5}, "more than 0 and at most 1, not 87.5"),
+        ({"interpolation": "nearest"}, "interpolation is bilinear or bicubic, not 'nearest'"),
+    ],
+)
+def test_facts_that_are_none_are_refused(fact, message):
+    with pytest.raises(ZooError, match=re.escape(message)):
+        Preprocessing(**fact)
 
 
 def test_facts_survive_json():
