@@ -112,6 +112,8 @@ def load(
         "initializer": initializer,
     }
     model = build(architecture, tag, classes=wanted, **options)
+    if drop_path and not any(layer.name.endswith(".drop_path") for layer in model.layers):
+        log.warning("%s has no branches to drop: drop_path changes nothing", architecture.name)
     if path is not None:
         try:
             _fill(model, architecture, tag, path, new_head=classes is not None)

@@ -191,6 +191,13 @@ def test_bad_input_is_named(arguments, error, message):
         zoo.load(**arguments)
 
 
+@pytest.mark.parametrize(("name", "said"), [("squeezenet1_1", 1), ("resnet18", 0)])
+def test_stochastic_depth_that_changes_nothing_is_told(name, said, caplog):
+    with caplog.at_level(logging.WARNING, "zoo"):
+        zoo.load(name, weights=None, classes=2, input_size=64, drop_path=0.1)
+    assert caplog.text.count("has no branches to drop") == said
+
+
 def test_numbers_of_numpy_are_numbers():
     model = zoo.load("resnet18", weights=None, classes=np.int64(3), input_size=np.int64(64))
     assert (model.output_shape, model.zoo.labels) == ((None, 3), ("0", "1", "2"))
