@@ -39,6 +39,9 @@ set_option = click.option(
 )
 
 
+PORT, SHARE = click.IntRange(0, 65535), click.FloatRange(0, 1, max_open=True)
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
 @click.version_option(package_name="cnn-zoo")
@@ -102,9 +105,9 @@ def describe(name: str, as_json: bool) -> None:
 @recipe_option
 @set_option
 @click.option("--epochs", type=click.IntRange(1), help="At most so many epochs of the network's top.")
-@click.option("--input-size", type=int, help="Pixels per side; the weights' own by default.")
-@click.option("--batch-size", type=click.IntRange(1))
-@click.option("--seed", type=int)
+@click.option("--input-size", type=click.IntRange(1), help="Pixels per side; the weights' own by default.")
+@click.option("--batch-size", type=click.IntRange(1), help="Pictures in a step.")
+@click.option("--seed", type=int, help="Of the split, the order and the changes of the pictures.")
 @click.option("--teacher", help="A name, file or folder of a model of the same classes, to learn from, too.")
 @click.option("--callback", "callbacks", multiple=True, help="tensorboard or csv: written into --out.")
 @click.option(
@@ -229,7 +232,12 @@ def evaluate(model: str, data: Path, as_json: bool) -> None:
 @click.argument("model")
 @click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--out", default="explanation.png", show_default=True, type=click.Path(path_type=Path))
-@click.option("--methods", default="gradcam,integrated_gradients,occlusion", show_default=True)
+@click.option(
+    "--methods",
+    default="gradcam,integrated_gradients,occlusion",
+    show_default=True,
+    help="Comma-separated, of gradcam, gradcam++, layercam, saliency, integrated_gradients, occlusion.",
+)
 @click.option("--label", help="The class to look for; the model's first answer by default.")
 def explain(model: str, image: Path, out: Path, methods: str, label: str | None) -> None:
     """Show where in IMAGE the MODEL sees its answer: a PNG of heat maps.
@@ -239,7 +247,9 @@ def explain(model: str, image: Path, out: Path, methods: str, label: str | None)
     import zoo
 
     _load_tensorflow()
-    shown = zoo.explain(zoo.load(model), image, methods.split(","), label=label)
+    shown = zoo.explain(
+        zoo.load(model), image, [method.strip() for method in methods.split(",")], label=label
+    )
     click.echo(f"{shown.label} {shown.probability:.3f}\n{shown.save(out)}")
 
 
@@ -265,8 +275,10 @@ def compare(first: str, second: str, data: Path, as_json: bool) -> None:
 @main.command()
 @click.argument("data", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--validation", default=0.15, show_default=True, help="The share that stops a training.")
-@click.option("--test", default=0.15, show_default=True, help="The share that judges it.")
+@click.option(
+    "--validation", type=SHARE, default=0.15, show_default=True, help="The share that stops a training."
+)
+@click.option("--test", type=SHARE, default=0.15, show_default=True, help="The share that judges it.")
 def records(data: Path, out: Path, validation: float, test: float) -> None:
     """Write the labelled pictures DATA as TFRecord files into the new folder OUT, split by content.
 
@@ -393,9 +405,9 @@ def inspect(path: Path, as_json: bool) -> None:
 
 @main.command()
 @click.argument("models", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--grpc-port", default=8500, show_default=True)
-@click.option("--rest-port", default=8501, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 to be reached from elsewhere.")
+@click.option("--grpc-port", type=PORT, default=8500, show_default=True, help="0: any that is free.")
+@click.option("--rest-port", type=PORT, default=8501, show_default=True, help="0: any that is free.")
 @click.option(
     "--runtime",
     type=click.Choice(["onnx", "tensorflow", "litert", "openvino"]),
@@ -437,7 +449,7 @@ def serve(models: tuple[Path, ...], runtime: str | None, **options: Any) -> None
 @click.argument(
     "images", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
 )
-@click.option("--top", default=5, show_default=True, help="How many classes to name.")
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to name.")
 @as_json
 def predict(address: str, model: str, images: tuple[Path, ...], top: int, as_json: bool) -> None:
     """Ask the server at ADDRESS (gRPC, host:port) what MODEL sees in IMAGES.
