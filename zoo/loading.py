@@ -152,8 +152,8 @@ def _is_file(name: str | PathLike[str]) -> bool:
 def _from_file(path: Path, own: bool) -> keras.Model:
     if not own:
         raise ZooError(
-            f'"{path}" is a whole model: weights, classes, input_size, activations, initializer, drop rates, '
-            "pooling and auxiliary go with a name; zoo.heads(model) gives its logits"
+            f'"{path}" is a whole model: weights, classes, input_size, activations, initializer, auxiliary, '
+            "drop rates and pooling go with a name; zoo.heads(model) gives its logits"
         )
     return load_file(path / MODEL_IN_FOLDER if path.is_dir() else path)
 
