@@ -4,13 +4,13 @@ import os
 import platform
 from pathlib import Path
 
-import keras
-import tensorflow as tf
-
 SETS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "bfloat16", "amx_tile": "AMX"}
 
 
 def machine() -> str:
+    import keras
+    import tensorflow as tf
+
     gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
     names = [str(details.get("device_name", "GPU")) for details in gpus]
     where = ", ".join([f"{os.cpu_count()} x {processor()}", *names])

@@ -8,9 +8,16 @@ from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_
 
 import zoo
 from zoo.training.checkpoint import State, read_state, write_state
+from zoo.training.forms import (
+    FOLDED_STEM,
+    ONE_PASS_STATISTICS,
+    POINTWISE_PRODUCTS,
+    POOLS_OF_MAXIMA,
+    computed_as,
+)
 from zoo.training.loop import Batches, Examples, Stage
 from zoo.training.metrics import evaluate
-from zoo.training.network import frozen_norms, pointwise_products, prepare
+from zoo.training.network import frozen_norms, prepare
 from zoo.training.recipe import Recipe
 from zoo.training.views import maps_of_views
 
@@ -65,12 +72,58 @@ def test_pointwise_convolutions_learn_as_products(random):
     network.head.set_weights([random.normal(size=w.shape) for w in network.head.get_weights()])
     maps = random.normal(size=(3, *network.bottom.output_shape[1:])).astype(np.float32)
     plain, gradients = convolutions_and_gradients(network.top, maps)
-    with pointwise_products(network.top):
+    with computed_as(network.top, [POINTWISE_PRODUCTS]):
         products, same_gradients = convolutions_and_gradients(network.top, maps)
     assert (plain > 5, products) == (True, 0)
     for gradient, same in zip(gradients, same_gradients, strict=True):
         np.testing.assert_allclose(gradient, same, rtol=1e-3, atol=1e-5 * np.abs(same).max())
     assert convolutions_and_gradients(network.top, maps)[0] == plain
+
+
+def gradients_of_a_step(model, images):
+    """Of the mean of the squared outputs, as it learns: the gradients, and what the norms then remember."""
+    before = model.get_weights()
+    with tf.GradientTape() as tape:
+        loss = keras.ops.mean(model(images, training=True) ** 2)
+    gradients = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+    remembered = [variable.numpy() for variable in model.non_trainable_variables]
+    model.set_weights(before)
+    return [*gradients, *remembered]
+
+
+def stem_and_a_stage(size, kernel, pool):
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((size, size, 3)),
+            layers.Conv2D(6, kernel, 2, use_bias=False),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.MaxPooling2D(pool, 2),
+            layers.Conv2D(5, 3, 2, use_bias=False),
+            layers.BatchNormalization(),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(8, "relu"),
+            layers.BatchNormalization(scale=False),
+            layers.Dense(4),
+        ]
+    )
+
+
+@pytest.mark.parametrize(("size", "kernel", "pool"), [(40, 7, 3), (41, 3, 2), (39, (4, 5), (3, 2))])
+@pytest.mark.parametrize(
+    ("form", "fitting"), [(FOLDED_STEM, 1), (ONE_PASS_STATISTICS, 3), (POOLS_OF_MAXIMA, 1)]
+)
+def test_forms_learn_as_the_plain_layers(size, kernel, pool, form, fitting, random):
+    model = stem_and_a_stage(size, kernel, pool)
+    images = random.uniform(0, 255, (6, size, size, 3)).astype(np.float32)
+    plain = gradients_of_a_step(model, images)
+    with computed_as(model, [form]):
+        assert sum(form[0] in vars(layer) for layer in model.layers) == fitting
+        formed = gradients_of_a_step(model, images)
+    assert not any(form[0] in vars(layer) for layer in model.layers)
+    for one, other in zip(formed, plain, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4 * np.abs(other).max() + 1e-6)
 
 
 def weighted(model):

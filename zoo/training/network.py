@@ -14,7 +14,8 @@ from keras import layers
 
 from zoo.build import OUTPUT
 from zoo.outputs import classifier_layer, features_of
-from zoo.training.device import jit, on_tensorflow_cpu
+from zoo.training.device import jit
+from zoo.training.forms import computed_as, fastest_forms
 
 SOFT = "soft"
 
@@ -138,7 +139,7 @@ def _is_weighted(layer: Any) -> bool:
 @contextmanager
 def learning(model: keras.Model, freeze_norms: bool) -> Iterator[None]:
     """The model as it learns; afterwards it is a plain one again."""
-    with frozen_norms(model) if freeze_norms else nullcontext(), pointwise_products(model):
+    with frozen_norms(model) if freeze_norms else nullcontext(), computed_as(model, fastest_forms()):
         yield
 
 
@@ -175,31 +176,6 @@ def precision(network: Network, policy: str) -> Iterator[None]:
     finally:
         for layer, old in before.items():
             layer.dtype_policy = old
-
-
-@contextmanager
-def pointwise_products(model: keras.Model) -> Iterator[None]:
-    """On a CPU the 1x1 convolutions are matrix products: TensorFlow's gradient of such a convolution goes
-    picture by picture, and takes up to nine times as long where maps are small.
-    """
-    pointwise = [layer for layer in model.layers if _is_pointwise(layer)] if on_tensorflow_cpu() else []
-    for layer in pointwise:
-        layer.convolution_op = _product
-    try:
-        yield
-    finally:
-        for layer in pointwise:
-            del layer.convolution_op
-
-
-def _is_pointwise(layer: Any) -> bool:
-    return type(layer) is layers.Conv2D and layer.groups == 1 and {*layer.kernel_size, *layer.strides} == {1}
-
-
-def _product(inputs: Any, kernel: Any) -> Any:
-    pixels = keras.ops.reshape(inputs, (-1, inputs.shape[-1]))
-    shape = (*keras.ops.shape(inputs)[:-1], kernel.shape[-1])
-    return keras.ops.reshape(keras.ops.matmul(pixels, kernel[0, 0]), shape)
 
 
 def fingerprint(model: keras.Model) -> str:

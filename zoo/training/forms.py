@@ -1,0 +1,128 @@
+"""The same layers in the forms that a device trains fastest: the same numbers, up to rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial, reduce
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from zoo.training.device import has, on_tensorflow_cpu
+
+# The method that a form stands for, and what makes the form of a layer: None where it does not fit.
+Form = tuple[str, Callable[[keras.layers.Layer], Callable[..., Any] | None]]
+
+
+def fastest_forms() -> tuple[Form, ...]:
+    if on_tensorflow_cpu():
+        return (POINTWISE_PRODUCTS,)
+    if keras.backend.backend() == "jax" and has("gpu"):
+        return (ONE_PASS_STATISTICS, FOLDED_STEM, POOLS_OF_MAXIMA)
+    return ()
+
+
+@contextmanager
+def computed_as(model: keras.Model, forms: Iterable[Form]) -> Iterator[None]:
+    """The model with its layers in these forms; afterwards it is a plain one again."""
+    changed = [
+        (layer, method, made)
+        for method, form in forms
+        for layer in model.layers
+        if (made := form(layer)) is not None
+    ]
+    for layer, method, made in changed:
+        setattr(layer, method, made)
+    try:
+        yield
+    finally:
+        for layer, method, _ in changed:
+            delattr(layer, method)
+
+
+def pointwise_product(layer: keras.layers.Layer) -> Callable[..., Any] | None:
+    """A 1x1 convolution as a matrix product: TensorFlow's gradient of such a convolution goes picture by
+    picture on a CPU, and takes up to nine times as long where maps are small.
+    """
+    plain = type(layer) is layers.Conv2D and layer.groups == 1
+    return _product if plain and {*layer.kernel_size, *layer.strides} == {1} else None
+
+
+def _product(inputs: Any, kernel: Any) -> Any:
+    pixels = ops.reshape(inputs, (-1, inputs.shape[-1]))
+    shape = (*ops.shape(inputs)[:-1], kernel.shape[-1])
+    return ops.reshape(ops.matmul(pixels, kernel[0, 0]), shape)
+
+
+def one_pass_statistics(layer: keras.layers.Layer) -> Callable[..., Any] | None:
+    """Mean and variance of a batch from the sums of x and of its squares: Keras's variance on JAX waits for
+    the mean and reads the map once more, which is a tenth of ResNet-50's step on an H100.
+    """
+    fits = type(layer) is layers.BatchNormalization and layer.axis in (-1, len(layer.input.shape) - 1)
+    return _mean_and_variance if fits else None
+
+
+def _mean_and_variance(x: Any, mask: None) -> tuple[Any, Any]:
+    """x: float32 [..., C], as the layer has cast it; masks are for sequences."""
+    places = list(range(len(x.shape) - 1))
+    mean = ops.mean(x, places)
+    return mean, ops.maximum(ops.mean(ops.square(x), places) - ops.square(mean), 0)
+
+
+def folded_stem(layer: keras.layers.Layer) -> Callable[..., Any] | None:
+    """A strided first convolution over squares of 2 x 2 pixels, whose colours are 12 channels beside 4 empty
+    ones: cuDNN is slow on maps of three channels.
+    """
+    fits = (
+        type(layer) is layers.Conv2D
+        and (layer.strides, layer.padding, layer.groups, layer.dilation_rate) == ((2, 2), "valid", 1, (1, 1))
+        and layer.input.shape[-1] == 3
+        and None not in layer.input.shape[1:]
+    )
+    return _folded_convolution if fits else None
+
+
+def _folded_convolution(inputs: Any, kernel: Any) -> Any:
+    """inputs: [N, H, W, 3]; kernel: [h, w, 3, C], already of their type."""
+    across = [-(-size // 2) for size in kernel.shape[:2]]
+    sides = zip(inputs.shape[1:3], kernel.shape[:2], across, strict=True)
+    covered = [(side - size) // 2 + squares for side, size, squares in sides]
+    filters = _squares(ops.transpose(kernel, (3, 0, 1, 2)), across)
+    kernel = ops.transpose(filters, (1, 2, 3, 0))
+    return ops.conv(_squares(inputs, covered), kernel, padding="valid", data_format="channels_last")
+
+
+def _squares(x: Any, counts: list[int]) -> Any:
+    """[N, H, W, 3] -> [N, rows, columns, 16]; pixels beyond the counts are left out, missing ones are 0."""
+    rows, columns = counts
+    missing = [(0, max(2 * count - side, 0)) for count, side in zip(counts, x.shape[1:3], strict=True)]
+    x = ops.pad(x[:, : 2 * rows, : 2 * columns], [(0, 0), *missing, (0, 0)])
+    x = ops.transpose(ops.reshape(x, (-1, rows, 2, columns, 2, 3)), (0, 1, 3, 2, 4, 5))
+    return ops.pad(ops.reshape(x, (-1, rows, columns, 12)), [(0, 0), (0, 0), (0, 0), (0, 4)])
+
+
+def pool_of_maxima(layer: keras.layers.Layer) -> Callable[..., Any] | None:
+    """A max pool as the maximum of shifted maps, over rows and then over columns: XLA's gradient of its own
+    is a scatter. Where two pixels are both the greatest, each gets half of the gradient.
+    """
+    fits = type(layer) is layers.MaxPooling2D and layer.padding == "valid"
+    return partial(_maxima, sizes=layer.pool_size, strides=layer.strides) if fits else None
+
+
+def _maxima(x: Any, sizes: tuple[int, int], strides: tuple[int, int]) -> Any:
+    for axis, size, stride in zip((1, 2), sizes, strides, strict=True):
+        end = x.shape[axis] - size + 1
+        x = reduce(ops.maximum, (_every(x, axis, i, i + end, stride) for i in range(size)))
+    return x
+
+
+def _every(x: Any, axis: int, start: int, stop: int, step: int) -> Any:
+    return x[:, start:stop:step] if axis == 1 else x[:, :, start:stop:step]
+
+
+POINTWISE_PRODUCTS: Form = ("convolution_op", pointwise_product)
+ONE_PASS_STATISTICS: Form = ("_moments", one_pass_statistics)
+FOLDED_STEM: Form = ("convolution_op", folded_stem)
+POOLS_OF_MAXIMA: Form = ("call", pool_of_maxima)
