@@ -196,6 +196,9 @@ def export(
             count = batch or 1 if FORMATS[name].batched else 1
             taken = time.perf_counter() - begun
             costs[name] = Cost(size, taken, _milliseconds(run, known.images, count))
+            del run
+            # TensorFlow's graphs are cycles, with all their weights.
+            gc.collect()
         step("publishing")
         with _failures_of("card.json", target):
             if set(chosen) & set(SERVED):

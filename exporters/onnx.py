@@ -30,7 +30,7 @@ from exporters.onnx_order import canonical, steady
 from exporters.parity import Parity, Reference, compare_as
 from exporters.pictures import fit
 from exporters.subject import OUTPUTS, Run, Subject
-from exporters.tracing import frozen, too_large
+from exporters.tracing import frozen, spared, too_large
 from zoo.outputs import heads
 
 OPSET = 17
@@ -57,8 +57,30 @@ def finished(model: Subject, shape: Sequence[str | int] | None = None) -> onnx.M
     proto = convert(model, tuple(side if isinstance(side, int) else None for side in shape))
     _check(model, proto)
     _name_sizes(proto, shape)
+    if not too_large(model):
+        _take_in(proto, spared(model))
     canonical(proto)
     return proto
+
+
+def _outside(model: Subject) -> list[keras.Variable]:
+    """The weights that tf2onnx gets as inputs."""
+    return too_large(model) or spared(model)
+
+
+def _take_in(proto: onnx.ModelProto, weights: Sequence[keras.Variable]) -> None:
+    """Inputs that are weights become initializers, turned where ONNX has another order of the axes."""
+    arrays = {variable.path: np.asarray(variable) for variable in weights}
+    turned = [node for node in proto.graph.node if node.op_type == "Transpose" and node.input[0] in arrays]
+    for node in turned:
+        (order,) = (onnx.helper.get_attribute_value(attribute) for attribute in node.attribute)
+        arrays[node.output[0]] = arrays[node.input[0]].transpose(order)
+        proto.graph.node.remove(node)
+    taken = {name for node in proto.graph.node for name in node.input}
+    for name in arrays.keys() & taken:
+        array = np.ascontiguousarray(arrays[name])
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    del proto.graph.input[1:]
 
 
 def save(model: Subject, proto: onnx.ModelProto, file: Path) -> None:
@@ -105,7 +127,7 @@ def _external(value: onnx.ValueInfoProto, array: np.ndarray, place: Mapping[str,
 
 
 def convert(model: Subject, shape: Sequence[int | None]) -> onnx.ModelProto:
-    outside = too_large(model)
+    outside = _outside(model)
     function = frozen(model, shape, outside)
     inputs = [tensor.name for tensor in function.inputs]
     outputs = [tensor.name for tensor in function.outputs]
@@ -230,7 +252,7 @@ def _check(model: Subject, proto: onnx.ModelProto) -> None:
         {n.op_type for n in nodes if n.domain or not onnx.defs.has(n.op_type, max_inclusive_version=OPSET)}
     )
     inputs = [value.name for value in proto.graph.input]
-    if unknown or inputs != ["images", *(variable.path for variable in too_large(model))]:
+    if unknown or inputs != ["images", *(variable.path for variable in _outside(model))]:
         raise ExportError(
             f"{model.model.name} cannot be expressed in ONNX: unknown operations {unknown}, inputs {inputs}"
         )

@@ -18,6 +18,7 @@ from tf2onnx.graph import Graph, Node
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 
 FIND = Graph.find_output_consumers
+UPDATE = Node.update_proto
 _CONVERTING = threading.Lock()
 
 
@@ -25,15 +26,23 @@ _CONVERTING = threading.Lock()
 def steady() -> Iterator[None]:
     """In here tf2onnx optimises the same graph in the same way: it numbers from 1, and walks the nodes after
     a tensor by name instead of by the hashes of their names. One conversion at a time.
+
+    Nor does it copy each constant into its protocol buffer again after every optimiser: a buffer frees
+    nothing, and VGG-11's 0.5 GiB of weights took 20.
     """
 
     def find_in_order(graph: Any, name: str) -> list[Any]:
         return sorted(FIND(graph, name), key=lambda node: node.name)
 
+    def update_proto(node: Any, *storage: Any) -> None:
+        if not node.is_const():
+            UPDATE(node, *storage)
+
     with (
         _CONVERTING,
         patch.object(utils, "INTERNAL_NAME", 1),
         patch.object(Graph, "find_output_consumers", find_in_order),
+        patch.object(Node, "update_proto", update_proto),
         patch.object(Node, "__hash__", lambda node: zlib.crc32(node.name.encode())),
     ):
         yield

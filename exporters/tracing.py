@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import layers
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from exporters.errors import ExportError
@@ -18,6 +19,9 @@ from zoo.layers import GroupedConv2D, for_conversion, has_grouped_gradient
 
 # A protocol buffer, and so a graph with its weights, holds 2 GiB; the nodes need some of it.
 MOST_BYTES = 2**31 - 2**25
+# TensorFlow copies a graph a dozen times on its way, and the constants in it: a large network is frozen by a
+# way that is shorter, and of VGG's hidden layers, 0.5 GiB, nothing but the shape is needed.
+LARGE_NETWORK, LARGE_KERNEL = 2**27, 2**24
 
 
 def frozen(
@@ -28,20 +32,24 @@ def frozen(
     images.
     """
     shape = tuple(shape or (model.batch, *model.image_shape))
-    if shape == (None, *model.image_shape) and not outside and _traced_for_all(model):
+    usual = shape == (None, *model.image_shape) and not outside
+    if usual and _traced_for_all(model) and _total(model) < LARGE_NETWORK:
         return convert_variables_to_constants_v2(model.traced)
+    given = {id(variable) for variable in outside}
+    inside = [variable for variable in model.model.variables if id(variable) not in given]
+    arrays = [variable.numpy() for variable in inside]
     specs = [tf.TensorSpec(shape, tf.float32, name="images")]
     specs += [tf.TensorSpec(variable.shape, variable.dtype) for variable in outside]
 
     @tf.function(input_signature=specs)
     def network(images: tf.Tensor, *values: tf.Tensor) -> dict[str, tf.Tensor]:
-        with keras.StatelessScope(state_mapping=list(zip(outside, values, strict=True))):
+        state = zip([*outside, *inside], [*values, *map(tf.constant, arrays)], strict=True)
+        with keras.StatelessScope(state_mapping=list(state)):
             outputs = model.heads(images, training=False)
         return {name: tf.cast(outputs[name], tf.float32) for name in OUTPUTS}
 
     with for_conversion():
-        concrete = network.get_concrete_function()
-    return convert_variables_to_constants_v2(concrete)
+        return network.get_concrete_function()
 
 
 def _traced_for_all(model: Subject) -> bool:
@@ -61,14 +69,25 @@ def too_large(model: Subject) -> list[keras.Variable]:
     return [variable for variable, total in zip(variables, totals, strict=True) if total > MOST_BYTES // 64]
 
 
+def spared(model: Subject) -> list[keras.Variable]:
+    """The variables that better stay outside though all fit: large kernels that take up no norm."""
+    plain = [layer for layer in model.model.layers if type(layer) in (layers.Dense, layers.Conv2D)]
+    kernels = [layer.kernel for layer in plain if layer.use_bias]
+    return [kernel for kernel in kernels if _bytes_of(kernel) >= LARGE_KERNEL]
+
+
 def check_size(model: Subject, what: str) -> None:
     """Raises ExportError for weights that do not fit into one file of the format."""
     if too_large(model):
-        size = sum(map(_bytes_of, model.model.variables))
+        size = _total(model)
         raise ExportError(
             f"{model.model.name} has {size / 2**30:.1f} GiB of weights, a file of {what} holds 2; "
             "export it as saved_model, onnx, h5 or keras"
         )
+
+
+def _total(model: Subject) -> int:
+    return sum(map(_bytes_of, model.model.variables))
 
 
 def _bytes_of(variable: keras.Variable) -> int:

@@ -78,6 +78,46 @@ def test_other_formats_say_why_not(tiny, photos, tmp_path, name, what):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def hidden_layers():
+    """As VGG has them: convolutions of all that is left of the map, with biases."""
+    layers = keras.layers
+    images = keras.Input((32, 32, 3), name="images")
+    x = layers.Conv2D(8, 3, 4, activation="relu", name="conv")(layers.Rescaling(1 / 255)(images))
+    x = layers.Conv2D(24, 8, activation="relu", name="hidden")(x)
+    x = layers.Dense(16, activation="relu", name="narrow")(layers.Flatten()(x))
+    return keras.Model(images, layers.Dense(3, "softmax", name="predictions")(x), name="vgg")
+
+
+def test_large_kernels_are_in_the_file_as_if_they_had_been_constants(
+    hidden_layers, photos, monkeypatch, tmp_path
+):
+    formats, facts = ("onnx", "onnx_int8", "tflite"), zoo.Preprocessing((32, 32))
+
+    def exported(name):
+        return exporters.export(
+            hidden_layers, tmp_path / name, formats, preprocessing=facts, calibrate=photos, tolerance=1e-4
+        )
+
+    usual = exported("usual")
+    monkeypatch.setattr(exporters.tracing, "LARGE_NETWORK", 1)
+    monkeypatch.setattr(exporters.tracing, "LARGE_KERNEL", 4 * 16 * 24)
+    spared = exported("spared")
+    variables = [hidden_layers.get_layer(name).kernel for name in ("hidden", "narrow")]
+    known = exporters.subject.subject(hidden_layers, preprocessing=facts)
+    assert exporters.tracing.spared(known) == variables
+    for name in ("model.onnx", "model_int8.onnx"):
+        files = [onnx.load(done.path / name).graph for done in (usual, spared)]
+        kinds = [[node.op_type for node in file.node] for file in files]
+        assert kinds[0] == kinds[1]
+        assert [value.name for value in files[1].input] == ["images"]
+        weights = [{t.name: onnx.numpy_helper.to_array(t) for t in file.initializer} for file in files]
+        assert weights[0].keys() == weights[1].keys()
+        for key, array in weights[0].items():
+            np.testing.assert_allclose(weights[1][key], array, rtol=1e-5, atol=1e-6)
+    assert usual.files["model.tflite"].bytes == spared.files["model.tflite"].bytes
+
+
 @pytest.mark.large
 def test_more_than_two_gigabytes(tmp_path):
     images = keras.Input((32, 32, 3))
@@ -88,3 +128,7 @@ def test_more_than_two_gigabytes(tmp_path):
         model, tmp_path / "huge", ("saved_model", "onnx"), preprocessing=zoo.Preprocessing((32, 32))
     )
     assert done.files["model.onnx.data"].bytes > 2**31
+    assert done.parity["onnx"].max_rel < 1e-4
+    assert [checked.problems for checked in exporters.check(done.path)] == [(), ()]
+    with pytest.raises(exporters.ExportError, match=r"huge has 2.1 GiB of weights, a file of TFLite holds 2"):
+        exporters.export(model, tmp_path / "lite", "tflite", preprocessing=zoo.Preprocessing((32, 32)))
