@@ -26,7 +26,7 @@ from tf2onnx.tfonnx import process_tf_graph
 from exporters import graph
 from exporters.batches import in_batches
 from exporters.errors import ExportError
-from exporters.onnx_order import canonical, steady
+from exporters.onnx_order import canonical, channels_first, steady
 from exporters.parity import Parity, Reference, compare_as
 from exporters.pictures import fit
 from exporters.subject import OUTPUTS, Run, Subject
@@ -59,6 +59,7 @@ def finished(model: Subject, shape: Sequence[str | int] | None = None) -> onnx.M
     _name_sizes(proto, shape)
     if not too_large(model):
         _take_in(proto, spared(model))
+    channels_first(proto.graph)
     canonical(proto)
     return proto
 

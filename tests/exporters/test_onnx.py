@@ -46,6 +46,17 @@ def test_graph_is_plain(proto):
     assert "BatchNormalization" not in kinds
 
 
+def test_pictures_are_turned_before_they_are_normalised(proto):
+    kinds = [node.op_type for node in proto.graph.node]
+    assert "Transpose" in kinds
+    assert kinds.index("Transpose") == 0
+    assert set(kinds[1 : kinds.index("Conv")]) <= {"Add", "Sub", "Mul", "Div", "Pad"}
+    planes = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
+    assert {planes[name] for node in proto.graph.node[1:3] for name in node.input if name in planes} == {
+        (3, 1, 1)
+    }
+
+
 def test_metadata(proto):
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     assert metadata["name"] == "resnet18"
