@@ -110,7 +110,7 @@ def test_mistakes_show_where_the_network_looked(done, arrays):
     layer.bias.assign([50, 0, 0, 0])
     preprocessing = zoo.facts(done.model).preprocessing
     held = images(pictures, preprocessing, sides.validation)
-    judged = judge(stubborn, pictures, sides, preprocessing, held)
+    judged = judge(stubborn, stubborn.predict, pictures, sides, preprocessing, held)
     wrong = int((pictures.labels[sides.test] != 0).sum())
     assert 0 < len(judged.mistakes) <= wrong
     assert {one["predicted"] for one in judged.mistakes} == {"0"}

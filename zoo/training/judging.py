@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,18 +28,27 @@ class Judgement:
     near_duplicates: list[dict[str, Any]]
 
 
+Answer = Callable[[np.ndarray], np.ndarray]
+
+
 def judge(
-    model: keras.Model, pictures: Pictures, sides: Split, preprocessing: Preprocessing, held: np.ndarray
+    model: keras.Model,
+    answer: Answer,
+    pictures: Pictures,
+    sides: Split,
+    preprocessing: Preprocessing,
+    held: np.ndarray,
 ) -> Judgement:
-    """model: images -> probabilities [N, C]. The temperature is fitted on the validation pictures, which are
-    `held` as the network takes them.
+    """model: images -> probabilities [N, C]; answer: the same, of any number of images.
+
+    The temperature is fitted on the validation pictures, which are `held` as the network takes them.
     """
     test = images(pictures, preprocessing, sides.test)
-    probabilities, labels = _answers(model, test), pictures.labels[sides.test]
+    probabilities, labels = answer(test), pictures.labels[sides.test]
     task = task_of(pictures.labels)
     calibration = judge_calibration(
         *task.decisions(probabilities, labels),
-        *task.decisions(_answers(model, held), pictures.labels[sides.validation]),
+        *task.decisions(answer(held), pictures.labels[sides.validation]),
     )
     wrong = worst(task.wrong(probabilities, labels, pictures.classes))
     places = [one.place for one in wrong]
@@ -56,7 +66,3 @@ def judge(
             for pair in near_duplicates(pictures, sides)[:DUPLICATES_SHOWN]
         ],
     )
-
-
-def _answers(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    return model.predict(images, batch_size=64, verbose=0)

@@ -15,6 +15,7 @@ import numpy as np
 
 from zoo.build import OUTPUT
 from zoo.progress import progress
+from zoo.training.answers import answers
 from zoo.training.augmentation import augmentation, mixtures
 from zoo.training.callbacks import Bar, Relay, Restart, Saver
 from zoo.training.checkpoint import State, read_state, write_state
@@ -238,9 +239,8 @@ def _next_state(state: State, learnt: dict[str, float], stage: Stage) -> State:
 
 
 def _logits(model: keras.Model, x: np.ndarray) -> np.ndarray:
-    """[N, C]. Batch by batch: what predict makes of an array costs more than a small head's answers."""
-    batches = (x[i : i + AT_ONCE].astype(np.float32) for i in range(0, len(x), AT_ONCE))
-    return np.concatenate([logits_of(model.predict_on_batch(batch)) for batch in batches])
+    """[N, C]."""
+    return logits_of(answers(model, x, AT_ONCE))
 
 
 def _best(history: tuple[dict[str, Any], ...]) -> int:

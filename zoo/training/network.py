@@ -14,6 +14,7 @@ from keras import layers
 
 from zoo.build import OUTPUT
 from zoo.outputs import classifier_layer, features_of
+from zoo.training.answers import answers
 from zoo.training.device import jit
 from zoo.training.forms import computed_as, fastest_forms
 
@@ -35,6 +36,11 @@ class Network:
     embed: keras.Model
     head: keras.Model
 
+    def answer(self, images: np.ndarray, at_once: int) -> np.ndarray:
+        """images [N, H, W, 3] -> probabilities [N, C], by the parts, which are traced already."""
+        features = answers(self.embed, answers(self.bottom, images, at_once), at_once)
+        return keras.ops.convert_to_numpy(self.whole.get_layer(OUTPUT)(self.head(features)))
+
     @property
     def whole_learns(self) -> bool:
         """Whether the bottom is nothing but the pictures."""
@@ -42,11 +48,10 @@ class Network:
 
 
 def prepare(model: keras.Model, classes: int, top: float, activation: str = "softmax") -> Network:
-    """A copy of the model with new heads, cut so that the fraction `top` of its weighted layers is above.
+    """The model's layers with new heads, cut so that the fraction `top` of its weighted layers is above.
 
     activation: what makes probabilities of the logits.
     """
-    model = _copy(model)
     old = classifier_layer(model)
     images, features = model.inputs[0], features_of(old)
     x = features
@@ -66,9 +71,14 @@ def prepare(model: keras.Model, classes: int, top: float, activation: str = "sof
         embed=embed,
         head=keras.Model(features, logits, name="head"),
     )
-    for view in (network.bottom, network.embed):
-        view.compile(jit_compile=jit())
+    _compile_parts(network)
     return network
+
+
+def _compile_parts(network: Network) -> None:
+    """What they answer by is traced anew after this."""
+    for part in (network.bottom, network.embed):
+        part.compile(jit_compile=jit())
 
 
 def _new_classifier(x: Any, classes: int, name: str) -> Any:
@@ -102,12 +112,6 @@ def with_soft_output(model: keras.Model, temperature: float) -> keras.Model:
     outputs = model.output if isinstance(model.output, dict) else {OUTPUT: logits}
     soft = layers.Rescaling(1 / temperature, dtype="float32", name=SOFT)(logits)
     return keras.Model(model.inputs[0], {**outputs, SOFT: soft}, name=model.name)
-
-
-def _copy(model: keras.Model) -> keras.Model:
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    return copy
 
 
 def cut(model: keras.Model, top: float) -> Any:
@@ -176,6 +180,8 @@ def precision(network: Network, policy: str) -> Iterator[None]:
     finally:
         for layer, old in before.items():
             layer.dtype_policy = old
+        if before:
+            _compile_parts(network)
 
 
 def fingerprint(model: keras.Model) -> str:

@@ -54,8 +54,8 @@ class Recipe:
     # At each epoch's end the weights become their moving average of this decay, or of a lower one where an
     # epoch has few steps: a step of AdamW's at the full rate throws a network with frozen norms about.
     ema: float | None = 0.9
-    head_epochs: int = 40  # 0: the head learns with the network only
-    head_rate: float = 3e-3
+    head_epochs: int = 12  # 0: the head learns with the network only
+    head_rate: float = 1e-2
     epochs: int = 10  # of the top; 0 leaves the network as it is
     rate: float = 1e-3  # the highest, after the warm-up; a cosine takes it to zero
     lowest_rate: float = 1.0  # of the lowest layer that learns, as a share of the head's; between, geometric

@@ -10,11 +10,12 @@ import keras
 import numpy as np
 
 from zoo.build import OUTPUT
+from zoo.training.answers import answers
 from zoo.training.loop import Examples, Stage
 from zoo.training.network import SOFT, Network, with_soft_output
 from zoo.training.recipe import Recipe
 from zoo.training.tasks import Task, task_of
-from zoo.training.views import maps, maps_of_views
+from zoo.training.views import MAPS, maps_of_views
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +45,13 @@ def stages(
     top = top_stage(network, lessons, side_losses, recipe, folder)
     if recipe.head_epochs:
         seen, unseen = top.examples, top.validation
+        at_once = recipe.batch_size
         if network.whole_learns:
             x = maps_of_views(network.embed, lessons.images, recipe, folder / "features.npy")
         else:
-            x = _embed(network, seen.x)
+            x = _embed(network, seen.x, at_once)
         features = Examples(x, lessons.labels, soft=_soft_views(lessons, recipe, folder))
-        held = Examples(_embed(network, unseen.x), lessons.held_labels)
+        held = Examples(_embed(network, unseen.x, at_once), lessons.held_labels)
         epochs, rate = recipe.head_epochs, recipe.head_rate
         head = Stage("head", network.head, features, held, epochs, rate, task=lessons.task)
         yield with_losses(head, {}, recipe)
@@ -66,8 +68,8 @@ def top_stage(
     else:
         views = maps_of_views(network.bottom, lessons.images, recipe, folder / "maps.npy")
         seen = Examples(views, lessons.labels, soft=_soft_views(lessons, recipe, folder))
-        held_maps = maps(network.bottom, lessons.held_images, recipe.batch_size)
-        held = Examples(held_maps[None], lessons.held_labels)
+        held_maps = answers(network.bottom, lessons.held_images, recipe.batch_size)
+        held = Examples(held_maps[None].astype(MAPS), lessons.held_labels)
     outputs = network.top.output
     sides = (
         {name: side_losses[name] for name in outputs if name != OUTPUT} if isinstance(outputs, dict) else {}
@@ -92,5 +94,5 @@ def _soft_views(lessons: Lessons, recipe: Recipe, folder: Path) -> np.ndarray | 
     return maps_of_views(lessons.teacher, lessons.images, recipe, folder / "soft.npy")
 
 
-def _embed(network: Network, views: np.ndarray) -> np.ndarray:
-    return np.stack([network.embed.predict(view, batch_size=256, verbose=0) for view in views])
+def _embed(network: Network, views: np.ndarray, at_once: int) -> np.ndarray:
+    return np.stack([answers(network.embed, view, at_once) for view in views])

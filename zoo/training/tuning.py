@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,7 @@ def load_teacher(teacher: Any, recipe: Recipe) -> keras.Model | None:
 
 
 def load_student(model_or_name: Any, recipe: Recipe) -> keras.Model:
+    """A network whose layers may learn: a given one is copied."""
     if not isinstance(model_or_name, keras.Model):
         from zoo.loading import DEFAULT, has_auxiliary, load
 
@@ -118,7 +120,9 @@ def load_student(model_or_name: Any, recipe: Recipe) -> keras.Model:
             f"the model takes {size[0]} x {size[1]} pixels, the recipe says {wanted}: "
             f"load it with zoo.load(name, input_size={wanted})"
         )
-    return model_or_name
+    copy = keras.models.clone_model(model_or_name)
+    copy.set_weights(model_or_name.get_weights())
+    return attach(copy, facts(model_or_name))
 
 
 def _run(
@@ -131,7 +135,8 @@ def _run(
 ) -> Result:
     known = facts(model)
     preprocessing = preprocessing_of(known, recipe)
-    network = prepare(model, len(pictures.classes), recipe.top, task_of(pictures.labels).activation)
+    learning_share = recipe.top if recipe.epochs else 0.0
+    network = prepare(model, len(pictures.classes), learning_share, task_of(pictures.labels).activation)
     sides = split(pictures, recipe.validation, recipe.test)
     lessons = lessons_of(pictures, sides, preprocessing, recipe, teacher)
     history: list[dict[str, Any]] = []
@@ -140,7 +145,8 @@ def _run(
             first = sum(entry["epoch"] > 0 for entry in history)
             with learning(stage.model, recipe.frozen_norms):
                 history += train(replace(stage, first=first), recipe, checkpoints, watch)
-    judged = judge(network.whole, pictures, sides, preprocessing, lessons.held_images)
+    answer = partial(network.answer, at_once=recipe.batch_size)
+    judged = judge(network.whole, answer, pictures, sides, preprocessing, lessons.held_images)
     return Result(
         model=attach(network.whole, _facts(known, pictures, preprocessing, recipe, judged.metrics)),
         metrics=judged.metrics,

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from zoo.progress import progress
+from zoo.training.answers import answers
 from zoo.training.augmentation import augmentation
 from zoo.training.recipe import Recipe
 
@@ -27,21 +28,17 @@ def maps_of_views(bottom: keras.Model, images: np.ndarray, recipe: Recipe, path:
     return np.load(path, mmap_mode="r")
 
 
-def maps(bottom: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
-    """float16 [N, ...], in memory."""
-    return bottom.predict(images, batch_size=batch_size, verbose=0).astype(MAPS)
-
-
 def _write(bottom: keras.Model, images: np.ndarray, recipe: Recipe, path: Path) -> None:
     shape = (recipe.views, len(images), *bottom.output_shape[1:])
     stored = np.lib.format.open_memmap(path, "w+", MAPS, shape)
+    at_once = min(recipe.batch_size, len(images))
     with progress() as bar:
         line = bar.add_task("look at the pictures", total=recipe.views * len(images))
         for view in range(recipe.views):
             change = augmentation(recipe, 100 * recipe.seed + view)
-            for start in range(0, len(images), recipe.batch_size):
-                batch = images[start : start + recipe.batch_size]
+            for start in range(0, len(images), at_once):
+                batch = images[start : start + at_once]
                 changed = change(batch) if view else batch
-                stored[view, start : start + len(batch)] = bottom.predict_on_batch(changed)
+                stored[view, start : start + len(batch)] = answers(bottom, changed, at_once)
                 bar.advance(line, len(batch))
     stored.flush()

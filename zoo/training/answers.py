@@ -1,0 +1,24 @@
+"""A network's answers to many pictures, or to the maps of many, by a function that is traced once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+
+def answers(model: keras.Model, x: np.ndarray, at_once: int) -> Any:
+    """x: [N, ...] of any type, computed in float32 -> the model's outputs, [N, ...] each.
+
+    The last batch is filled up: Keras would trace and optimise the network anew for a shorter one, and its
+    `predict` does so for every array.
+    """
+    parts = [_of_batch(model, x[i : i + at_once], at_once) for i in range(0, len(x), at_once)]
+    return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+def _of_batch(model: keras.Model, batch: np.ndarray, size: int) -> Any:
+    rows = np.minimum(np.arange(size), len(batch) - 1)
+    found = model.predict_on_batch(batch[rows].astype(np.float32))
+    return keras.tree.map_structure(lambda array: array[: len(batch)], found)
