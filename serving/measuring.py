@@ -10,6 +10,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -21,6 +22,7 @@ import numpy as np
 from serving import inference, requests, tensors, warmup
 from serving.errors import Code, ServingError
 from serving.inference import DEFAULT_SIGNATURE, Arrays, Feed
+from serving.machine import cores
 from serving.runtimes import FIDELITIES, Candidate, Runtime, Signature, TensorSpec, pictures, start
 from serving.runtimes.base import Engines, covers
 from serving.runtimes.candidates import SAVED_MODEL
@@ -33,7 +35,8 @@ RECORDED = "the recorded replies"
 
 @dataclass(frozen=True)
 class Measured:
-    """milliseconds: for one picture (one row of the requests); difference: the largest from the reference's
+    """milliseconds: for one picture (one row of the requests), the mean of what a caller alone waits and of
+    what it takes with a caller for each core; difference: the largest from the reference's
     numbers, relative to their largest or to 1; cosine: the least, of a row of numbers. None, and a `trouble`,
     where there is no such figure.
     """
@@ -177,7 +180,7 @@ def _array(spec: TensorSpec, shape: tuple[int, ...]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Answer:
-    """To one probe: the median seconds, for so many rows; `numeric`: no pictures had to be decoded."""
+    """To one probe: its seconds, for so many rows; `numeric`: no pictures had to be decoded."""
 
     seconds: float
     rows: int
@@ -245,10 +248,26 @@ def _first_signatures(question: Question, begin: Begin) -> Mapping[str, Signatur
 def _answers(
     runtime: Runtime, asked: Sequence[Probe], saved: Mapping[str, Signature], seconds: float
 ) -> Answers:
-    """To the probes of the signatures that it has as the SavedModel has them; in turns, for so long."""
+    """To the probes of the signatures that it has as the SavedModel has them; in turns, for so long: half of
+    the time by one caller, half by as many as there are cores.
+    """
     own = {name for name, s in runtime.signatures.items() if name not in saved or covers(s, saved[name])}
     known = {i: probe for i, probe in enumerate(asked) if probe.signature in own}
     replies = {i: _ask(runtime, probe) for i, probe in known.items()}
+    alone = _alone(runtime, known, seconds / 2)
+    # What a turn of all probes takes longer, or less, falls on each alike.
+    crowded = _crowded(runtime, known, seconds / 2) / sum(alone.values()) if known else 1.0
+    found = {}
+    for i, probe in known.items():
+        inputs = list(probe.feed(runtime.signatures[probe.signature]).values())
+        rows = len(inputs[0]) if inputs and inputs[0].ndim else 1
+        numeric = all(array.dtype != object for array in inputs)
+        found[i] = Answer(alone[i] * (1 + crowded) / 2, max(1, rows), numeric, replies[i])
+    return found
+
+
+def _alone(runtime: Runtime, known: Mapping[int, Probe], seconds: float) -> dict[int, float]:
+    """The median seconds of each probe, asked one after the other."""
     times: dict[int, list[float]] = {i: [] for i in known}
     end = time.perf_counter() + seconds
     for turn in range(ROUNDS):
@@ -258,13 +277,24 @@ def _answers(
             begun = time.perf_counter()
             _ask(runtime, probe)
             times[i].append(time.perf_counter() - begun)
-    found = {}
-    for i, probe in known.items():
-        inputs = list(probe.feed(runtime.signatures[probe.signature]).values())
-        rows = len(inputs[0]) if inputs and inputs[0].ndim else 1
-        numeric = all(array.dtype != object for array in inputs)
-        found[i] = Answer(statistics.median(times[i]), max(1, rows), numeric, replies[i])
-    return found
+    return {i: statistics.median(taken) for i, taken in times.items()}
+
+
+def _crowded(runtime: Runtime, known: Mapping[int, Probe], seconds: float) -> float:
+    """The seconds in which a turn of all probes is done, where as many callers ask as there are cores."""
+    begun = time.perf_counter()
+
+    def turns(_: int) -> int:
+        for turn in range(ROUNDS):
+            if turn and time.perf_counter() > begun + seconds:
+                return turn
+            for probe in known.values():
+                _ask(runtime, probe)
+        return ROUNDS
+
+    with ThreadPoolExecutor(cores()) as callers:
+        done = sum(callers.map(turns, range(cores())))
+    return (time.perf_counter() - begun) / done
 
 
 def _ask(runtime: Runtime, probe: Probe) -> Arrays:
