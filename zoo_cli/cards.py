@@ -142,12 +142,13 @@ def _of_labels(metrics: Mapping[str, Any]) -> list[str]:
     """A line where pictures have several labels."""
     if "average_precision" not in metrics:
         return []
-    f1 = [
-        f"{kind} F1 {metrics[f'{kind}_f1']:.3f} (95 % interval {low:.3f} to {high:.3f})"
-        for kind in ("micro", "macro")
-        for low, high in [metrics[f"{kind}_f1_interval"]]
+    names = {"average_precision": "mean average precision", "micro_f1": "micro F1", "macro_f1": "macro F1"}
+    figures = [
+        f"{words} {metrics[name]:.3f} (95 % interval {low:.3f} to {high:.3f})"
+        for name, words in names.items()
+        for low, high in [metrics[f"{name}_interval"]]
     ]
-    return [f"mean average precision {metrics['average_precision']:.3f}, {', '.join(f1)}"]
+    return [", ".join(figures)]
 
 
 def comparison_text(first: Evaluation, second: Evaluation, compared: Comparison) -> str:

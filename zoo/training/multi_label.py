@@ -16,6 +16,7 @@ from zoo.training.metrics import Wrong, expected_calibration_error, interval
 YES = 0.5
 RESAMPLES = 1000
 CHUNK = 50  # resamples at once
+RESAMPLED = ("average_precision", "micro_f1", "macro_f1")
 
 
 def loss(smoothing: float, labels: np.ndarray | None) -> Any:
@@ -80,14 +81,20 @@ def average_precision(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Of one label, probabilities and bool [N]: the precision at every threshold, weighted by the recall won
     there; 0 where no picture has the label.
     """
+    return float(average_precisions(probabilities, labels, np.ones((1, len(labels))))[0])
+
+
+def average_precisions(probabilities: np.ndarray, labels: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """[R], of R sets, in which each of the pictures is so many times: times [R, N]."""
     if not labels.any():
-        return 0.0
+        return np.zeros(len(times))
     order = np.argsort(-probabilities, kind="stable")
     hits, scores = labels[order], probabilities[order]
     last = np.append(scores[1:] != scores[:-1], True)  # of each threshold's pictures
-    found = hits.cumsum()[last]
-    precision = found / (np.flatnonzero(last) + 1)
-    return float((precision * np.diff(found, prepend=0)).sum() / hits.sum())
+    there = times[:, order]
+    found, seen = (part.cumsum(axis=1)[:, last] for part in (there * hits, there))
+    won = np.diff(found, axis=1, prepend=0)
+    return (found / np.maximum(seen, 1) * won).sum(axis=1) / np.maximum(found[:, -1], 1)
 
 
 def f1(hits: np.ndarray, said: np.ndarray, there: np.ndarray) -> np.ndarray:
@@ -96,8 +103,8 @@ def f1(hits: np.ndarray, said: np.ndarray, there: np.ndarray) -> np.ndarray:
 
 
 def evaluate(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
-    """average_precision: the mean over the labels that any picture has; micro_f1 and macro_f1 of these, with
-    micro_f1_interval and macro_f1_interval (95 %, from resampled pictures: Efron, Ann. Statist. 7, 1979);
+    """average_precision: the mean over the labels that any picture has; micro_f1 and macro_f1 of these; each
+    with its NAME_interval (95 %, from resampled pictures: Efron, Ann. Statist. 7, 1979);
     accuracy: of pictures whose labels are all right, and its interval; loss, ece: of all decisions; classes:
     precision, recall, f1, average_precision, pictures. JSON-able.
     """
@@ -108,13 +115,11 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, 
     precision, recall = hits / np.maximum(said, 1), hits / np.maximum(there, 1)
     clipped = np.clip(probabilities.astype(np.float64), 1e-12, 1 - 1e-12)
     loss, accuracy = log_loss_and_accuracy(np.log(clipped) - np.log1p(-clipped), labels)
-    intervals = _intervals(yes[:, known], labels[:, known])
     return {
         "average_precision": float(np.mean(np.asarray(each)[known])) if known.any() else 0.0,
         "micro_f1": float(f1(hits[known].sum(), said[known].sum(), there[known].sum())),
-        "micro_f1_interval": intervals[0],
         "macro_f1": float(np.mean(f1(hits, said, there)[known])) if known.any() else 0.0,
-        "macro_f1_interval": intervals[1],
+        **_intervals(probabilities[:, known], labels[:, known]),
         "accuracy": accuracy,
         "interval": list(interval(accuracy, len(labels))),
         "loss": loss,
@@ -134,19 +139,24 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, 
     }
 
 
-def _intervals(yes: np.ndarray, labels: np.ndarray) -> tuple[list[float], list[float]]:
-    """Of micro and macro F1, from as many pictures drawn again and again, by the same seed."""
+def _intervals(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, list[float]]:
+    """From as many pictures drawn again and again, by the same seed."""
     if not labels.size:
-        return [0.0, 0.0], [0.0, 0.0]
+        return {f"{name}_interval": [0.0, 0.0] for name in RESAMPLED}
     random = np.random.default_rng(0)
+    yes = probabilities > YES
     counted = [part.astype(np.float32) for part in (yes & labels, yes, labels)]
-    micro, macro = [], []
+    found: dict[str, list[np.ndarray]] = {name: [] for name in RESAMPLED}
+    even = np.full(len(labels), 1 / len(labels))
     for _ in range(RESAMPLES // CHUNK):
-        times = random.multinomial(len(labels), np.full(len(labels), 1 / len(labels)), CHUNK).astype(
-            np.float32
-        )
+        times = random.multinomial(len(labels), even, CHUNK).astype(np.float32)
         hits, said, there = (times @ part for part in counted)
-        micro.append(f1(hits.sum(axis=1), said.sum(axis=1), there.sum(axis=1)))
-        macro.append(f1(hits, said, there).mean(axis=1))
-    low, high = ((np.quantile(np.concatenate(found), (0.025, 0.975))).tolist() for found in (micro, macro))
-    return low, high
+        pairs = zip(probabilities.T, labels.T, strict=True)
+        precisions = np.stack([average_precisions(*pair, times) for pair in pairs], axis=1)
+        found["average_precision"].append(precisions.sum(axis=1) / np.maximum((there > 0).sum(axis=1), 1))
+        found["micro_f1"].append(f1(hits.sum(axis=1), said.sum(axis=1), there.sum(axis=1)))
+        found["macro_f1"].append(f1(hits, said, there).mean(axis=1))
+    return {
+        f"{name}_interval": np.quantile(np.concatenate(values), (0.025, 0.975)).tolist()
+        for name, values in found.items()
+    }

@@ -55,15 +55,21 @@ def render(result: Result) -> str:
     )
 
 
+SEVERAL = {
+    "average_precision": "mean average precision",
+    "micro_f1": "micro F1",
+    "macro_f1": "macro F1",
+}  # labels for a picture
+
+
 def figures(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     """The first things to know, with what each is."""
     tested = metrics["pictures"]["test"]
     found = []
     if "average_precision" in metrics:
-        found.append((_percent(metrics["average_precision"]), "mean average precision"))
-        for kind in ("micro", "macro"):
-            interval = _range(metrics[f"{kind}_f1_interval"])
-            found.append((_percent(metrics[f"{kind}_f1"]), f"{kind} F1, 95 % interval {interval}"))
+        for name, words in SEVERAL.items():
+            interval = _range(metrics[f"{name}_interval"])
+            found.append((_percent(metrics[name]), f"{words}, 95 % interval {interval}"))
         found.append(
             (_percent(metrics["accuracy"]), f"have all labels right, interval {_range(metrics['interval'])}")
         )
