@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -198,8 +199,15 @@ def any_size(model: Subject) -> Subject:
         height, width = _larger(model)
         outputs(np.zeros((1, height, width, 3), np.float32), training=False)
     except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
-        raise ExportError(f"{model.model.name} takes pictures of one size only: {error}") from error
+        raise ExportError(f"{model.model.name} takes pictures of one size only: {_said(error)}") from error
     return replace(model, network=network, heads=outputs)
+
+
+def _said(error: Exception) -> str:
+    """Without what Keras and TensorFlow put around it: the layer, its arguments, the operation, colours."""
+    paragraphs = str(error).split("\n\n")
+    text = paragraphs[min(1, len(paragraphs) - 1)]
+    return re.sub(r"\x1b\[\d+m|{{.*?}} | \[Op:.*", "", text)
 
 
 def _larger(model: Subject) -> tuple[int, int]:
