@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from zoo.data import SIDES, open_data, split
+from zoo.errors import ZooError
 
 
 def sides_of(pictures, **fractions):
@@ -64,3 +65,9 @@ def test_a_class_of_three_pictures_has_one_on_each_side(arrays, seed):
     parts = split(pictures, 0.15, 0.15)
     for part in (parts.training, parts.validation, parts.test):
         assert sorted(pictures.labels[part]) == list(range(10))
+
+
+@pytest.mark.parametrize("shares", [(-0.1, 0.2), (0.5, 0.5), (0.2, float("nan"))])
+def test_shares_that_leave_nothing_to_learn_from_are_refused(arrays, shares):
+    with pytest.raises(ZooError, match=r"at least 0 and together below 1, not -?0\.\d and "):
+        split(open_data(arrays), *shares)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zoo.data.pictures import Pictures
+from zoo.errors import ZooError
 
 SIDES = ("training", "validation", "test")
 
@@ -31,7 +32,14 @@ def split(pictures: Pictures, validation: float, test: float) -> Split:
     The one exception: a class too small to have all three sides lends the nearest picture to an empty
     side, and may get it back when it grows. A picture with several labels counts for each of them. Where the
     data names sides, they stay; only those that it does not name are taken from the training pictures.
+
+    Raises ZooError for fractions below 0, or that leave nothing to learn from.
     """
+    if min(validation, test) < 0 or not validation + test < 1:
+        raise ZooError(
+            f"validation and test are fractions of the pictures, at least 0 and together below 1, not "
+            f"{validation} and {test}"
+        )
     named = {h: SIDES.index(side) for h, side in zip(pictures.hashes, pictures.sides, strict=True) if side}
     sides = {content: side for content, side in named.items() if side}
     wanted = {"validation": validation, "test": test}
