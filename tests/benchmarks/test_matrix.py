@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-NETWORK = "san10_pairwise"  # whose positions are those of pictures of one size
+NETWORK = "nasnetmobile"  # whose halved maps meet for some sizes only
 FORMATS = ["h5", "onnx_any_size"]
 
 
@@ -34,13 +34,13 @@ def rows(folder: Path) -> list[dict]:
 def test_a_cell_has_its_figures_or_its_reason(folder):
     keras_file, any_size = rows(folder)
     assert (keras_file["name"], keras_file["format"], keras_file["off"]) == (NETWORK, "h5", 0)
-    assert keras_file["bytes"] > 4e7
+    assert keras_file["bytes"] > 2e7
     assert any_size["why"].startswith(f"{NETWORK} takes pictures of one size only")
     page = (folder / "docs" / "exports.md").read_text("utf-8")
     titles, _, cells = (line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("|"))
     found = dict(zip(titles, cells, strict=True))
     assert found["architecture"] == NETWORK
-    assert found["h5"].startswith("equal, 43.0 MB, ")
+    assert found["h5"].startswith("equal, 2")
     assert found["onnx_any_size"] == "no (1)"
     assert found["saved_model"] == "not yet run"
     assert f"\n1. {any_size['why']}\n" in page
