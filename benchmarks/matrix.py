@@ -2,7 +2,7 @@
 
 The smallest variant of each family, or with --all every architecture; with names, those. Each has fresh
 weights, BatchNorm calibrated on crops of two photos and logits of a usual size, and runs in a process of its
-own. What was measured is kept in build/exports.jsonl: a run that was stopped goes on; --again begins anew.
+own. What was measured is kept in docs/exports.jsonl: a run that was stopped goes on; --again begins anew.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from zoo.registry import Architecture, list_models, resolve
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGE, MEASURED = DOCS / "exports.md", DOCS.parent / "build" / "exports.jsonl"
+PAGE, MEASURED = DOCS / "exports.md", DOCS / "exports.jsonl"
 MINUTES = 30
 
 
@@ -72,9 +72,10 @@ def missing(name: str, wanted: list[str]) -> list[str]:
 
 
 def keep(row: dict[str, Any]) -> None:
-    MEASURED.parent.mkdir(exist_ok=True)
+    from benchmarks.machine import machine
+
     with MEASURED.open("a") as file:
-        file.write(json.dumps(row) + "\n")
+        file.write(json.dumps(row | {"machine": machine()}) + "\n")
 
 
 def run(name: str, wanted: list[str]) -> None:
@@ -133,9 +134,11 @@ def network(name: str, pictures: list[Any]) -> Any:
     keras.utils.set_random_seed(0)
     model = zoo.load(name, weights=None, drop_rate=0.0, drop_path=0.0)
     images = fit(model.zoo.preprocessing, pictures)
-    for _ in range(5):
-        model(images, training=True)
-    logits = np.asarray(zoo.heads(model)(images, training=False)["logits"])
+    parts = np.split(images, len(images) // 4)  # all maps of all layers are in memory at once
+    for part in 5 * parts:
+        model(part, training=True)
+    heads = zoo.heads(model)
+    logits = np.concatenate([np.asarray(heads(part, training=False)["logits"]) for part in parts])
     layer = classifier_layer(model)
     layer.kernel.assign(layer.kernel * (2.5 / max(float(logits.std()), 1e-6)))
     return model
@@ -143,8 +146,6 @@ def network(name: str, pictures: list[Any]) -> Any:
 
 def page(measured: list[dict[str, Any]], names: list[str]) -> str:
     """The text of docs/exports.md. names: those to be measured; the others that were follow them."""
-    from benchmarks.machine import machine
-
     by_name: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in names}
     for row in measured:
         by_name.setdefault(row["name"], {})[row["format"]] = row
@@ -157,7 +158,16 @@ def page(measured: list[dict[str, Any]], names: list[str]) -> str:
     notes = [f"{number}. {reason}" for reason, number in reasons.items()]
     rest = [name for name, found in by_name.items() if not found]
     notes += ["", f"Not yet run: {', '.join(rest)}."] if rest else []
-    return "\n".join([HEAD.format(machine=machine()), header(), *lines, "", *notes, ""])
+    return "\n".join(
+        [
+            HEAD.format(machine="; and on ".join(dict.fromkeys(row["machine"] for row in measured))),
+            header(),
+            *lines,
+            "",
+            *notes,
+            "",
+        ]
+    )
 
 
 HEAD = """# Every architecture in every format

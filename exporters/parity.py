@@ -19,7 +19,7 @@ from zoo.preprocessing import tf_evaluate
 TOLERANCE = 1e-4
 # Pixels, of 0..255: what resizing in the graph may differ from Pillow's.
 PIXELS = 2.0
-BATCH = 16
+BATCH = 4  # pictures at once: Keras, run eagerly, keeps the maps of all layers, 0.4 GiB of one for Xception
 
 
 @dataclass(frozen=True)

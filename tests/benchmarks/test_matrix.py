@@ -28,7 +28,7 @@ def run(folder: Path) -> None:
 
 
 def rows(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "build" / "exports.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (folder / "docs" / "exports.jsonl").read_text().splitlines()]
 
 
 def test_a_cell_has_its_figures_or_its_reason(folder):
@@ -47,7 +47,7 @@ def test_a_cell_has_its_figures_or_its_reason(folder):
 
 
 def test_a_stopped_run_goes_on(folder):
-    measured = folder / "build" / "exports.jsonl"
+    measured = folder / "docs" / "exports.jsonl"
     first, second = measured.read_text().splitlines(keepends=True)
     marked = first.replace('"seconds": ', '"seconds": 1')
     measured.write_text(marked)
