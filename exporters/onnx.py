@@ -36,6 +36,8 @@ from zoo.outputs import heads
 
 OPSET = 17
 PAGE = 4096
+STRIDE = 32
+UNFIT = (ValueError, TypeError, tf.errors.InvalidArgumentError)
 
 
 def write(model: Subject, file: Path) -> None:
@@ -44,7 +46,7 @@ def write(model: Subject, file: Path) -> None:
 
 def write_any_size(model: Subject, file: Path) -> None:
     """The network alone, for pictures of any height and width."""
-    save(model, finished(any_size(model), (model.batch or "batch", "height", "width", 3)), file)
+    save(model, finished(any_size(model)[0], (model.batch or "batch", "height", "width", 3)), file)
 
 
 def finished(model: Subject, shape: Sequence[str | int] | None = None) -> onnx.ModelProto:
@@ -188,19 +190,38 @@ def _erfc(context: Any, node: Any, name: str, arguments: Any) -> Any:
     return context.make_node("Sub", [one.output[0], erf.output[0]], name=name, outputs=node.output)
 
 
-def any_size(model: Subject) -> Subject:
-    """The network from pictures of any height and width on; its variables are the same.
+def any_size(model: Subject) -> tuple[Subject, tuple[int, int]]:
+    """The network from pictures of any height and width on, its variables the same; and a larger size, height
+    and width, that it has proven to take.
 
     Raises ExportError for one whose layers fix the size.
     """
     try:
         network = graph.traceable(model.model, keras.Input((None, None, 3), name="any_images"))
         outputs = heads(network)
-        height, width = _larger(model)
-        outputs(np.zeros((1, height, width, 3), np.float32), training=False)
-    except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+        larger = _taken(outputs, model)
+    except UNFIT as error:
         raise ExportError(f"{model.model.name} takes pictures of one size only: {_said(error)}") from error
-    return replace(model, network=network, heads=outputs)
+    return replace(model, network=network, heads=outputs), larger
+
+
+def _taken(outputs: keras.Model, model: Subject) -> tuple[int, int]:
+    """Half as high again and a third wider; for networks that add maps of several scales, rounded up to
+    pixels that halve five times.
+    """
+    height, width = model.facts.preprocessing.input_size
+    larger = height * 3 // 2, width * 4 // 3
+    try:
+        _try(outputs, larger)
+        return larger
+    except UNFIT:
+        height, width = (-(-side // STRIDE) * STRIDE for side in larger)
+        _try(outputs, (height, width))
+        return height, width
+
+
+def _try(outputs: keras.Model, size: tuple[int, int]) -> None:
+    outputs(np.zeros((1, *size, 3), np.float32), training=False)
 
 
 def _said(error: Exception) -> str:
@@ -208,11 +229,6 @@ def _said(error: Exception) -> str:
     paragraphs = str(error).split("\n\n")
     text = paragraphs[min(1, len(paragraphs) - 1)]
     return re.sub(r"\x1b\[\d+m|{{.*?}} | \[Op:.*", "", text)
-
-
-def _larger(model: Subject) -> tuple[int, int]:
-    height, width = model.facts.preprocessing.input_size
-    return height * 3 // 2, width * 4 // 3
 
 
 def session(model: str | bytes) -> onnxruntime.InferenceSession:
@@ -237,10 +253,10 @@ def runner(opened: onnxruntime.InferenceSession, outputs: Sequence[str]) -> Run:
 
 
 def measure_larger(run: Run, known: Reference) -> Parity:
-    """On the same pictures, half as high again and a third wider."""
-    larger = replace(known.model.facts.preprocessing, input_size=_larger(known.model))
-    images = fit(larger, known.given.pictures)
-    return compare_as(known, run(images), any_size(known.model).run(images))
+    """On the same pictures, at a larger size."""
+    free, size = any_size(known.model)
+    images = fit(replace(known.model.facts.preprocessing, input_size=size), known.given.pictures)
+    return compare_as(known, run(images), free.run(images))
 
 
 def _name_sizes(proto: onnx.ModelProto, shape: Sequence[str | int]) -> None:

@@ -190,6 +190,20 @@ def test_channels_are_shuffled_at_any_size(name, tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-5 * max(1, np.abs(expected).max()))
 
 
+def test_networks_that_add_maps_of_several_scales_take_multiples_of_32(tmp_path):
+    images = keras.Input((64, 64, 3))
+    stem = keras.layers.Conv2D(4, 3, 2, "same", activation="relu")(images)
+    deep = keras.layers.Conv2D(4, 16, 16, "same", activation="relu")(stem)
+    maps = keras.layers.Add()([stem, keras.layers.UpSampling2D(16)(deep)])
+    scores = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(maps))
+    model = keras.Model(images, scores, name="scales")
+    zoo.attach(model, zoo.Facts("scales", ("a", "b"), zoo.Preprocessing((64, 64))))
+    done = exporters.export(model, tmp_path / "scales", "onnx_any_size")
+    assert done.parity["onnx_any_size at a larger size"].max_rel < 1e-5
+    (found,) = session_of(done, "onnx_any_size").run(["logits"], {"images": np.ones((1, 160, 32, 3), "f")})
+    assert found.shape == (1, 2)
+
+
 def test_networks_of_one_size_are_refused(tmp_path):
     images = keras.Input((16, 16, 3))
     model = keras.Model(images, keras.layers.Dense(2)(keras.layers.Flatten()(images)), name="flat")
