@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-NETWORK = "nasnetmobile"  # whose halved maps meet for some sizes only
+NETWORK = "zfnet"  # whose flattened map has one size
 FORMATS = ["h5", "onnx_any_size"]
 
 
@@ -34,7 +34,7 @@ def rows(folder: Path) -> list[dict]:
 def test_a_cell_has_its_figures_or_its_reason(folder):
     keras_file, any_size = rows(folder)
     assert (keras_file["name"], keras_file["format"], keras_file["off"]) == (NETWORK, "h5", 0)
-    assert keras_file["bytes"] > 2e7
+    assert keras_file["bytes"] > 2e8
     assert any_size["why"].startswith(f"{NETWORK} takes pictures of one size only")
     page = (folder / "docs" / "exports.md").read_text("utf-8")
     titles, _, cells = (line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("|"))
