@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -79,15 +80,25 @@ def keep(row: dict[str, Any]) -> None:
 
 
 def run(name: str, wanted: list[str]) -> None:
-    """In a process of its own, whose end leaves a reason in every cell that it did not reach."""
-    command = [sys.executable, __file__, "--one", name, "--formats", ",".join(wanted)]
-    try:
-        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60 * MINUTES)
-        reason = f"the process ended with {done.returncode}: {done.stderr.strip().splitlines()[-1:]}"
-    except subprocess.TimeoutExpired:
-        reason = f"not done after {MINUTES} minutes"
-    for each in missing(name, wanted):
-        keep({"name": name, "format": each, "why": reason})
+    """In a process of its own; where one ends early, another goes on. A cell that is the end of one which
+    has done nothing before it has the reason.
+    """
+    while left := missing(name, wanted):
+        command = [sys.executable, __file__, "--one", name, "--formats", ",".join(left)]
+        try:
+            done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60 * MINUTES)
+            reason = ended(done)
+        except subprocess.TimeoutExpired:
+            reason = f"not done after {MINUTES} minutes"
+        if left[:1] == missing(name, wanted)[:1]:
+            keep({"name": name, "format": left[0], "why": reason})
+
+
+def ended(process: subprocess.CompletedProcess[str]) -> str:
+    """How, in words; SIGKILL is what a process gets that takes more memory than there is."""
+    if process.returncode < 0:
+        return f"the process was ended by {signal.Signals(-process.returncode).name}"
+    return f"the process ended with {process.returncode}: {process.stderr.strip().splitlines()[-1:]}"
 
 
 def measure(name: str, wanted: list[str]) -> None:

@@ -28,7 +28,7 @@ from exporters import graph
 from exporters.batches import in_batches
 from exporters.errors import ExportError
 from exporters.onnx_order import canonical, channels_first, steady
-from exporters.parity import Parity, Reference, compare_as
+from exporters.parity import Parity, Reference, batched, compare_as
 from exporters.pictures import fit
 from exporters.subject import OUTPUTS, Run, Subject
 from exporters.tracing import frozen, spared, too_large
@@ -256,7 +256,7 @@ def measure_larger(run: Run, known: Reference) -> Parity:
     """On the same pictures, at a larger size."""
     free, size = any_size(known.model)
     images = fit(replace(known.model.facts.preprocessing, input_size=size), known.given.pictures)
-    return compare_as(known, run(images), free.run(images))
+    return compare_as(known, batched(run, images), batched(free.run, images))
 
 
 def _name_sizes(proto: onnx.ModelProto, shape: Sequence[str | int]) -> None:

@@ -82,14 +82,14 @@ class Reference:
 def reference(model: Subject, given: Given) -> Reference:
     """Raises ExportError for a model that answers with NaN or infinity."""
     images = fit(model.facts.preprocessing, given.pictures)
-    outputs = _batched(model.run, images)
+    outputs = batched(model.run, images)
     if not np.isfinite(outputs["logits"]).all():
         raise ExportError(f"{model.model.name} answers with NaN or infinity; it cannot be compared")
     return Reference(model, given, images, outputs)
 
 
 def measure(run: Run, known: Reference) -> Parity:
-    return compare_as(known, _batched(run, known.images), known.outputs)
+    return compare_as(known, batched(run, known.images), known.outputs)
 
 
 def measure_encoded(reopened: Reopened, known: Reference) -> Parity:
@@ -101,7 +101,7 @@ def measure_encoded(reopened: Reopened, known: Reference) -> Parity:
     require_pixels(images, known)
     batches = [pictures[i : i + BATCH] for i in range(0, len(images), BATCH)]
     probabilities = np.concatenate([reopened.encoded(batch)["probabilities"] for batch in batches])
-    return compare_as(known, {"probabilities": probabilities}, _batched(known.model.run, images))
+    return compare_as(known, {"probabilities": probabilities}, batched(known.model.run, images))
 
 
 def require_pixels(images: np.ndarray, known: Reference) -> None:
@@ -185,6 +185,7 @@ def _require(holds: bool, parity: Parity, what: str, name: str, limit: float) ->
     raise ExportError(f"{what} is not equal to the model: {figure}")
 
 
-def _batched(run: Run, images: np.ndarray) -> dict[str, np.ndarray]:
+def batched(run: Run, images: np.ndarray) -> dict[str, np.ndarray]:
+    """A few pictures at once, so that memory does not depend on how many there are."""
     parts = [run(images[i : i + BATCH]) for i in range(0, len(images), BATCH)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
