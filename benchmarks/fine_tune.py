@@ -38,6 +38,12 @@ NETWORK, SIZE, BATCH = "efficientnet_lite0", 64, 64
 BUILD = Path(__file__).parent.parent / "build"
 MEASURED = BUILD / "fine_tune.jsonl"
 USUAL_EPOCHS = 10
+HEADS = {  # ways of our head; the last is what the recipe does unasked
+    "1 view, 4 epochs": {"views": 1, "head_epochs": 4},
+    "1 view": {"views": 1},
+    "2 views": {"views": 2},
+    "4 views": {"views": 4},
+}
 ROUNDS, EPOCHS = 3, 2  # of the loop
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -168,7 +174,7 @@ def regression(sides: dict[str, Arrays]) -> np.ndarray:
 
 
 def head(seed: int) -> dict[str, Any]:
-    """Seconds and validation accuracy of the head alone on 2,000 digits; ours for 1, 2 and 4 views."""
+    """Seconds and validation accuracy of the head alone on 2,000 digits."""
     data = digits(200)
     sides = sides_of(data)
     keras.utils.set_random_seed(seed)
@@ -184,11 +190,11 @@ def head(seed: int) -> dict[str, Any]:
     )
     usual = {"seconds": time.perf_counter() - start, "accuracy": max(fitted.history["val_accuracy"])}
     ours = {}
-    for views in (1, 2, 4):
+    for way, fields in HEADS.items():
         start = time.perf_counter()
-        result = zoo.fine_tune(NETWORK, data, recipe="linear", input_size=SIZE, views=views, seed=seed)
+        result = zoo.fine_tune(NETWORK, data, recipe="linear", input_size=SIZE, seed=seed, **fields)
         accuracy = min(result.history, key=lambda entry: entry["val_loss"])["val_accuracy"]
-        ours[str(views)] = {"seconds": time.perf_counter() - start, "accuracy": accuracy}
+        ours[way] = {"seconds": time.perf_counter() - start, "accuracy": accuracy}
     return {"usual": usual, "ours": ours}
 
 
@@ -271,7 +277,8 @@ QUESTIONS: dict[str, Callable[[int], dict[str, Any]]] = {
 TABLE = "| --- | --- | --- | --- | --- |"
 HEAD = """The head alone, 2,000 digits. Goal: 5 x as fast as the usual recipe (the backbone frozen, ten epochs
 of fit, the same augmentation), at its validation accuracy or better. Seconds are of the whole call: ours
-opens, checks, splits and judges, too."""
+opens, checks, splits and judges, too. Views are versions of each picture, the first the picture itself; the
+head learns for 12 epochs where nothing else is said."""
 WHOLE = """Accuracy on {pictures} test pictures, the same for all; our call took {seconds:.0f} s. Goals: above
 the guide's two phases in equal time, not below the regression. Leads are in points, over the pairs of all
 seeds, with their 95 % interval."""
@@ -299,12 +306,12 @@ def spread(rows: list[dict[str, Any]], *path: str) -> str:
 def head_lines(rows: list[dict[str, Any]]) -> list[str]:
     usual, wanted = median(rows, "usual", "seconds"), median(rows, "usual", "accuracy")
     lines = [f"| Keras, ten epochs | {usual:.1f} s | {spread(rows, 'usual', 'accuracy')} | | |"]
-    for views in rows[0]["ours"]:
-        seconds = median(rows, "ours", views, "seconds")
-        as_good = median(rows, "ours", views, "accuracy") >= wanted
+    for way in rows[0]["ours"]:
+        seconds = median(rows, "ours", way, "seconds")
+        as_good = median(rows, "ours", way, "accuracy") >= wanted
         reached = "yes" if as_good and usual / seconds >= 5 else "no"
         lines.append(
-            f"| zoo, {views} views | {seconds:.1f} s | {spread(rows, 'ours', views, 'accuracy')} | "
+            f"| zoo, {way} | {seconds:.1f} s | {spread(rows, 'ours', way, 'accuracy')} | "
             f"{usual / seconds:.1f} x | {reached} |"
         )
     return [HEAD, "", "| way | seconds | validation accuracy | faster | reached |", TABLE, *lines]
