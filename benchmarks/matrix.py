@@ -40,8 +40,7 @@ def main() -> None:
         MEASURED.unlink(missing_ok=True)
     names = given.names or chosen(every=given.all)
     for name in names:
-        if missing(name, wanted):
-            run(name, wanted)
+        run(name, wanted)
         PAGE.write_text(page(rows(), names), "utf-8")
 
 
@@ -80,17 +79,17 @@ def keep(row: dict[str, Any]) -> None:
 
 
 def run(name: str, wanted: list[str]) -> None:
-    """In a process of its own; where one ends early, another goes on. A cell that is the end of one which
-    has done nothing before it has the reason.
+    """What is missing, in a process of its own; where one ends early, another goes on. The cell that a
+    process began with and did not reach has the reason.
     """
+    command = [sys.executable, __file__, "--one", name, "--formats", ",".join(wanted)]
     while left := missing(name, wanted):
-        command = [sys.executable, __file__, "--one", name, "--formats", ",".join(left)]
         try:
             done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60 * MINUTES)
             reason = ended(done)
         except subprocess.TimeoutExpired:
             reason = f"not done after {MINUTES} minutes"
-        if left[:1] == missing(name, wanted)[:1]:
+        if left[0] in missing(name, wanted):
             keep({"name": name, "format": left[0], "why": reason})
 
 

@@ -20,7 +20,7 @@ import onnx.version_converter
 
 from exporters import onnx as network
 from exporters.onnx_order import canonical
-from exporters.parity import Parity, Reference, compare_as, require_pixels
+from exporters.parity import Parity, Reference, batched, compare_as, require_pixels
 from exporters.subject import OUTPUTS, Run, Subject
 from exporters.tracing import check_size
 from zoo.preprocessing import Preprocessing
@@ -139,4 +139,4 @@ def measure(run: Reopened, known: Reference) -> Parity:
     require_pixels(images, known)
     outputs = [run(picture[None]) for picture in known.given.pictures]
     found = {name: np.concatenate([output[name] for output in outputs]) for name in OUTPUTS}
-    return compare_as(known, found, known.model.run(images))
+    return compare_as(known, found, batched(known.model.run, images))
