@@ -1,9 +1,10 @@
 """Between the service and a runtime: who runs next, and what runs together.
 
 Without batching a request runs in its own thread when its turn comes: first come, first served within a
-model, models in turn, as many at once as there are cores. With batching, requests that agree in signature,
-outputs, types and shapes share a run, by TensorFlow Serving's BatchingParameters. A full queue answers
-UNAVAILABLE at once, so that those who are let in know how long they wait.
+model, models in turn, as many at once as there are cores, or more where the engine has a queue of its own.
+With batching, requests that agree in signature, outputs, types and shapes share a run, by TensorFlow
+Serving's BatchingParameters. A full queue answers UNAVAILABLE at once, so that those who are let in know how
+long they wait.
 """
 
 import threading
@@ -25,6 +26,7 @@ from serving.config import read_batching
 from serving.errors import Code, ServingError, invalid
 from serving.machine import cores
 from serving.runtimes import Runtime
+from serving.runtimes.base import QUEUED, queues
 
 QUEUE_LIMIT = 100  # requests of one model that may wait
 CALLERS = 256  # threads of a face, made when they are needed: most of them wait here for a turn or a batch
@@ -101,6 +103,17 @@ class Gate:
             queue.popleft().set()
             if queue:
                 self._waiting[model] = queue
+
+
+@dataclass(frozen=True)
+class Gates:
+    """For the engines that run at once what they are given, and for those that queue it."""
+
+    narrow: Gate = field(default_factory=Gate)
+    wide: Gate = field(default_factory=lambda: Gate(QUEUED * cores()))
+
+    def of(self, runtime: Runtime) -> Gate:
+        return self.wide if queues(runtime) else self.narrow
 
 
 class GatedRuntime:
@@ -526,13 +539,18 @@ def scheduled(load: Load, proto: Any = None, per_model: bool = False) -> Load:
     the version's own file if `per_model`; else they wait their turn.
     """
     if per_model:
-        return batched_by_file(load, Pool(threads(proto) if proto else None), Gate())
-    return batched(load, Pool(threads(proto)), proto) if proto else gated(load, Gate())
+        return batched_by_file(load, Pool(threads(proto) if proto else None), Gates())
+    return batched(load, Pool(threads(proto)), proto) if proto else gated(load, Gates())
 
 
-def gated(load: Load, gate: Gate) -> Load:
-    """Loads versions whose requests wait their turn at the gate."""
-    return lambda path: GatedRuntime(load(path), gate)
+def gated(load: Load, gates: Gates) -> Load:
+    """Loads versions whose requests wait their turn."""
+
+    def gated_load(path: Path) -> Runtime:
+        runtime = load(path)
+        return GatedRuntime(runtime, gates.of(runtime))
+
+    return gated_load
 
 
 def batched(load: Load, pool: Pool, proto: Any) -> Load:
@@ -545,13 +563,14 @@ def batched(load: Load, pool: Pool, proto: Any) -> Load:
     return batched_load
 
 
-def batched_by_file(load: Load, pool: Pool, gate: Gate) -> Load:
-    """Batches the versions whose folder holds batching_params.pbtxt; the others wait at the gate."""
+def batched_by_file(load: Load, pool: Pool, gates: Gates) -> Load:
+    """Batches the versions whose folder holds batching_params.pbtxt; the others wait their turn."""
+    load_gated = gated(load, gates)
 
     def load_by_file(path: Path) -> Runtime:
         file = path / PER_MODEL_FILE
         if not file.is_file():
-            return GatedRuntime(load(path), gate)
+            return load_gated(path)
         parameters = Batching.from_proto(read_batching(file))
         return BatchedRuntime(load(path), pool, parameters)
 

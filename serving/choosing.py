@@ -24,7 +24,7 @@ from serving.errors import ServingError
 from serving.machine import cores, processor
 from serving.measuring import Measured, Question, Report, saved_signatures
 from serving.runtimes import Candidate, Runtime, Signature, found, start
-from serving.runtimes.base import DEFAULT_ENGINES, Arrays, Engines, covers
+from serving.runtimes.base import DEFAULT_ENGINES, Arrays, Engines, covers, queues
 from serving.runtimes.candidates import SAVED_MODEL
 from zoo import caching
 from zoo.digests import sha256_of
@@ -71,6 +71,7 @@ class ChosenRuntime:
         load_saved_model: Callable[[], Runtime],
     ) -> None:
         self.name = runtime.name
+        self.queues = queues(runtime)
         self.choice = choice
         self.signatures: Mapping[str, Signature] = {**runtime.signatures, **rest}
         self._runtime = runtime

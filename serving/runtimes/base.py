@@ -15,6 +15,10 @@ PREDICT = "tensorflow/serving/predict"
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"
 
+QUEUED = (
+    4  # runs for each core that an engine with a queue of its own is given, for no core to wait for Python
+)
+
 Arrays = Mapping[str, np.ndarray]
 T = TypeVar("T")
 
@@ -82,6 +86,11 @@ class Runtime(Protocol):
         self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]
     ) -> dict[str, np.ndarray]:
         """The named outputs of a signature; ServingError when the inputs do not fit it."""
+
+
+def queues(runtime: object) -> bool:
+    """Whether what the cores have no time for waits in the engine itself, ready to run."""
+    return getattr(runtime, "queues", False)
 
 
 def covers(own: Signature, wanted: Signature) -> bool:

@@ -1,7 +1,9 @@
 """An OpenVINO IR (model.xml, model.bin) or an ONNX file by OpenVINO."""
 
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -13,6 +15,7 @@ from serving.errors import Code, ServingError
 from serving.machine import cores
 from serving.runtimes import pictures
 from serving.runtimes.base import (
+    QUEUED,
     Arrays,
     Call,
     OfCalls,
@@ -35,13 +38,48 @@ class OpenVinoRuntime(OfCalls):
     """
 
     name = "openvino"
+    queues = True
 
     def __init__(self, version_dir: Path, file: str = "model.xml", precision: str = "f32") -> None:
-        compiled = _compiled(version_dir / file, precision)
-        super().__init__(pictures.of_directory(version_dir, file, plain_calls(compiled)))
+        requests = Requests(*_compiled(version_dir / file, precision))
+        super().__init__(pictures.of_directory(version_dir, file, plain_calls(requests)))
 
 
-def _compiled(file: Path, precision: str) -> Any:
+class Requests:
+    """OpenVINO's infer requests of a model that is compiled twice: while few run, all cores work on one after
+    the other; while half as many run as there are cores, or more, each has a core of its own.
+    """
+
+    def __init__(self, for_few: Any, for_many: Any) -> None:
+        self.compiled = for_few
+        self._for_few, self._for_many = _idle(for_few), _idle(for_many)
+        self._many = max(1, cores() // 2)
+        self._running = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def one(self) -> Iterator[Any]:
+        """One that nobody else uses."""
+        with self._lock:
+            idle = self._for_few if self._running < self._many else self._for_many
+            self._running += 1
+        try:
+            with one_of(idle) as request:
+                yield request
+        finally:
+            with self._lock:
+                self._running -= 1
+
+
+def _idle(compiled: Any) -> "SimpleQueue[Any]":
+    idle: SimpleQueue[Any] = SimpleQueue()
+    for _ in range(QUEUED * cores()):
+        idle.put(compiled.create_infer_request())
+    return idle
+
+
+def _compiled(file: Path, precision: str) -> tuple[Any, Any]:
+    """For one request at a time, and for as many as there are cores."""
     import openvino
 
     core = openvino.Core()
@@ -49,28 +87,28 @@ def _compiled(file: Path, precision: str) -> Any:
         raise ServingError(Code.FAILED_PRECONDITION, "this processor does not compute in bfloat16")
     settings = {
         "INFERENCE_PRECISION_HINT": precision,
-        # One request at a time on all cores: under load as fast as a stream for each, with one client twice.
-        "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": cores(),
         # Several models, or processes, would pin their threads to the same cores.
         "ENABLE_CPU_PINNING": False,
     }
     try:
-        return core.compile_model(os.fspath(file), DEVICE, settings)
+        # Read once, for then both share what they can of the weights.
+        model = core.read_model(os.fspath(file))
+        for_few = core.compile_model(model, DEVICE, {**settings, "NUM_STREAMS": 1})
+        if cores() == 1:
+            return for_few, for_few
+        return for_few, core.compile_model(model, DEVICE, {**settings, "NUM_STREAMS": cores()})
     except Exception as error:
         raise ServingError(Code.DATA_LOSS, f"{file} cannot be loaded by OpenVINO: {error}") from error
 
 
-def plain_calls(compiled: Any) -> dict[str, Call]:
+def plain_calls(requests: Requests) -> dict[str, Call]:
     """serving_default with the file's own names."""
     signature = Signature(
-        {port.any_name: _spec(port) for port in compiled.inputs},
-        {port.any_name: _spec(port) for port in compiled.outputs},
+        {port.any_name: _spec(port) for port in requests.compiled.inputs},
+        {port.any_name: _spec(port) for port in requests.compiled.outputs},
     )
-    idle: SimpleQueue[Any] = SimpleQueue()
-    for _ in range(cores()):
-        idle.put(compiled.create_infer_request())
-    return {"serving_default": Call(signature, partial(_run, idle, signature))}
+    return {"serving_default": Call(signature, partial(_run, requests, signature))}
 
 
 def _spec(port: Any) -> TensorSpec:
@@ -85,10 +123,10 @@ def _spec(port: Any) -> TensorSpec:
 
 
 def _run(
-    idle: "SimpleQueue[Any]", signature: Signature, inputs: Arrays, outputs: Sequence[str]
+    requests: Requests, signature: Signature, inputs: Arrays, outputs: Sequence[str]
 ) -> dict[str, np.ndarray]:
     check_shapes(signature, inputs)
-    with one_of(idle) as request:
+    with requests.one() as request:
         try:
             results = request.infer(dict(inputs), share_inputs=True)
             return {alias: results[alias] for alias in outputs}

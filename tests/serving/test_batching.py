@@ -15,12 +15,13 @@ import numpy as np
 import onnx
 import pytest
 
-from serving import calls
+from serving import batching, calls
 from serving.batching import (
     BatchedRuntime,
     Batching,
     Gate,
     GatedRuntime,
+    Gates,
     Pool,
     batched,
     batched_by_file,
@@ -351,7 +352,7 @@ def ask_add(runtime: Any, b: int) -> dict[str, np.ndarray]:
 
 
 def test_a_versions_own_file_batches_it(add: Path) -> None:
-    by_file = batched_by_file(load, Pool(1), Gate())
+    by_file = batched_by_file(load, Pool(1), Gates())
     assert isinstance(by_file(add), GatedRuntime)
     (add / "batching_params.pbtxt").write_text("max_batch_size { value: 4 }")
     runtime = by_file(add)
@@ -424,6 +425,29 @@ def test_beyond_the_limit_is_unavailable_at_once_for_that_model_alone(gated: Cal
     one.doubler.open.set()
     assert [future.result(60) for future in asked] == [2, 4, 8]
     assert one.ask(5).result(60) == 10
+
+
+class Queueing(Doubler):
+    """As an engine that keeps what it has no time for in a queue of its own."""
+
+    queues = True
+
+
+@pytest.mark.parametrize(("kind", "at_once"), [(Doubler, 1), (Queueing, 3)])
+def test_an_engine_that_queues_is_given_more_at_once(
+    kind: type[Doubler], at_once: int, together: ThreadPoolExecutor, tmp_path: Path
+) -> None:
+    doubler, gates = kind(), Gates(Gate(1), Gate(3))
+    doubler.open.clear()
+    runtime = batching.gated(lambda path: doubler, gates)(tmp_path)
+    asked = [together.submit(runtime.run, "s", row(value), ["y"]) for value in range(5)]
+    while sum(gates.of(doubler).depths().values()) < 5 - at_once:
+        os.sched_yield()
+    for _ in range(at_once):
+        assert doubler.started.acquire(timeout=60)
+    assert not doubler.started.acquire(blocking=False)
+    doubler.open.set()
+    assert [future.result(60)["y"].item() for future in asked] == [0, 2, 4, 6, 8]
 
 
 def test_who_gives_up_waiting_leaves_the_others_their_turn(gated: Callable[[int], Gated]) -> None:

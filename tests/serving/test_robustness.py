@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serving import Client, Endpoint, ServingError
-from serving.batching import Gate, gated
+from serving.batching import Gate, Gates, gated
 from serving.errors import Code
 from serving.protos import PREDICTION_SERVICE, Example, PredictRequest, message, methods
 from serving.rest_face import RestOptions
@@ -188,7 +188,7 @@ def test_a_client_killed_in_the_middle_of_its_requests_disturbs_nobody(
     base: Path, spin: Path, in_process: InProcess
 ) -> None:
     gate = Gate()
-    with in_process(base, spin, load=gated(load, gate)) as server:
+    with in_process(base, spin, load=gated(load, Gates(gate))) as server:
         command = [sys.executable, "-c", KILLED, server.grpc_address]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as killed:
             assert killed.stdout is not None
@@ -278,7 +278,7 @@ def test_overload_is_refused_at_once_and_the_accepted_wait_boundedly(
     face: str, spin: Path, in_process: InProcess
 ) -> None:
     with (
-        in_process(spin, load=gated(load, Gate(1, WAITING))) as server,
+        in_process(spin, load=gated(load, Gates(Gate(1, WAITING)))) as server,
         Client(server.grpc_address, attempts=1) as client,
     ):
 
