@@ -236,7 +236,9 @@ def engine(endpoint: Any) -> str:
 
 
 def served(fidelity: str) -> list[Row]:
-    """Pictures of the input size over gRPC, against TensorFlow's own call of the same SavedModel."""
+    """Pictures of the input size over gRPC, against TensorFlow's own call of the same SavedModel. Eight clients
+    saturate the machine: what they take of it themselves is accounted for.
+    """
     if fidelity == "bf16" and not computes_bfloat16():
         return [Row("bf16", "", "this processor does not compute in bfloat16", None)]
     rows = []
@@ -250,11 +252,12 @@ def served(fidelity: str) -> list[Row]:
         ):
             for callers in (1, 8):
                 server, tensorflow = compare([ours, theirs], callers)
+                rate = server.rate if callers == 1 else server.accounted
                 figure = (
-                    f"{times(server.rate, tensorflow.rate)} by {engine(endpoint)}; "
-                    f"the client took {server.share:.0%} of the machine"
+                    f"{times(rate, tensorflow.rate)} by {engine(endpoint)} "
+                    f"(measured {server.rate:.1f}; client {server.share:.0%})"
                 )
-                reached = server.rate >= goal * tensorflow.rate
+                reached = rate >= goal * tensorflow.rate
                 rows.append(Row(f"{network}, {clients(callers)}", f">= {goal} x", figure, reached))
     return rows
 
