@@ -180,9 +180,11 @@ def _array(spec: TensorSpec, shape: tuple[int, ...]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Answer:
-    """To one probe: its seconds, for so many rows; `numeric`: no pictures had to be decoded."""
+    """To one probe: its seconds, for so many rows, None where others tell more of the engine; `numeric`: no
+    pictures had to be decoded.
+    """
 
-    seconds: float
+    seconds: float | None
     rows: int
     numeric: bool
     reply: Arrays
@@ -202,12 +204,12 @@ def measure(question: Question, begin: Begin = lambda candidate: None) -> Report
     """
     version_dir, engines = Path(question.version_dir), question.engines
     saved = saved_signatures(version_dir, engines.tags)
-    asked = probes(version_dir, saved or _first_signatures(question, begin))
+    asked = dict(enumerate(probes(version_dir, saved or _first_signatures(question, begin))))
     if not asked:
         return Report("", ())
     share = question.seconds / len(question.candidates)
 
-    def run(candidates: Iterable[Candidate]) -> Runs:
+    def run(candidates: Iterable[Candidate], asked: Mapping[int, Probe]) -> Runs:
         found: dict[Candidate, Answers | str] = {}
         for candidate in candidates:
             begin(candidate)
@@ -217,11 +219,14 @@ def measure(question: Question, begin: Begin = lambda candidate: None) -> Report
                 found[candidate] = getattr(error, "message", None) or f"{type(error).__name__}: {error}"
         return found
 
-    runs = run(candidate for candidate in question.candidates if candidate.file != SAVED_MODEL)
-    replies: Replies = {i: probe.reply for i, probe in enumerate(asked) if probe.reply}
+    runs = run((candidate for candidate in question.candidates if candidate.file != SAVED_MODEL), asked)
+    replies: Replies = {i: probe.reply for i, probe in asked.items() if probe.reply}
     reference = RECORDED
     if not _is_given(replies, runs):
-        runs = run(candidate for candidate in question.candidates if candidate.file == SAVED_MODEL) | runs
+        # What the SavedModel alone answers is nobody's loss.
+        common = {i: asked[i] for i in _answered(runs)} or asked
+        saved_model = (candidate for candidate in question.candidates if candidate.file == SAVED_MODEL)
+        runs = run(saved_model, common) | runs
         reference, replies = _reference(runs)
     return Report(reference, tuple(_measured(candidate, runs, replies) for candidate in question.candidates))
 
@@ -246,24 +251,30 @@ def _first_signatures(question: Question, begin: Begin) -> Mapping[str, Signatur
 
 
 def _answers(
-    runtime: Runtime, asked: Sequence[Probe], saved: Mapping[str, Signature], seconds: float
+    runtime: Runtime, asked: Mapping[int, Probe], saved: Mapping[str, Signature], seconds: float
 ) -> Answers:
     """To the probes of the signatures that it has as the SavedModel has them; in turns, for so long: half of
     the time by one caller, half by as many as there are cores.
     """
     own = {name for name, s in runtime.signatures.items() if name not in saved or covers(s, saved[name])}
-    known = {i: probe for i, probe in enumerate(asked) if probe.signature in own}
+    known = {i: probe for i, probe in asked.items() if probe.signature in own}
+    inputs = {i: list(probe.feed(runtime.signatures[probe.signature]).values()) for i, probe in known.items()}
+    numeric = {i for i in known if all(array.dtype != object for array in inputs[i])}
     replies = {i: _ask(runtime, probe) for i, probe in known.items()}
-    alone = _alone(runtime, known, seconds / 2)
+    # Decoding takes longer than a small network and says nothing of the engine.
+    timed = {i: known[i] for i in known if i in numeric} or known
+    alone = _alone(runtime, timed, seconds / 2)
     # What a turn of all probes takes longer, or less, falls on each alike.
-    crowded = _crowded(runtime, known, seconds / 2) / sum(alone.values()) if known else 1.0
-    found = {}
-    for i, probe in known.items():
-        inputs = list(probe.feed(runtime.signatures[probe.signature]).values())
-        rows = len(inputs[0]) if inputs and inputs[0].ndim else 1
-        numeric = all(array.dtype != object for array in inputs)
-        found[i] = Answer(alone[i] * (1 + crowded) / 2, max(1, rows), numeric, replies[i])
-    return found
+    crowded = _crowded(runtime, timed, seconds / 2) / sum(alone.values()) if timed else 1.0
+    return {
+        i: Answer(
+            alone[i] * (1 + crowded) / 2 if i in timed else None,
+            max(1, len(inputs[i][0]) if inputs[i] and inputs[i][0].ndim else 1),
+            i in numeric,
+            replies[i],
+        )
+        for i in known
+    }
 
 
 def _alone(runtime: Runtime, known: Mapping[int, Probe], seconds: float) -> dict[int, float]:
@@ -333,12 +344,13 @@ def _measured(candidate: Candidate, runs: Runs, replies: Replies) -> Measured:
     answers = runs[candidate]
     if isinstance(answers, str):
         return Measured(candidate, trouble=answers)
-    # What the SavedModel alone answers is nobody's loss.
-    shared = {i for c, run in runs.items() if c.file != SAVED_MODEL and not isinstance(run, str) for i in run}
-    wanted = shared or set(answers)
+    wanted = _answered(runs) or set(answers)
     if not wanted <= set(answers) or not wanted:
         return Measured(candidate, trouble="it lacks signatures that the others have, or has them otherwise")
-    time_per_row = sum(answers[i].seconds for i in wanted) / sum(answers[i].rows for i in wanted)
+    timed = [(answers[i].seconds, answers[i].rows) for i in wanted]
+    time_per_row = sum(seconds or 0.0 for seconds, _ in timed) / sum(
+        rows for seconds, rows in timed if seconds
+    )
     held = {i: replies[i] for i in sorted(wanted) if i in replies}
     # A decoder's pixels differ from another's: they say nothing of the network.
     held = {i: reply for i, reply in held.items() if answers[i].numeric} or held
@@ -350,6 +362,11 @@ def _measured(candidate: Candidate, runs: Runs, replies: Replies) -> Measured:
     except ServingError as error:
         return Measured(candidate, 1000 * time_per_row, trouble=error.message)
     return Measured(candidate, 1000 * time_per_row, difference, cosine)
+
+
+def _answered(runs: Runs) -> set[int]:
+    """The probes that a candidate other than the SavedModel answers."""
+    return {i for c, run in runs.items() if c.file != SAVED_MODEL and not isinstance(run, str) for i in run}
 
 
 def _compared(got: Arrays, wanted: Arrays) -> tuple[float, float]:
