@@ -236,8 +236,8 @@ def engine(endpoint: Any) -> str:
 
 
 def served(fidelity: str) -> list[Row]:
-    """Pictures of the input size over gRPC, against TensorFlow's own call of the same SavedModel. Eight clients
-    saturate the machine: what they take of it themselves is accounted for.
+    """Pictures of the input size over gRPC, against TensorFlow's own call of the same SavedModel. Eight
+    clients saturate the machine: what they take of it themselves is accounted for.
     """
     if fidelity == "bf16" and not computes_bfloat16():
         return [Row("bf16", "", "this processor does not compute in bfloat16", None)]
@@ -506,7 +506,8 @@ def write(section: str, what: str | None, rows: list[Row]) -> None:
 
     lines = [f"| {r.question} | {r.goal} | {r.figure} | {WORDS[r.reached]} |" for r in rows]
     versions = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "grpcio"))
-    words = f"{what} `python benchmarks/serving.py {section.split(',')[0]}`, on {machine()}, {versions}."
+    told = " ".join((what or "").split())
+    words = f"{told} `python benchmarks/serving.py {section.split(',')[0]}`, on {machine()}, {versions}."
     text = "\n".join([words, "", "| what | goal | measured | reached |", "| --- | --- | --- | --- |", *lines])
     print(text)
     replace_section(f"Serving: {section}", text)

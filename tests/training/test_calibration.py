@@ -109,7 +109,7 @@ def test_mistakes_show_where_the_network_looked(done, arrays):
     layer = stubborn.layers[-2]
     layer.bias.assign([50, 0, 0, 0])
     preprocessing = zoo.facts(done.model).preprocessing
-    held = images(pictures, preprocessing, sides.validation)
+    held = stubborn.predict(images(pictures, preprocessing, sides.validation))
     judged = judge(stubborn, stubborn.predict, pictures, sides, preprocessing, held)
     wrong = int((pictures.labels[sides.test] != 0).sum())
     assert 0 < len(judged.mistakes) <= wrong

@@ -7,6 +7,15 @@ from typing import Any
 import keras
 import numpy as np
 
+PIXELS = 1 << 19  # 128 pictures of 64 x 64
+
+
+def together(images: np.ndarray, batch_size: int) -> int:
+    """How many of the images [N, H, W, 3] a network that does not learn sees at once: as many as in a step of
+    training, and more of small ones, which take a processor less time in larger batches.
+    """
+    return max(batch_size, PIXELS // (images.shape[1] * images.shape[2]))
+
 
 def answers(model: keras.Model, x: np.ndarray, at_once: int) -> Any:
     """x: [N, ...] of any type, computed in float32 -> the model's outputs, [N, ...] each.

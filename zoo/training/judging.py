@@ -41,14 +41,14 @@ def judge(
 ) -> Judgement:
     """model: images -> probabilities [N, C]; answer: the same, of any number of images.
 
-    The temperature is fitted on the validation pictures, which are `held` as the network takes them.
+    The temperature is fitted on the validation pictures: `held` is what the network says of them, [V, C].
     """
     test = images(pictures, preprocessing, sides.test)
     probabilities, labels = answer(test), pictures.labels[sides.test]
     task = task_of(pictures.labels)
     calibration = judge_calibration(
         *task.decisions(probabilities, labels),
-        *task.decisions(answer(held), pictures.labels[sides.validation]),
+        *task.decisions(held, pictures.labels[sides.validation]),
     )
     wrong = worst(task.wrong(probabilities, labels, pictures.classes))
     places = [one.place for one in wrong]

@@ -231,16 +231,16 @@ def _seed_dropout(model: keras.Model, seed: int, epoch: int) -> None:
 
 def _next_state(state: State, learnt: dict[str, float], stage: Stage) -> State:
     """With the epoch that has just been learnt judged, and what it has left where it is the best."""
-    loss, accuracy = stage.task.score(_logits(stage.model, stage.validation.x[0]), stage.validation.labels)
+    loss, accuracy = stage.task.score(validation_logits(stage), stage.validation.labels)
     head = {"stage": stage.name, "epoch": len(state.history)}
     history = (*state.history, {**head, **learnt, "val_loss": loss, "val_accuracy": accuracy})
     better = _best(history) == len(history) - 1
     return State(history, tuple(stage.model.get_weights()) if better else state.best)
 
 
-def _logits(model: keras.Model, x: np.ndarray) -> np.ndarray:
-    """[N, C]."""
-    return logits_of(answers(model, x, AT_ONCE))
+def validation_logits(stage: Stage) -> np.ndarray:
+    """[N, C], by the network as it is."""
+    return logits_of(answers(stage.model, stage.validation.x[0], AT_ONCE))
 
 
 def _best(history: tuple[dict[str, Any], ...]) -> int:

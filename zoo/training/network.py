@@ -39,7 +39,11 @@ class Network:
     def answer(self, images: np.ndarray, at_once: int) -> np.ndarray:
         """images [N, H, W, 3] -> probabilities [N, C], by the parts, which are traced already."""
         features = answers(self.embed, answers(self.bottom, images, at_once), at_once)
-        return keras.ops.convert_to_numpy(self.whole.get_layer(OUTPUT)(self.head(features)))
+        return self.probabilities(self.head(features))
+
+    def probabilities(self, logits: Any) -> np.ndarray:
+        """Both [N, C]."""
+        return keras.ops.convert_to_numpy(self.whole.get_layer(OUTPUT)(logits))
 
     @property
     def whole_learns(self) -> bool:

@@ -97,7 +97,7 @@ class Recipe:
 
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "linear": {"epochs": 0},
+    "linear": {"epochs": 0, "views": 2},
     "fast": {},
     "full": {
         "top": 1.0,

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from zoo.build import OUTPUT
-from zoo.training.answers import answers
+from zoo.training.answers import answers, together
 from zoo.training.loop import Examples, Stage
 from zoo.training.network import SOFT, Network, with_soft_output
 from zoo.training.recipe import Recipe
@@ -45,7 +45,7 @@ def stages(
     top = top_stage(network, lessons, side_losses, recipe, folder)
     if recipe.head_epochs:
         seen, unseen = top.examples, top.validation
-        at_once = recipe.batch_size
+        at_once = together(lessons.images, recipe.batch_size)
         if network.whole_learns:
             x = maps_of_views(network.embed, lessons.images, recipe, folder / "features.npy")
         else:
@@ -68,7 +68,7 @@ def top_stage(
     else:
         views = maps_of_views(network.bottom, lessons.images, recipe, folder / "maps.npy")
         seen = Examples(views, lessons.labels, soft=_soft_views(lessons, recipe, folder))
-        held_maps = answers(network.bottom, lessons.held_images, recipe.batch_size)
+        held_maps = answers(network.bottom, lessons.held_images, together(lessons.images, recipe.batch_size))
         held = Examples(held_maps[None].astype(MAPS), lessons.held_labels)
     outputs = network.top.output
     sides = (

@@ -21,11 +21,12 @@ from zoo.classifier import Facts, attach, facts, save
 from zoo.data import Pictures, Split, images, open_data, split
 from zoo.errors import ZooError
 from zoo.preprocessing import Preprocessing
+from zoo.training.answers import together
 from zoo.training.callbacks import callbacks_of
 from zoo.training.checkpoint import write_text
 from zoo.training.distillation import teacher_of
 from zoo.training.judging import judge
-from zoo.training.loop import Watch, train
+from zoo.training.loop import Watch, train, validation_logits
 from zoo.training.network import fingerprint, learning, precision, prepare
 from zoo.training.recipe import Recipe, resolve
 from zoo.training.result import MODEL, RECIPE, Result, is_finished, read_result, write_result
@@ -145,8 +146,9 @@ def _run(
             first = sum(entry["epoch"] > 0 for entry in history)
             with learning(stage.model, recipe.frozen_norms):
                 history += train(replace(stage, first=first), recipe, checkpoints, watch)
-    answer = partial(network.answer, at_once=recipe.batch_size)
-    judged = judge(network.whole, answer, pictures, sides, preprocessing, lessons.held_images)
+    held = network.probabilities(validation_logits(stage))
+    answer = partial(network.answer, at_once=together(lessons.images, recipe.batch_size))
+    judged = judge(network.whole, answer, pictures, sides, preprocessing, held)
     return Result(
         model=attach(network.whole, _facts(known, pictures, preprocessing, recipe, judged.metrics)),
         metrics=judged.metrics,

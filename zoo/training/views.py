@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from zoo.progress import progress
-from zoo.training.answers import answers
+from zoo.training.answers import answers, together
 from zoo.training.augmentation import augmentation
 from zoo.training.recipe import Recipe
 
@@ -31,7 +31,7 @@ def maps_of_views(bottom: keras.Model, images: np.ndarray, recipe: Recipe, path:
 def _write(bottom: keras.Model, images: np.ndarray, recipe: Recipe, path: Path) -> None:
     shape = (recipe.views, len(images), *bottom.output_shape[1:])
     stored = np.lib.format.open_memmap(path, "w+", MAPS, shape)
-    at_once = min(recipe.batch_size, len(images))
+    at_once = min(together(images, recipe.batch_size), len(images))
     with progress() as bar:
         line = bar.add_task("look at the pictures", total=recipe.views * len(images))
         for view in range(recipe.views):
