@@ -17,7 +17,8 @@ except ImportError:
 @contextmanager
 def span(call: Call, headers: Iterable[tuple[str, str | bytes]]) -> Iterator[None]:
     """The call's span, a child of the one that its gRPC metadata or HTTP headers name (W3C traceparent)."""
-    if trace is None:
+    # Without a configured provider a span would cost its time and reach nobody.
+    if trace is None or isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         yield
         return
     parent = propagate.extract({name: value for name, value in headers if isinstance(value, str)})
