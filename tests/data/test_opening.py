@@ -60,6 +60,25 @@ def test_pictures_as_the_network_takes_them(folder):
     assert batch.dtype == np.uint8
 
 
+def test_many_pictures_lie_in_a_file_that_nobody_finds(folder, tmp_path, monkeypatch):
+    data, every = open_data(folder), np.arange(60)
+    in_memory = images(data, Preprocessing(input_size=(32, 24)), every)
+    monkeypatch.setattr("zoo.data.pictures.IN_MEMORY", 1000)
+    room = tmp_path / "room"
+    room.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(room))
+    in_a_file = images(data, Preprocessing(input_size=(32, 24)), every)
+    assert isinstance(in_a_file.base, np.memmap)
+    np.testing.assert_array_equal(in_a_file, in_memory)
+    assert not list(room.iterdir())
+
+
+def test_more_pictures_than_the_disk_holds_are_refused_beforehand(folder):
+    wanted = r"60 decoded pictures take \d+\.\d GB, and .* has less room: set TMPDIR to .* smaller input_size"
+    with pytest.raises(DataError, match=wanted):
+        images(open_data(folder), Preprocessing(input_size=(1 << 20, 1 << 20)), np.arange(60))
+
+
 def test_large_photos_are_what_the_server_makes_of_them(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (160, 240, 3), np.uint8)
     for shift, label in ((0, "a"), (9, "b")):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,8 +16,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from zoo.errors import DataError
 from zoo.preprocessing import Preprocessing, evaluate, load_image, read_image
 from zoo.progress import progress
+
+IN_MEMORY = 2 << 30  # bytes of decoded pictures; more of them lie in a file
 
 Source = Path | bytes | np.ndarray
 T = TypeVar("T")
@@ -85,9 +91,29 @@ def content_hash(rgb: np.ndarray) -> str:
 
 
 def images(pictures: Pictures, preprocessing: Preprocessing, indices: np.ndarray) -> np.ndarray:
-    """The chosen pictures as the network takes them: uint8 [len(indices), h, w, 3]."""
+    """The chosen pictures as the network takes them: uint8 [len(indices), h, w, 3]. Above IN_MEMORY they lie
+    in a file of the temporary folder, which goes with the array. Raises DataError where it has no room.
+    """
     chosen = [pictures.sources[i] for i in indices]
-    return np.stack(list(in_threads("pictures", partial(fitted, preprocessing), chosen)))
+    decoded = _room((len(chosen), *preprocessing.input_size, 3))
+    for place, picture in enumerate(in_threads("pictures", partial(fitted, preprocessing), chosen)):
+        decoded[place] = picture
+    return decoded
+
+
+def _room(shape: tuple[int, ...]) -> np.ndarray:
+    """uint8, without values."""
+    size, folder = math.prod(shape), tempfile.gettempdir()
+    if size <= IN_MEMORY:
+        return np.empty(shape, np.uint8)
+    # Beforehand: writing to the map of a file that the disk has no room for ends the process.
+    if size > shutil.disk_usage(folder).free:
+        raise DataError(
+            f"{shape[0]} decoded pictures take {size / 1e9:.1f} GB, and {folder} has less room: "
+            "set TMPDIR to a folder of a larger disk, or give a smaller input_size"
+        )
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return np.asarray(np.memmap(file, np.uint8, "w+", shape=shape))
 
 
 def fitted(preprocessing: Preprocessing, source: Source) -> np.ndarray:
