@@ -14,13 +14,13 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from serving import config, metrics, replies, requests
-from serving.batching import CALLERS
 from serving.errors import ServingError, invalid
 from serving.observing import observed
 from serving.profiler import Profiler
 from serving.protos import MODEL_SERVICE, POOL, PREDICTION_SERVICE, ReloadConfigResponse, methods
 from serving.service import PredictionService
 from serving.tls import Tls
+from serving.turns import CALLERS
 
 log = logging.getLogger("serving")
 

@@ -24,12 +24,12 @@ from starlette.responses import HTMLResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from serving import calls, json_examples, json_tensors, operations, replies
-from serving.batching import CALLERS
 from serving.errors import Code, ServingError, UnknownSignatureError, invalid
 from serving.observing import observed
 from serving.protos import POOL
 from serving.service import ModelSpec, PredictionService
 from serving.tls import Tls
+from serving.turns import CALLERS
 
 log = logging.getLogger("serving")
 

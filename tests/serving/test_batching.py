@@ -15,13 +15,10 @@ import numpy as np
 import onnx
 import pytest
 
-from serving import batching, calls
+from serving import calls, turns
 from serving.batching import (
     BatchedRuntime,
     Batching,
-    Gate,
-    GatedRuntime,
-    Gates,
     Pool,
     batched,
     batched_by_file,
@@ -31,6 +28,7 @@ from serving.config import parse
 from serving.errors import Code, ServingError, invalid
 from serving.machine import cores
 from serving.runtimes import Signature, load
+from serving.turns import Gate, GatedRuntime, Gates
 
 Inputs = Mapping[str, np.ndarray]
 
@@ -439,7 +437,7 @@ def test_an_engine_that_queues_is_given_more_at_once(
 ) -> None:
     doubler, gates = kind(), Gates(Gate(1), Gate(3))
     doubler.open.clear()
-    runtime = batching.gated(lambda path: doubler, gates)(tmp_path)
+    runtime = turns.gated(lambda path: doubler, gates)(tmp_path)
     asked = [together.submit(runtime.run, "s", row(value), ["y"]) for value in range(5)]
     while sum(gates.of(doubler).depths().values()) < 5 - at_once:
         os.sched_yield()

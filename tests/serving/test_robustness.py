@@ -25,12 +25,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serving import Client, Endpoint, ServingError
-from serving.batching import Gate, Gates, gated
 from serving.errors import Code
 from serving.protos import PREDICTION_SERVICE, Example, PredictRequest, message, methods
 from serving.rest_face import RestOptions
 from serving.runtimes import load
 from serving.tensors import to_proto
+from serving.turns import Gate, Gates, gated
 
 Publish = Callable[..., None]
 MakeModel = Callable[..., onnx.ModelProto]
