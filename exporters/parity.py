@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -99,9 +100,8 @@ def measure_encoded(reopened: Reopened, known: Reference) -> Parity:
     preprocessing, pictures = known.model.facts.preprocessing, known.given.pictures
     images = np.stack([tf_evaluate(preprocessing, tf.constant(picture)).numpy() for picture in pictures])
     require_pixels(images, known)
-    batches = [pictures[i : i + BATCH] for i in range(0, len(images), BATCH)]
-    probabilities = np.concatenate([reopened.encoded(batch)["probabilities"] for batch in batches])
-    return compare_as(known, {"probabilities": probabilities}, batched(known.model.run, images))
+    found = {"probabilities": batched(reopened.encoded, pictures)["probabilities"]}
+    return compare_as(known, found, batched(known.model.run, images))
 
 
 def require_pixels(images: np.ndarray, known: Reference) -> None:
@@ -185,7 +185,9 @@ def _require(holds: bool, parity: Parity, what: str, name: str, limit: float) ->
     raise ExportError(f"{what} is not equal to the model: {figure}")
 
 
-def batched(run: Run, images: np.ndarray) -> dict[str, np.ndarray]:
+def batched(
+    run: Callable[[Any], Mapping[str, np.ndarray]], images: Sequence[np.ndarray] | np.ndarray
+) -> dict[str, np.ndarray]:
     """A few pictures at once, so that memory does not depend on how many there are."""
     parts = [run(images[i : i + BATCH]) for i in range(0, len(images), BATCH)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
