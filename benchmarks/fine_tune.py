@@ -33,6 +33,7 @@ from benchmarks.machine import machine
 from benchmarks.page import replace_section
 from zoo.data import images, open_data, split
 from zoo.training import Recipe
+from zoo.training.network import frozen_norms
 from zoo.training.recipe import RECIPES
 
 NETWORK, SIZE, BATCH = "efficientnet_lite0", 64, 64
@@ -141,26 +142,20 @@ def two_phases(sides: dict[str, Arrays], seconds: float, seed: int) -> np.ndarra
     model, base = usual_network()
     for rate, share in ((1e-3, 0.5), (1e-5, 1.0)):
         base.trainable = rate < 1e-3
-        freeze_norms(base)
-        compile_usual(model, rate)
         best = keras.callbacks.EarlyStopping("val_accuracy", patience=1000, restore_best_weights=True)
-        model.fit(
-            *sides["training"],
-            batch_size=BATCH,
-            epochs=1000,
-            validation_data=sides["validation"],
-            callbacks=[Until(start + share * seconds), best],
-            verbose=0,
-        )
+        # As the guide wants them: `fit` overrules its training=False (keras-team/keras#20285).
+        with frozen_norms(base):
+            compile_usual(model, rate)
+            model.fit(
+                *sides["training"],
+                batch_size=BATCH,
+                epochs=1000,
+                validation_data=sides["validation"],
+                callbacks=[Until(start + share * seconds), best],
+                verbose=0,
+            )
     x, labels = sides["test"]
     return model.predict(x, verbose=0).argmax(axis=1) == labels
-
-
-def freeze_norms(base: keras.Model) -> None:
-    """As the guide wants them: `fit` overrules its training=False (keras-team/keras#20285)."""
-    for layer in base.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.trainable = False
 
 
 def regression(sides: dict[str, Arrays]) -> np.ndarray:
@@ -239,7 +234,7 @@ def loop(seed: int) -> dict[str, Any]:
     trace the network anew and judge it before the first and after each epoch.
     """
     from zoo.training.loop import Examples, Stage, compile_for, rates, train
-    from zoo.training.network import frozen_norms, prepare
+    from zoo.training.network import prepare
 
     recipe = Recipe(seed=seed, augment="none", batch_size=BATCH)
     sides = sides_of(digits(200))
