@@ -8,6 +8,7 @@ from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_
 
 import zoo
 from zoo.training.checkpoint import State, read_state, write_state
+from zoo.training.feeding import feed
 from zoo.training.forms import (
     FOLDED_STEM,
     ONE_PASS_STATISTICS,
@@ -183,6 +184,23 @@ def test_an_epoch_sees_every_picture_once_and_depends_on_seed_and_epoch_alone():
     assert sorted(epoch(1) % 10) == list(range(10))
     np.testing.assert_array_equal(epoch(1), epoch(1))
     assert not np.array_equal(epoch(1), epoch(2))
+
+
+def test_fit_is_fed_every_batch_in_its_turn_by_a_dataset_that_is_not_tuned(random):
+    examples = Examples(
+        random.integers(0, 256, (1, 10, 8, 8, 3), dtype=np.uint8), np.arange(10) % 3, fresh=True
+    )
+    recipe = Recipe(batch_size=4, class_weights=True, erase=0.5)
+    images = keras.Input((8, 8, 3))
+    network = keras.Model(images, keras.layers.Dense(3)(keras.layers.Flatten()(images)))
+    stage = Stage("top", network, examples, examples, 1, 0.1)
+    dataset, batches = feed(Batches(stage, recipe, 1)), Batches(stage, recipe, 1)
+    assert dataset.options().autotune.enabled is False
+    assert len(dataset) == len(batches) == 3
+    for fed, expected in zip(dataset, (batches[i] for i in range(3)), strict=True):
+        for tensor, array in zip(fed, expected, strict=True):
+            assert tensor.dtype == array.dtype
+            np.testing.assert_array_equal(tensor, array)
 
 
 def test_views_are_the_picture_itself_and_changed_ones_kept_in_a_file(tmp_path, random):

@@ -20,12 +20,13 @@ from zoo.training.augmentation import augmentation, mixtures
 from zoo.training.callbacks import Bar, Relay, Restart, Saver
 from zoo.training.checkpoint import State, read_state, write_state
 from zoo.training.device import jit
+from zoo.training.feeding import feed
 from zoo.training.network import SOFT, logits_of
 from zoo.training.optimizer import averaging, optimizer, rates
 from zoo.training.recipe import Recipe
 from zoo.training.tasks import ONE_LABEL, Task
 
-AT_ONCE = 256  # pictures that are judged together
+AT_ONCE = 256  # the most pictures that are judged together
 EPOCH_SEEDS = 100_003  # more than epochs, so that no two seeds of a recipe share one
 
 
@@ -209,7 +210,7 @@ def _epoch(
     if not state.steps:
         _seed_dropout(model, recipe.seed, epoch)
     listeners.on_epoch_begin(number)
-    batches = Batches(stage, recipe, epoch, state.steps)
+    batches = feed(Batches(stage, recipe, epoch, state.steps))
     logs = model.fit(batches, verbose=0, shuffle=False, callbacks=own).history
     for variable in model.trainable_variables:
         # On jax the moving average that Keras has just put there is one array with the optimizer's, and a
@@ -240,7 +241,9 @@ def _next_state(state: State, learnt: dict[str, float], stage: Stage) -> State:
 
 def validation_logits(stage: Stage) -> np.ndarray:
     """[N, C], by the network as it is."""
-    return logits_of(answers(stage.model, stage.validation.x[0], AT_ONCE))
+    x = stage.validation.x[0]
+    batches = -(-len(x) // AT_ONCE)
+    return logits_of(answers(stage.model, x, at_once=-(-len(x) // batches)))
 
 
 def _best(history: tuple[dict[str, Any], ...]) -> int:

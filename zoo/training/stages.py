@@ -34,6 +34,10 @@ class Lessons:
     def task(self) -> Task:
         return task_of(self.labels)
 
+    def at_once(self, recipe: Recipe) -> int:
+        """Pictures that what does not learn sees together."""
+        return together(self.images, recipe.batch_size)
+
 
 def stages(
     network: Network, lessons: Lessons, side_losses: Mapping[str, float], recipe: Recipe, folder: Path
@@ -45,7 +49,7 @@ def stages(
     top = top_stage(network, lessons, side_losses, recipe, folder)
     if recipe.head_epochs:
         seen, unseen = top.examples, top.validation
-        at_once = together(lessons.images, recipe.batch_size)
+        at_once = lessons.at_once(recipe)
         if network.whole_learns:
             x = maps_of_views(network.embed, lessons.images, recipe, folder / "features.npy")
         else:
@@ -68,7 +72,7 @@ def top_stage(
     else:
         views = maps_of_views(network.bottom, lessons.images, recipe, folder / "maps.npy")
         seen = Examples(views, lessons.labels, soft=_soft_views(lessons, recipe, folder))
-        held_maps = answers(network.bottom, lessons.held_images, together(lessons.images, recipe.batch_size))
+        held_maps = answers(network.bottom, lessons.held_images, lessons.at_once(recipe))
         held = Examples(held_maps[None].astype(MAPS), lessons.held_labels)
     outputs = network.top.output
     sides = (

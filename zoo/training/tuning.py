@@ -21,7 +21,6 @@ from zoo.classifier import Facts, attach, facts, save
 from zoo.data import Pictures, Split, images, open_data, split
 from zoo.errors import ZooError
 from zoo.preprocessing import Preprocessing
-from zoo.training.answers import together
 from zoo.training.callbacks import callbacks_of
 from zoo.training.checkpoint import write_text
 from zoo.training.distillation import teacher_of
@@ -147,7 +146,7 @@ def _run(
             with learning(stage.model, recipe.frozen_norms):
                 history += train(replace(stage, first=first), recipe, checkpoints, watch)
     held = network.probabilities(validation_logits(stage))
-    answer = partial(network.answer, at_once=together(lessons.images, recipe.batch_size))
+    answer = partial(network.answer, at_once=lessons.at_once(recipe))
     judged = judge(network.whole, answer, pictures, sides, preprocessing, held)
     return Result(
         model=attach(network.whole, _facts(known, pictures, preprocessing, recipe, judged.metrics)),
