@@ -20,9 +20,10 @@ from serving.config import read_batching
 from serving.errors import Code, ServingError, invalid
 from serving.machine import cores
 from serving.runtimes import Runtime
-from serving.turns import Arrays, Gates, Load, gated, overran
+from serving.turns import Arrays, Gates, Load, gated, result_of
 
 PER_MODEL_FILE = "batching_params.pbtxt"
+LATE = "Run() timeout exceeded while waiting in batching queue"
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,7 @@ class Pool:
         with self._changed:
             pieces = queue.add(key, task)
             for piece in pieces:
-                metrics.enter_batch(piece.call)
+                metrics.enter_queue(piece.call)
             if queue not in self._busy:
                 self._busy.append(queue)
             self._changed.notify()
@@ -264,7 +265,7 @@ class Pool:
 
 def _execute(queue: Queue, batch: Batch) -> None:
     for task in batch.tasks:
-        metrics.leave_batch(task.call, time.monotonic() - task.queued)
+        metrics.leave_batch_queue(task.call, time.monotonic() - task.queued)
     # Those whose deadline has passed were cancelled by their waiting callers.
     tasks = [task for task in batch.tasks if task.done.set_running_or_notify_cancel()]
     if not tasks:
@@ -362,7 +363,7 @@ class BatchedRuntime:
             pieces = self._pool.submit(
                 self._queue(signature, tuple(sorted(outputs))), self._key(inputs), task
             )
-            results = [_result(piece, call) for piece in pieces]
+            results = [result_of(piece.done, call, Code.RESOURCE_EXHAUSTED, LATE) for piece in pieces]
         return {alias: _joined([result[alias] for result in results]) for alias in outputs}
 
     def _queue(self, signature: str, outputs: tuple[str, ...]) -> Queue:
@@ -384,19 +385,6 @@ class BatchedRuntime:
 
 def _run(runtime: Runtime, signature: str, outputs: Sequence[str], inputs: Arrays) -> dict[str, np.ndarray]:
     return runtime.run(signature, inputs, outputs)
-
-
-def _result(piece: Task, call: calls.Call) -> dict[str, np.ndarray]:
-    try:
-        return piece.done.result(min(call.remaining(), threading.TIMEOUT_MAX))
-    except TimeoutError as error:
-        if piece.done.done():
-            raise
-        if piece.done.cancel():
-            raise ServingError(
-                Code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue"
-            ) from error
-        raise overran() from error
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:

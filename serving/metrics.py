@@ -173,27 +173,20 @@ def warming(path: str) -> Iterator[Callable[[], None]]:
         WARMUP_RECORDS.labels(path, status.name).inc(read)
 
 
-@contextmanager
-def waiting(call: Call) -> Iterator[None]:
-    """Counts a request that waits for its turn, and how long it did."""
-    started = time.monotonic()
-    DEPTH.labels(call.model).inc()
-    try:
-        yield
-    finally:
-        DEPTH.labels(call.model).dec()
-        WAITED.labels(call.model).observe(time.monotonic() - started)
-
-
-def enter_batch(call: Call) -> None:
-    """Counts a task that waits for its batch to run."""
+def enter_queue(call: Call) -> None:
+    """Counts a request that waits for its turn, or its batch to run."""
     DEPTH.labels(call.model).inc()
 
 
-def leave_batch(call: Call, seconds: float) -> None:
-    """Counts a task whose batch is run after so many seconds."""
+def leave_queue(call: Call, seconds: float) -> None:
+    """Counts a request that has waited for so long."""
     DEPTH.labels(call.model).dec()
     WAITED.labels(call.model).observe(seconds)
+
+
+def leave_batch_queue(call: Call, seconds: float) -> None:
+    """Counts one whose batch is run after so long, in TensorFlow Serving's series too."""
+    leave_queue(call, seconds)
     QUEUING.labels("").observe(seconds * 1e6)
 
 

@@ -44,11 +44,13 @@ class Doubler:
         self.open.set()
         self.started = threading.Semaphore(0)
         self.seen: list[np.ndarray] = []
+        self.threads: list[int] = []
 
     def run(self, signature: str, inputs: Inputs, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         self.started.release()
         assert self.open.wait(60)
         self.seen.append(inputs["x"])
+        self.threads.append(threading.get_ident())
         if (inputs["x"] == 13).any():
             raise invalid(f"row {int(np.argwhere(inputs['x'] == 13)[0][0])} is 13")
         results = {
@@ -412,6 +414,51 @@ def test_requests_are_served_in_order_and_models_in_turn(gated: Callable[[int], 
     assert [array.item() for array in one.doubler.seen] == [0, 1, 4, 2, 5, 3]
 
 
+def test_those_who_wait_are_run_by_one_thread(gated: Callable[[int], Gated]) -> None:
+    one = gated(10)
+    asked = [one.ask(value, queued=value) for value in (1, 2, 3, 4)]
+    one.doubler.open.set()
+    assert [future.result(60) for future in asked] == [2, 4, 6, 8]
+    first, *others = one.doubler.threads
+    assert set(others) == {others[0]} != {first}
+
+
+def test_who_fails_after_waiting_is_told_and_the_others_go_on(gated: Callable[[int], Gated]) -> None:
+    one = gated(10)
+    wrong, right = one.ask(13, queued=1), one.ask(2, queued=2)
+    one.doubler.open.set()
+    assert message(wrong) == (Code.INVALID_ARGUMENT, "row 0 is 13")
+    assert right.result(60) == 4
+    assert one.ask(3).result(60) == 6
+
+
+def test_who_has_waited_is_answered_by_his_deadline_though_the_model_runs(
+    doubler: Doubler, together: ThreadPoolExecutor
+) -> None:
+    gate, began, go = Gate(1), threading.Event(), threading.Event()
+    runtime = GatedRuntime(doubler, gate)
+
+    def first() -> bool:
+        began.set()
+        return go.wait(60)
+
+    before = together.submit(gate.run, "m", calls.Call(), first)
+    assert began.wait(60)
+    doubler.open.clear()
+
+    def ask() -> None:
+        with calls.begin("GRPC", "Predict", "m", 0.5):
+            runtime.run("s", row(1), ["y"])
+
+    asked = together.submit(ask)
+    while not gate.depths():
+        os.sched_yield()
+    go.set()
+    assert before.result(60)
+    assert message(asked) == (Code.DEADLINE_EXCEEDED, "Deadline exceeded while the model ran")
+    assert not doubler.open.is_set()
+
+
 def test_beyond_the_limit_is_unavailable_at_once_for_that_model_alone(gated: Callable[[int], Gated]) -> None:
     one = gated(2)
     asked = [one.ask(1, queued=1), one.ask(2, queued=2)]
@@ -478,11 +525,13 @@ def test_a_containers_quota_counts(tmp_path: Path) -> None:
 def test_many_callers_never_exceed_the_width(together: ThreadPoolExecutor) -> None:
     gate, running, most = Gate(3, 1000), [], []
 
-    def work(model: int) -> None:
-        with gate.turn(model, calls.Call()):
-            running.append(model)
-            most.append(len(running))
-            running.pop()
+    def work() -> None:
+        running.append(None)
+        most.append(len(running))
+        running.pop()
 
-    assert len(list(together.map(work, [i % 4 for i in range(2000)]))) == 2000
+    def ask(model: int) -> None:
+        gate.run(model, calls.Call(), work)
+
+    assert len(list(together.map(ask, [i % 4 for i in range(2000)]))) == 2000
     assert max(most) <= 3
