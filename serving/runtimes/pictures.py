@@ -20,6 +20,7 @@ from zoo.errors import DataError
 from zoo.preprocessing import Preprocessing, evaluate, load_image
 
 FILE = "card.json"
+Answer = Callable[[Arrays, Sequence[str]], Arrays]
 
 
 @dataclass(frozen=True)
@@ -102,16 +103,13 @@ def _of_any_number(network: Call) -> Callable[[Arrays, Sequence[str]], Arrays]:
     return run
 
 
-def _call(signature: Signature, answer: Callable[[Arrays], Arrays]) -> Call:
+def _call(signature: Signature, answer: Answer) -> Call:
     return Call(signature, partial(_answer, signature, answer))
 
 
-def _answer(
-    signature: Signature, answer: Callable[[Arrays], Arrays], inputs: Arrays, outputs: Sequence[str]
-) -> Arrays:
-    """More than `outputs`, because one run of the network gives them all."""
+def _answer(signature: Signature, answer: Answer, inputs: Arrays, outputs: Sequence[str]) -> Arrays:
     check_shapes(signature, inputs)
-    return answer(inputs)
+    return answer(inputs, outputs)
 
 
 def _width(spec: TensorSpec) -> int:
@@ -134,25 +132,28 @@ class Pictures:
     card: Card
     widths: Mapping[str, int]
 
-    def from_bytes(self, inputs: Arrays) -> Arrays:
+    def from_bytes(self, inputs: Arrays, outputs: Sequence[str]) -> Arrays:
         """`image_bytes` [N] encoded pictures -> probabilities, classes, scores."""
-        return self._classified(self._decode("image_bytes", inputs["image_bytes"].tolist()))
+        return self._classified(self._decode("image_bytes", inputs["image_bytes"].tolist()), outputs)
 
-    def from_pixels(self, inputs: Arrays) -> Arrays:
+    def from_pixels(self, inputs: Arrays, outputs: Sequence[str]) -> Arrays:
         """`images` float [N, H, W, 3], 0..255, any H and W -> probabilities, classes, scores."""
-        return self._classified(self._resized(inputs["images"]))
+        return self._classified(self._resized(inputs["images"]), outputs)
 
-    def from_examples(self, inputs: Arrays) -> Arrays:
+    def from_examples(self, inputs: Arrays, outputs: Sequence[str]) -> Arrays:
         """`inputs` [N] serialised tf.Examples with image/encoded -> classes, scores."""
         encoded = [_encoded(i, example) for i, example in enumerate(inputs["inputs"].tolist())]
-        return self._classified(self._decode("inputs", encoded))
+        return self._classified(self._decode("inputs", encoded), outputs)
 
-    def features(self, inputs: Arrays) -> Arrays:
+    def features(self, inputs: Arrays, _: Sequence[str]) -> Arrays:
         """`images` float [N, H, W, 3], 0..255, any H and W -> features."""
         return {"features": self._run(self._resized(inputs["images"]), "features")}
 
-    def _classified(self, images: np.ndarray) -> Arrays:
+    def _classified(self, images: np.ndarray, outputs: Sequence[str]) -> Arrays:
+        """At least `outputs`: no classes are sorted for who asks for probabilities alone."""
         probabilities = self._run(images, "probabilities")
+        if list(outputs) == ["probabilities"]:
+            return {"probabilities": probabilities}
         best = np.argsort(-probabilities, axis=-1, kind="stable")[:, : self.card.named]
         return {
             "probabilities": probabilities,
