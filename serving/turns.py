@@ -60,7 +60,7 @@ class Gate:
         """What `work` gives when its turn has come; UNAVAILABLE when too many wait, DEADLINE_EXCEEDED when
         time ran out.
         """
-        task = self._enter(model, Task(call, work))
+        task = self._enter(model, call, work)
         if task is None:
             try:
                 return work()
@@ -77,8 +77,8 @@ class Gate:
         with self._lock:
             return {model: len(queue) for model, queue in self._waiting.items()}
 
-    def _enter(self, model: object, task: Task) -> Task | None:
-        """The task, which waits from now on; None where a turn is free, and now taken."""
+    def _enter(self, model: object, call: calls.Call, work: Callable[[], Any]) -> Task | None:
+        """A task, which waits from now on; None where a turn is free, and now taken."""
         with self._lock:
             if self._free:
                 self._free -= 1
@@ -89,8 +89,9 @@ class Gate:
                     Code.UNAVAILABLE,
                     f"The server is busy: {len(queue)} requests of this model wait and {self._limit} may",
                 )
+            task = Task(call, work)
             self._waiting.setdefault(model, deque()).append(task)
-            metrics.enter_queue(task.call)
+            metrics.enter_queue(call)
             return task
 
     def _leave(self, model: object, task: Task) -> None:
