@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -126,26 +127,28 @@ DEPTH = Gauge(
 REFUSED = _counter("zoo_serving_refused", "Requests refused because the queue was full", "model_name")
 
 
+@cache
+def _of(series: Any, *labels: str) -> Any:
+    """One of a series by its labels, kept: the library checks and joins them anew at each look."""
+    return series.labels(*labels)
+
+
 def count_request(call: Call, seconds: float, known: Callable[[str], bool]) -> None:
     """Counts a request that has ended. Names that no model has are not told apart: a client makes them up."""
     if call.entrypoint == "GRPC" and call.api not in _COUNTED:
         return
     ok = call.status == Code.OK
     model = call.model if ok or known(call.model) else ""
-    REQUESTS.labels(model, call.status.name).inc()
+    _of(REQUESTS, model, call.status.name).inc()
     if ok:
-        REQUEST_LATENCY.labels(model, call.api, call.entrypoint).observe(seconds * 1e6)
+        _of(REQUEST_LATENCY, model, call.api, call.entrypoint).observe(seconds * 1e6)
     if call.status == Code.UNAVAILABLE:
         REFUSED.labels(model).inc()
 
 
-@contextmanager
-def running(call: Call, runtime: str) -> Iterator[None]:
-    """Counts a run of the model that succeeds, the wait for its batch included."""
-    started = time.monotonic()
-    yield
-    seconds = time.monotonic() - started
-    RUNTIME_LATENCY.labels(call.model, call.api.capitalize(), runtime).observe(seconds * 1e6)
+def count_run(call: Call, runtime: str, seconds: float) -> None:
+    """Counts a run of the model that has succeeded, the wait for its batch included."""
+    _of(RUNTIME_LATENCY, call.model, call.api.capitalize(), runtime).observe(seconds * 1e6)
 
 
 def count_examples(model: str, count: int) -> None:
@@ -175,13 +178,13 @@ def warming(path: str) -> Iterator[Callable[[], None]]:
 
 def enter_queue(call: Call) -> None:
     """Counts a request that waits for its turn, or its batch to run."""
-    DEPTH.labels(call.model).inc()
+    _of(DEPTH, call.model).inc()
 
 
 def leave_queue(call: Call, seconds: float) -> None:
     """Counts a request that has waited for so long."""
-    DEPTH.labels(call.model).dec()
-    WAITED.labels(call.model).observe(seconds)
+    _of(DEPTH, call.model).dec()
+    _of(WAITED, call.model).observe(seconds)
 
 
 def leave_batch_queue(call: Call, seconds: float) -> None:

@@ -1,7 +1,7 @@
 """The prediction service: what gRPC and REST both ask for, on the models that are loaded."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -150,12 +150,10 @@ class PredictionService:
             )
         self.models.reload(configs)
 
-    @contextmanager
-    def _pin(self, spec: ModelSpec) -> Iterator[Loaded]:
+    def _pin(self, spec: ModelSpec) -> AbstractContextManager[Loaded]:
         if not spec.name:
             raise invalid("ModelSpec has no name specified.")
-        with self.models.pin(spec.name, spec.version, spec.label) as held:
-            yield held
+        return self.models.pin(spec.name, spec.version, spec.label)
 
 
 _METHODS: Mapping[str, Any] = {CLASSIFY: inference.classify, REGRESS: inference.regress}

@@ -3,7 +3,7 @@ server by `opentelemetry-instrument`, or set a tracer provider.
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from serving.calls import Call
 from serving.errors import Code
@@ -13,14 +13,19 @@ try:
 except ImportError:
     trace = None  # type: ignore[assignment]
 
+_NOTHING = nullcontext()
 
-@contextmanager
-def span(call: Call, headers: Iterable[tuple[str, str | bytes]]) -> Iterator[None]:
+
+def span(call: Call, headers: Iterable[tuple[str, str | bytes]]) -> AbstractContextManager[None]:
     """The call's span, a child of the one that its gRPC metadata or HTTP headers name (W3C traceparent)."""
     # Without a configured provider a span would cost its time and reach nobody.
     if trace is None or isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-        yield
-        return
+        return _NOTHING
+    return _recorded(call, headers)
+
+
+@contextmanager
+def _recorded(call: Call, headers: Iterable[tuple[str, str | bytes]]) -> Iterator[None]:
     parent = propagate.extract({name: value for name, value in headers if isinstance(value, str)})
     with trace.get_tracer("serving").start_as_current_span(
         call.entrypoint,
