@@ -129,14 +129,19 @@ def tensorflow_caller(folder: str, signature: str, file: str) -> Callable[[], Ca
 
 
 def onnx_caller(model: str, output: str, file: str) -> Callable[[], Call]:
-    """The session that the server would make."""
+    """The sessions that the server would make, each call by the one that the server would take."""
     import numpy as np
 
-    from serving.runtimes.onnx import session
+    from serving.runtimes.onnx import sessions
 
-    opened = session(Path(model))
-    feeds = {opened.get_inputs()[0].name: np.load(file)}
-    return lambda: lambda: opened.run([output], feeds)
+    opened = sessions(Path(model))
+    feeds = {opened.for_few.get_inputs()[0].name: np.load(file)}
+
+    def call() -> Any:
+        with opened.fitting() as session:
+            return session.run([output], feeds)
+
+    return lambda: call
 
 
 KINDS: dict[str, Callable[..., Callable[[], Call]]] = {

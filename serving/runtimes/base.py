@@ -1,14 +1,16 @@
 """What an engine shows to the server: signatures, and a way to run one. Nothing here knows an engine."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from serving.errors import ServingError, invalid
+from serving.machine import cores
 from serving.tensors import DType, of_array
 
 PREDICT = "tensorflow/serving/predict"
@@ -115,6 +117,32 @@ class OfCalls:
         fitted = {alias: conform(alias, array, specs[alias]) for alias, array in inputs.items()}
         results = call.function(fitted, outputs)
         return {alias: results[alias] for alias in outputs}
+
+
+class FewOrMany(Generic[T]):
+    """A model in two ways: while few run, of whatever model, all cores work on one after the other; while
+    half as many run as there are cores, or more, each has a core of its own.
+    """
+
+    _running: ClassVar[int] = 0
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, for_few: T, for_many: T) -> None:
+        self.for_few = for_few
+        self.for_many = for_many
+        self._many = max(1, cores() // 2)
+
+    @contextmanager
+    def fitting(self) -> Iterator[T]:
+        """The one that suits how many run now, this run not counted."""
+        with FewOrMany._lock:
+            found = self.for_few if FewOrMany._running < self._many else self.for_many
+            FewOrMany._running += 1
+        try:
+            yield found
+        finally:
+            with FewOrMany._lock:
+                FewOrMany._running -= 1
 
 
 @contextmanager

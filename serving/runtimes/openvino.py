@@ -1,9 +1,7 @@
 """An OpenVINO IR (model.xml, model.bin) or an ONNX file by OpenVINO."""
 
 import os
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -18,6 +16,7 @@ from serving.runtimes.base import (
     QUEUED,
     Arrays,
     Call,
+    FewOrMany,
     OfCalls,
     Signature,
     TensorSpec,
@@ -41,38 +40,16 @@ class OpenVinoRuntime(OfCalls):
     queues = True
 
     def __init__(self, version_dir: Path, file: str = "model.xml", precision: str = "f32") -> None:
-        requests = Requests(*_compiled(version_dir / file, precision))
-        super().__init__(pictures.of_directory(version_dir, file, plain_calls(requests)))
+        for_few, for_many = _compiled(version_dir / file, precision)
+        requests = FewOrMany(_idle(for_few), _idle(for_many))
+        super().__init__(pictures.of_directory(version_dir, file, plain_calls(for_few, requests)))
 
 
-class Requests:
-    """OpenVINO's infer requests of a model that is compiled twice: while few run, all cores work on one after
-    the other; while half as many run as there are cores, or more, each has a core of its own.
-    """
-
-    def __init__(self, for_few: Any, for_many: Any) -> None:
-        self.compiled = for_few
-        self._for_few, self._for_many = _idle(for_few), _idle(for_many)
-        self._many = max(1, cores() // 2)
-        self._running = 0
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def one(self) -> Iterator[Any]:
-        """One that nobody else uses."""
-        with self._lock:
-            idle = self._for_few if self._running < self._many else self._for_many
-            self._running += 1
-        try:
-            with one_of(idle) as request:
-                yield request
-        finally:
-            with self._lock:
-                self._running -= 1
+Idle = SimpleQueue[Any]  # infer requests that nobody uses
 
 
-def _idle(compiled: Any) -> "SimpleQueue[Any]":
-    idle: SimpleQueue[Any] = SimpleQueue()
+def _idle(compiled: Any) -> Idle:
+    idle: Idle = SimpleQueue()
     for _ in range(QUEUED * cores()):
         idle.put(compiled.create_infer_request())
     return idle
@@ -102,11 +79,11 @@ def _compiled(file: Path, precision: str) -> tuple[Any, Any]:
         raise ServingError(Code.DATA_LOSS, f"{file} cannot be loaded by OpenVINO: {error}") from error
 
 
-def plain_calls(requests: Requests) -> dict[str, Call]:
+def plain_calls(compiled: Any, requests: FewOrMany[Idle]) -> dict[str, Call]:
     """serving_default with the file's own names."""
     signature = Signature(
-        {port.any_name: _spec(port) for port in requests.compiled.inputs},
-        {port.any_name: _spec(port) for port in requests.compiled.outputs},
+        {port.any_name: _spec(port) for port in compiled.inputs},
+        {port.any_name: _spec(port) for port in compiled.outputs},
     )
     return {"serving_default": Call(signature, partial(_run, requests, signature))}
 
@@ -123,10 +100,10 @@ def _spec(port: Any) -> TensorSpec:
 
 
 def _run(
-    requests: Requests, signature: Signature, inputs: Arrays, outputs: Sequence[str]
+    requests: FewOrMany[Idle], signature: Signature, inputs: Arrays, outputs: Sequence[str]
 ) -> dict[str, np.ndarray]:
     check_shapes(signature, inputs)
-    with requests.one() as request:
+    with requests.fitting() as idle, one_of(idle) as request:
         try:
             results = request.infer(dict(inputs), share_inputs=True)
             return {alias: results[alias] for alias in outputs}
