@@ -76,6 +76,18 @@ def test_both_sessions_answer_as_one_alone(tmp_path: Path, monkeypatch: pytest.M
     ]
 
 
+@several_cores
+def test_the_weights_leave_memory_with_the_sessions(tmp_path: Path) -> None:
+    def mapped() -> int:
+        return Path("/proc/self/maps").read_text().count("zoo-serving-")
+
+    before = mapped()
+    opened = sessions(convolutions(tmp_path / "model.onnx"))
+    assert mapped() > before
+    del opened
+    assert mapped() == before
+
+
 GROWTH = """
 import sys
 from pathlib import Path
