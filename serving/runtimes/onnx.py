@@ -78,7 +78,7 @@ def _sharing(file: Path) -> Sessions | None:
                 return None
             graph, weights = found.graph, found.weights
             return FewOrMany(_session(graph, cores(), SPIN, weights), _session(graph, 1, weights=weights))
-    except (OSError, ValueError, subprocess.SubprocessError, ServingError) as error:
+    except (OSError, ValueError, subprocess.TimeoutExpired, ServingError) as error:
         log.info("%s is served by one session, not by two that share its weights: %s", file, error)
         return None
 

@@ -39,18 +39,22 @@ class Optimised:
 @contextmanager
 def optimised(file: Path) -> Iterator[Optimised | None]:
     """An ONNX file's network; None where sharing is not worth it. Raises OSError, ValueError or
-    subprocess.SubprocessError where it cannot be.
+    subprocess.TimeoutExpired where it cannot be.
     """
     with tempfile.TemporaryDirectory(prefix="zoo-serving-") as name:
-        subprocess.run(  # noqa: S603 - our own module, arguments as a list
+        done = subprocess.run(  # noqa: S603 - our own module, arguments as a list
             [sys.executable, "-m", __name__, os.fspath(file), name],
             stdin=subprocess.DEVNULL,
             capture_output=True,
+            text=True,
             timeout=PATIENCE,
-            check=True,
+            check=False,
             # A Ctrl-C is for the server.
             start_new_session=True,
         )
+        if done.returncode:
+            why = (done.stderr.splitlines() or ["no word of why"])[-1]
+            raise OSError(f"optimising it ended with {done.returncode}: {why}")
         yield _read(Path(name)) if (Path(name) / PLACES).exists() else None
 
 

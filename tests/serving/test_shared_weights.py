@@ -120,9 +120,15 @@ def test_weights_that_are_packed_anew_are_not_shared(tmp_path: Path) -> None:
 
 
 @several_cores
-@pytest.mark.parametrize("trouble", ["no process", "no folder"])
+@pytest.mark.parametrize(
+    ("trouble", "why"),
+    [
+        ("no process", "optimising it ended with 1: no word of why"),
+        ("no folder", "No such file or directory"),
+    ],
+)
 def test_one_session_serves_where_two_cannot_be_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, trouble: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, trouble: str, why: str
 ) -> None:
     file = convolutions(tmp_path / "model.onnx")
     if trouble == "no process":
@@ -133,6 +139,7 @@ def test_one_session_serves_where_two_cannot_be_made(
         opened = sessions(file)
     assert opened.for_few is opened.for_many
     assert f"{file} is served by one session" in caplog.text
+    assert why in caplog.text
     assert opened.for_few.run(None, {"x0": MAPS})[0].shape == (1, 1000)
 
 
