@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -23,6 +22,7 @@ import numpy as np
 from serving.errors import ServingError
 from serving.machine import cores, processor
 from serving.measuring import Measured, Question, Report, saved_signatures
+from serving.processes import run_apart
 from serving.runtimes import Candidate, Runtime, Signature, found, start
 from serving.runtimes.base import DEFAULT_ENGINES, Arrays, Engines, covers, queues
 from serving.runtimes.candidates import SAVED_MODEL
@@ -34,7 +34,6 @@ log = logging.getLogger("serving")
 
 SECONDS = 2.0  # of a model's runs; loading comes on top
 NOISE = 1.05  # times the fastest: no slower than that
-PATIENCE = 300.0  # seconds until measuring is given up
 PACKAGES = {
     "onnx": "onnxruntime",
     "openvino": "openvino",
@@ -191,18 +190,8 @@ def _report(question: Question) -> Report:
 
 def _asked(question: Question) -> Report:
     """By a process of its own; again without the candidate that ended it, should one do so."""
-    command = [sys.executable, "-m", "serving.measuring", question.to_json()]
     try:
-        done = subprocess.run(  # noqa: S603 - our own module, arguments as a list
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-            # A Ctrl-C is for the server; it is no crash of the engine under way.
-            start_new_session=True,
-        )
+        done = run_apart("serving.measuring", question.to_json())
     except (OSError, subprocess.TimeoutExpired) as error:
         log.warning("%s could not be measured: %s", question.version_dir, error)
         return Report("", ())

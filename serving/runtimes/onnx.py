@@ -57,10 +57,11 @@ Sessions = FewOrMany[ort.InferenceSession]
 
 def sessions(file: Path) -> Sessions:
     """An ONNX file's network; raises ServingError, DATA_LOSS, for a file that cannot be loaded."""
-    if cores() > 1 and _size(file) < SMALL:
-        return FewOrMany(_session(file, cores(), SPIN), _session(file, 1))
-    if cores() > 1 and (shared := _sharing(file)):
-        return shared
+    if cores() > 1:
+        if _size(file) < SMALL:
+            return FewOrMany(_session(file, cores(), SPIN), _session(file, 1))
+        if shared := _sharing(file):
+            return shared
     both = _session(file, cores(), SPIN_IN_CROWD)
     return FewOrMany(both, both)
 

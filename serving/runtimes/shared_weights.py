@@ -8,7 +8,6 @@ weights.
 import json
 import math
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,8 +19,9 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from serving.processes import run_apart
+
 GRAPH, WEIGHTS, PLACES = "graph.onnx", "weights.bin", "places.json"
-PATIENCE = 300  # seconds that optimising may take
 _KEY = "session.optimized_model_external_initializers_"
 _SMALL = 1024  # bytes of a tensor that stays in the graph
 
@@ -42,16 +42,7 @@ def optimised(file: Path) -> Iterator[Optimised | None]:
     subprocess.TimeoutExpired where it cannot be.
     """
     with tempfile.TemporaryDirectory(prefix="zoo-serving-") as name:
-        done = subprocess.run(  # noqa: S603 - our own module, arguments as a list
-            [sys.executable, "-m", __name__, os.fspath(file), name],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-            # A Ctrl-C is for the server.
-            start_new_session=True,
-        )
+        done = run_apart(__name__, os.fspath(file), name)
         if done.returncode:
             why = (done.stderr.splitlines() or ["no word of why"])[-1]
             raise OSError(f"optimising it ended with {done.returncode}: {why}")

@@ -66,14 +66,11 @@ def test_both_sessions_answer_as_one_alone(tmp_path: Path, monkeypatch: pytest.M
     assert opened.for_few is not opened.for_many
     wanted = ort.InferenceSession(file, providers=["CPUExecutionProvider"]).run(None, {"x0": MAPS})[0]
     file.unlink()
-    for session in (opened.for_few, opened.for_many):
+    both = (opened.for_few, opened.for_many)
+    for session in both:
         np.testing.assert_allclose(session.run(None, {"x0": MAPS})[0], wanted, rtol=1e-4, atol=1e-5)
-    assert [
-        session.get_session_options().intra_op_num_threads for session in (opened.for_few, opened.for_many)
-    ] == [
-        cores(),
-        1,
-    ]
+    threads = [session.get_session_options().intra_op_num_threads for session in both]
+    assert threads == [cores(), 1]
 
 
 @several_cores
