@@ -12,29 +12,38 @@ from zoo.architectures.resnet import basic, bottleneck
 from zoo.blocks import Net, Tensor, require_multiple
 
 STRIDE = 32
-MODULES = {2: 1, 3: 4, 4: 3}
-BLOCKS = 4
 HEAD = (32, 64, 128, 256)
 
 
-def hrnet(net: Net, images: Tensor, *, width: int) -> Tensor:
+def hrnet(
+    net: Net,
+    images: Tensor,
+    *,
+    width: int,
+    modules: Sequence[int] = (1, 4, 3),
+    depths: Sequence[int] = (4, 4),
+    planes: int = 64,
+    bias: bool = True,
+) -> Tensor:
     """Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, 2048].
 
-    width: channels of the branch of the highest resolution, H/4. Raises ZooError unless H and W are multiples
-    of 32.
+    width: channels of the branch of the highest resolution, H/4; modules of the stages of two, three and four
+    branches; depths of the first stage, bottlenecks of `planes`, and of every branch of a module; bias: of
+    the head's convolutions. Raises ZooError unless H and W are multiples of 32.
     """
     require_multiple(images, STRIDE)
     x = images
     for i in (1, 2):
         x = net.act(net.conv_norm(x, 64, 3, f"conv{i}", f"bn{i}", 2), f"act{i}")
-    for i in range(BLOCKS):
-        x = block(net, x, 64, f"layer1.{i}", wide=True)
+    first, depth = depths
+    for i in range(first):
+        x = block(net, x, planes, f"layer1.{i}", wide=True)
     branches = [x]
-    for stage, modules in MODULES.items():
+    for stage, count in enumerate(modules, start=2):
         branches = transition(net, branches, [width * 2**i for i in range(stage)], f"transition{stage - 1}")
-        for i in range(modules):
-            branches = module(net, branches, f"stage{stage}.{i}")
-    return head(net, branches)
+        for i in range(count):
+            branches = module(net, branches, depth, f"stage{stage}.{i}")
+    return head(net, branches, bias)
 
 
 def block(net: Net, x: Tensor, planes: int, name: str, *, wide: bool = False) -> Tensor:
@@ -63,12 +72,12 @@ def unit(net: Net, x: Tensor, width: int, name: str, stride: int = 1) -> Tensor:
     return net.act(net.conv_norm(x, width, 3, f"{name}.0", f"{name}.1", stride), f"{name}.2")
 
 
-def module(net: Net, branches: Sequence[Tensor], name: str) -> list[Tensor]:
+def module(net: Net, branches: Sequence[Tensor], depth: int, name: str) -> list[Tensor]:
     """Residual blocks in every branch, then each branch takes the sum of what all bring to its shape."""
     deep = []
     for i, x in enumerate(branches):
         width = x.shape[-1]
-        for k in range(BLOCKS):
+        for k in range(depth):
             x = block(net, x, width, f"{name}.branches.{i}.{k}")
         deep.append(x)
     return [fuse(net, deep, i, name) for i in range(len(deep))]
@@ -94,7 +103,7 @@ def bring(net: Net, x: Tensor, width: int, halvings: int, name: str) -> Tensor:
     return x
 
 
-def head(net: Net, branches: Sequence[Tensor]) -> Tensor:
+def head(net: Net, branches: Sequence[Tensor], bias: bool) -> Tensor:
     """For classification: the branches widened, and joined from the highest resolution down."""
     wide = [
         block(net, x, planes, f"incre_modules.{i}.0", wide=True)
@@ -102,11 +111,13 @@ def head(net: Net, branches: Sequence[Tensor]) -> Tensor:
     ]
     x = wide[0]
     for i, branch in enumerate(wide[1:]):
-        y = biased(net, x, branch.shape[-1], 3, f"downsamp_modules.{i}", 2)
+        y = widened(net, x, branch.shape[-1], 3, f"downsamp_modules.{i}", 2, bias=bias)
         x = layers.Add(name=f"downsamp_modules.{i}.add")([branch, y])
-    return biased(net, x, 2048, 1, "final_layer")
+    return widened(net, x, 2048, 1, "final_layer", bias=bias)
 
 
-def biased(net: Net, x: Tensor, width: int, kernel: int, name: str, stride: int = 1) -> Tensor:
-    x = net.conv(x, width, kernel, f"{name}.0", stride, bias=True)
+def widened(
+    net: Net, x: Tensor, width: int, kernel: int, name: str, stride: int = 1, *, bias: bool
+) -> Tensor:
+    x = net.conv(x, width, kernel, f"{name}.0", stride, bias=bias)
     return net.act(net.norm(x, f"{name}.1"), f"{name}.2")
