@@ -3,28 +3,44 @@
 Blocks are the leaves of binary trees; the root of a tree aggregates what came from both sides and from above.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from keras import layers
 
+from zoo.architectures.res2net import hierarchy
+from zoo.architectures.resnet import basic
 from zoo.blocks import Net, Tensor, max_pool, require_multiple
 
 STRIDE = 32
 
 
-def dla(net: Net, images: Tensor, *, levels: Sequence[int], channels: Sequence[int]) -> Tensor:
+def dla(
+    net: Net,
+    images: Tensor,
+    *,
+    levels: Sequence[int],
+    channels: Sequence[int],
+    block: str = "basic",
+    cardinality: int = 1,
+    width: int = 64,
+    residual_root: bool = False,
+) -> Tensor:
     """Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, C].
 
-    levels: of the first two stages the number of convolutions, of the others the height of the tree. Raises
-    ZooError unless H and W are multiples of 32.
+    levels: of the first two stages the number of convolutions, of the others the height of the tree. block:
+    a leaf, one of BLOCKS, of `cardinality` groups and `width` channels of 64. Raises ZooError unless H and W
+    are multiples of 32.
     """
     require_multiple(images, STRIDE)
+    leaf = basic if block == "basic" else partial(BLOCKS[block], cardinality=cardinality, width=width)
+    grow = partial(tree, leaf=leaf, root=partial(root, residual=residual_root))
     x = net.conv_norm(images, channels[0], 7, "base_layer.0", "base_layer.1")
     x = net.act(x, "base_layer.2")
     for level in (0, 1):
         x = convs(net, x, channels[level], levels[level], 1 + level, f"level{level}")
     for level in range(2, len(levels)):
-        x = tree(net, x, channels[level], levels[level], 2, f"level{level}", keep=level > 2)
+        x = grow(net, x, channels[level], levels[level], 2, f"level{level}", keep=level > 2)
     return x
 
 
@@ -45,6 +61,8 @@ def tree(
     name: str,
     children: Sequence[Tensor] = (),
     *,
+    leaf: Callable[..., Tensor],
+    root: Callable[..., Tensor],
     keep: bool = False,
 ) -> Tensor:
     """children: what the root aggregates besides its two sides; with keep, the tree's input too."""
@@ -53,21 +71,46 @@ def tree(
         bottom = max_pool(x, stride, stride, f"{name}.downsample")
     children = [*children, bottom] if keep else children
     if height > 1:
-        left = tree(net, x, width, height - 1, stride, f"{name}.tree1")
-        return tree(net, left, width, height - 1, 1, f"{name}.tree2", [*children, left])
+        grow = partial(tree, leaf=leaf, root=root)
+        left = grow(net, x, width, height - 1, stride, f"{name}.tree1")
+        return grow(net, left, width, height - 1, 1, f"{name}.tree2", [*children, left])
     if bottom.shape[-1] != width:
         bottom = net.conv_norm(bottom, width, 1, f"{name}.project.0", f"{name}.project.1")
-    left = block(net, x, bottom, width, stride, f"{name}.tree1")
-    right = block(net, left, left, width, 1, f"{name}.tree2")
+    left = joined(net, leaf(net, x, width, stride, f"{name}.tree1"), bottom, f"{name}.tree1")
+    right = joined(net, leaf(net, left, width, 1, f"{name}.tree2"), left, f"{name}.tree2")
     return root(net, [right, left, *children], width, f"{name}.root")
 
 
-def block(net: Net, x: Tensor, shortcut: Tensor, width: int, stride: int, name: str) -> Tensor:
-    y = net.conv_norm_act(x, width, 3, f"{name}.conv1", f"{name}.bn1", stride)
-    y = net.conv_norm(y, width, 3, f"{name}.conv2", f"{name}.bn2")
-    return net.act(layers.Add(name=f"{name}.add")([shortcut, y]), f"{name}.relu")
+def joined(net: Net, residual: Tensor, shortcut: Tensor, name: str) -> Tensor:
+    return net.act(layers.Add(name=f"{name}.add")([shortcut, residual]), f"{name}.relu")
 
 
-def root(net: Net, sides: Sequence[Tensor], width: int, name: str) -> Tensor:
+def bottleneck(
+    net: Net, x: Tensor, channels: int, stride: int, name: str, *, cardinality: int, width: int
+) -> Tensor:
+    inner = channels * width // 64 * cardinality // 2
+    y = net.conv_norm_act(x, inner, 1, f"{name}.conv1", f"{name}.bn1")
+    y = net.norm_act(net.conv(y, inner, 3, f"{name}.conv2", stride, groups=cardinality), f"{name}.bn2")
+    return net.conv_norm(y, channels, 1, f"{name}.conv3", f"{name}.bn3")
+
+
+def bottle2neck(
+    net: Net, x: Tensor, channels: int, stride: int, name: str, *, cardinality: int, width: int
+) -> Tensor:
+    """Res2Net's, of four parts."""
+    part = channels * width // 64 * cardinality // 2
+    y = net.conv_norm_act(x, 4 * part, 1, f"{name}.conv1", f"{name}.bn1")
+    y = hierarchy(net, y, 4, stride, name, groups=cardinality, apart=stride > 1)
+    return net.conv_norm(y, channels, 1, f"{name}.conv3", f"{name}.bn3")
+
+
+BLOCKS: dict[str, Callable[..., Tensor]] = {"bottleneck": bottleneck, "res2net": bottle2neck}
+
+
+def root(net: Net, sides: Sequence[Tensor], width: int, name: str, *, residual: bool) -> Tensor:
+    """With residual, its convolution is one, beside the last leaf."""
     x = layers.Concatenate(name=f"{name}.cat")(sides)
-    return net.act(net.conv_norm(x, width, 1, f"{name}.conv", f"{name}.bn"), f"{name}.relu")
+    x = net.conv_norm(x, width, 1, f"{name}.conv", f"{name}.bn")
+    if residual:
+        x = layers.Add(name=f"{name}.add")([x, sides[0]])
+    return net.act(x, f"{name}.relu")

@@ -216,13 +216,13 @@ def concatenate(branches: list[Tensor], name: str) -> Tensor:
     return layers.Concatenate(name=f"{name}.cat")(branches)
 
 
-def average_around(x: Tensor, name: str, *, count_border: bool = False) -> Tensor:
-    """The mean of each place's 3x3 neighbourhood, of the map's size. Beyond the border are zeros, which
-    count or not.
+def average_around(x: Tensor, name: str, stride: int = 1, *, count_border: bool = False) -> Tensor:
+    """The mean of the 3x3 neighbourhood of every place, or every other one. Beyond the border are zeros,
+    which count or not.
     """
     if count_border:
         x = layers.ZeroPadding2D(1, name=f"{name}.pad")(x)
-    return layers.AveragePooling2D(3, 1, "valid" if count_border else "same", name=name)(x)
+    return layers.AveragePooling2D(3, stride, "valid" if count_border else "same", name=name)(x)
 
 
 def adaptive_pool(x: Tensor, size: tuple[int, int], name: str) -> Tensor:
