@@ -54,7 +54,7 @@ def tensor(key: str, shape: list[int], damping: float = 1) -> Array:
     """The float32 tensor of a state-dict key in PyTorch's layout: [out, in / groups, height, width].
 
     damping: a factor on the last norm of residual branches and on the logits of attention, for networks that
-    would amplify rounding errors.
+    would amplify rounding errors; above 1, for those whose signal would fade.
     """
     draws = _generator(key)
     last = key.rpartition(".")[2]
