@@ -1,6 +1,7 @@
 """MixNet. Tan and Le, "MixConv: mixed depthwise convolutional kernels", arXiv 1907.09595."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate, pairwise
 
@@ -72,8 +73,8 @@ def row(
         return net.squeeze_excite(y, int(entering * squeeze), name)
 
     block = partial(mixed_residual, kernels=kernels, parts=parts)
-    active = {"attention": attention, "activation": "silu"} if squeeze else {}
-    return Stage(block, max(kernels), channels, depth, stride, expand, **active)
+    stage = Stage(block, max(kernels), channels, depth, stride, expand)
+    return replace(stage, attention=attention, activation="silu") if squeeze else stage
 
 
 SMALL: Stages = [
