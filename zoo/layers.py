@@ -163,6 +163,20 @@ class SkipGain(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class Affine(layers.Layer):
+    """One learned factor and one learned addend for a whole map, 1 and 0 at first: PP-HGNetV2's."""
+
+    reference_names: ClassVar[dict[str, str]] = {"scale": "scale"}
+
+    def build(self, input_shape: Any) -> None:
+        self.scale = self.add_weight(shape=(1,), initializer="ones", name="scale")
+        self.bias = self.add_weight(shape=(1,), initializer="zeros", name="bias")
+
+    def call(self, x: Any) -> Any:
+        return x * self.scale + self.bias
+
+
+@keras.saving.register_keras_serializable("zoo")
 class Attention(layers.Layer):
     """Self-attention: queries, keys and values of the tokens, [N, T, 3 * C] -> [N, T, C]. Vaswani et al.,
     arXiv 1706.03762.

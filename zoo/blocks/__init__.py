@@ -71,7 +71,9 @@ class Net:
         """What makes a convolution; networks with another kind of it override this."""
         return partial(GroupedConv2D, groups=groups) if groups > 1 else layers.Conv2D
 
-    def depthwise(self, x: Tensor, kernel: int, name: str, stride: int = 1, *, bias: bool = False) -> Tensor:
+    def depthwise(
+        self, x: Tensor, kernel: int | tuple[int, int], name: str, stride: int = 1, *, bias: bool = False
+    ) -> Tensor:
         x, padding = self._pad(x, kernel, stride, name)
         conv = layers.DepthwiseConv2D(
             kernel, stride, padding, use_bias=bias, depthwise_initializer=QuickHeUniform(), name=name
@@ -159,6 +161,13 @@ class Net:
         s = self.norm(s, f"{name}.{norm}") if norm else s
         s = layers.Activation(activation or self.activation, name=f"{name}.act")(s)
         s = self.conv(s, x.shape[-1], 1, f"{name}.{expand}", bias=True)
+        weights = layers.Activation(gate, name=f"{name}.gate")(s)
+        return layers.Multiply(name=f"{name}.scale")([x, weights])
+
+    def excite(self, x: Tensor, name: str, conv: str = "fc", gate: str = "sigmoid") -> Tensor:
+        """Channel attention that squeezes nothing. Lee and Park, arXiv 1911.06667."""
+        s = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}.pool")(x)
+        s = self.conv(s, x.shape[-1], 1, f"{name}.{conv}", bias=True)
         weights = layers.Activation(gate, name=f"{name}.gate")(s)
         return layers.Multiply(name=f"{name}.scale")([x, weights])
 
