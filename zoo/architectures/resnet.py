@@ -11,7 +11,7 @@ from itertools import count
 
 from keras import layers
 
-from zoo.blocks import Net, Tensor, max_pool
+from zoo.blocks import Net, Tensor, max_pool, max_pool_signed
 
 PLANES = (64, 128, 256, 512)
 
@@ -60,8 +60,8 @@ def stem(net: Net, x: Tensor) -> Tensor:
     return net.act(x, "act1")
 
 
-def stem_deep(net: Net, x: Tensor, width: int = 32) -> Tensor:
-    x = net.conv_norm_act(x, width, 3, "conv1.0", "conv1.1", stride=2)
+def stem_deep(net: Net, x: Tensor, width: int = 32, first: int | None = None) -> Tensor:
+    x = net.conv_norm_act(x, first or width, 3, "conv1.0", "conv1.1", stride=2)
     x = net.conv_norm_act(x, width, 3, "conv1.3", "conv1.4")
     x = net.conv_norm(x, 2 * width, 3, "conv1.6", "bn1")
     return net.act(x, "act1")
@@ -112,11 +112,7 @@ def resnetv2(net: Net, images: Tensor, *, depths: Sequence[int]) -> Tensor:
 
 def stem_bare(net: Net, x: Tensor, bias: bool = False) -> Tensor:
     """Neither normalised nor activated."""
-    x = net.conv(x, 64, 7, "stem.conv", stride=2, bias=bias)
-    # The pool sees negative values here, so its border must not be zeros: 3x3 at every place, then every
-    # other place.
-    x = layers.MaxPooling2D(3, 1, "same", name="stem.pool.max")(x)
-    return layers.MaxPooling2D(1, 2, name="stem.pool")(x)
+    return max_pool_signed(net.conv(x, 64, 7, "stem.conv", stride=2, bias=bias), "stem.pool")
 
 
 def preactivated_stages(net: Net, x: Tensor, depths: Sequence[int], width: int = 1) -> Tensor:

@@ -43,14 +43,16 @@ def senet154(net: Net, images: Tensor, *, depths: Sequence[int]) -> Tensor:
     return residual_stages(net, x, depths, attended(wide_bottleneck), projected_3x3)
 
 
-def attended(block: Callable[..., Tensor], se: str = "se", least: int = 8) -> Callable[..., Tensor]:
-    """A residual block, then squeeze-and-excitation to a sixteenth of its channels, but no fewer than
-    `least`.
+def attended(
+    block: Callable[..., Tensor], se: str = "se", least: int = 8, reduction: int = REDUCTION
+) -> Callable[..., Tensor]:
+    """A residual block, then squeeze-and-excitation to a sixteenth of its channels, or another fraction, but
+    no fewer than `least`.
     """
 
     def residual(net: Net, x: Tensor, planes: int, stride: int, name: str) -> Tensor:
         y = block(net, x, planes, stride, name)
-        squeezed = max(least, y.shape[-1] // REDUCTION)
+        squeezed = max(least, y.shape[-1] // reduction)
         return net.squeeze_excite(y, squeezed, f"{name}.{se}", convs=("fc1", "fc2"))
 
     return residual

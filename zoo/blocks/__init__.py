@@ -207,6 +207,14 @@ def max_pool(x: Tensor, kernel: int, stride: int, name: str, pad: int = 0, ceil:
     return layers.MaxPooling2D(kernel, stride, name=name)(x)
 
 
+def max_pool_signed(x: Tensor, name: str) -> Tensor:
+    """A 3x3 max pool, at every other place, of a map that may be negative: its border must not be zeros, so
+    that it is taken at every place first.
+    """
+    x = layers.MaxPooling2D(3, 1, "same", name=f"{name}.max")(x)
+    return layers.MaxPooling2D(1, 2, name=name)(x)
+
+
 def _missing(side: int, kernel: int, stride: int, pad: int) -> int:
     """How many places the last window lacks, unless it would start beyond the map."""
     steps = -(-(side + 2 * pad - kernel) // stride)

@@ -107,6 +107,8 @@ def _axes(layer: Any) -> tuple[int, ...]:
 
     if isinstance(layer, layers.Dense):
         return (1, 0)
+    if isinstance(layer, layers.Conv1D):
+        return (2, 1, 0)
     return (2, 3, 0, 1) if isinstance(layer, layers.DepthwiseConv2D) else (2, 3, 1, 0)
 
 

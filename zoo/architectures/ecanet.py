@@ -1,0 +1,37 @@
+"""ECA-Net. Wang et al., "ECA-Net: efficient channel attention for deep convolutional neural networks", arXiv
+1910.03151.
+"""
+
+import math
+from collections.abc import Sequence
+
+from keras import layers
+
+from zoo.architectures.resnet import averaged, bottleneck, residual_stages, stem, stem_deep
+from zoo.blocks import Net, Tensor, max_pool
+
+
+def ecaresnet(net: Net, images: Tensor, *, depths: Sequence[int], deep_stem: int = 0) -> Tensor:
+    """ResNet-D, whose deep stem begins with so many channels; with 0 it has ResNet's stem. Images [N, H, W,
+    3], normalised -> feature map [N, H/32, W/32, 2048].
+    """
+    x = stem_deep(net, images, first=deep_stem) if deep_stem else stem(net, images)
+    x = max_pool(x, 3, 2, "maxpool", pad=1)
+    return residual_stages(net, x, depths, attended_bottleneck, averaged)
+
+
+def attended_bottleneck(net: Net, x: Tensor, planes: int, stride: int, name: str) -> Tensor:
+    return neighbours(bottleneck(net, x, planes, stride, name), f"{name}.se")
+
+
+def neighbours(x: Tensor, name: str) -> Tensor:
+    """Channel attention by a convolution along the channels: each is weighed by itself and its nearest ones,
+    more of them in a wider map.
+    """
+    channels = x.shape[-1]
+    reach = int((math.log2(channels) + 1) / 2)
+    s = layers.GlobalAveragePooling2D(name=f"{name}.pool")(x)
+    s = layers.Reshape((channels, 1), name=f"{name}.along")(s)
+    s = layers.Conv1D(1, reach + 1 - reach % 2, padding="same", use_bias=False, name=f"{name}.conv")(s)
+    s = layers.Reshape((1, 1, channels), name=f"{name}.back")(s)
+    return layers.Multiply(name=f"{name}.scale")([x, layers.Activation("sigmoid", name=f"{name}.gate")(s)])
