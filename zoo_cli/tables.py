@@ -206,7 +206,7 @@ def _area(architecture: Architecture) -> float:
 def _figure(x: str) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(14, 8), dpi=100, layout="constrained")
+    figure = Figure(figsize=(18, 10), dpi=100, layout="constrained")
     axes = figure.subplots()
     axes.set_xlabel(x, color=INK)
     axes.set_ylabel("best published top-1, percent", color=INK)
@@ -232,19 +232,24 @@ def _draw(figure: Any, axes: Any, dots: Sequence[Dot], names: Sequence[str], pat
 
 
 def _name(figure: Any, axes: Any, dots: Sequence[Dot], names: Sequence[str]) -> None:
-    """Each name near its dot, where it hides the least of dots and other names; the highest choose first."""
+    """Each name near its dot, where it hides no other name and the fewest dots; the highest choose first."""
     figure.draw_without_rendering()
     point = figure.dpi / 72
     places = axes.transData.transform([dot[:2] for dot in dots])
     radii = [math.sqrt(dot[2] / math.pi) * point for dot in dots]
-    taken = [(x - r, y - r, x + r, y + r) for (x, y), r in zip(places, radii, strict=True)]
+    covered = [(x - r, y - r, x + r, y + r) for (x, y), r in zip(places, radii, strict=True)]
+    written: list[Box] = []
+
+    def hidden(box: Box) -> tuple[int, ...]:
+        return tuple(sum(_overlap(box, other) for other in boxes) for boxes in (written, covered))
+
     named = [i for i, name in enumerate(names) if name]
     for i in sorted(named, key=lambda i: -dots[i][1]):
         (x, y), size = places[i], (6.2 * len(names[i]) + 6, 13)
         boxes = [_box(x, y, radii[i], size, angle, gap) for gap in GAPS for angle in ANGLES]
         inside = [box for box in boxes if _inside(box, axes.bbox.extents)]
-        best = min(inside, key=lambda box: sum(_overlap(box, other) for other in taken))
-        taken.append(best)
+        best = min(inside, key=hidden)
+        written.append(best)
         shift = ((best[0] + 3 - x) / point, ((best[1] + best[3]) / 2 - y) / point)
         far = abs(shift[1]) > 16 + radii[i]
         line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6} if far else None
