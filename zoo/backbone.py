@@ -50,7 +50,7 @@ def features(
     model = load(name, weights, input_size=input_size)
     maps = maps_of(model)
     missing = [level for level in levels if level not in maps]
-    existing = ", ".join(f"{level} (stride {2**level})" for level in maps)
+    existing = ", ".join(f"{level} (stride {2**level})" for level in maps) or _only_stride(model)
     if not levels:
         raise ZooError(f"name at least one level; {model.name} has: {existing}")
     if missing:
@@ -63,6 +63,10 @@ def features(
     backbone = keras.Model(model.inputs[0], [x for _, x in chosen], name=model.name)
     known = facts(model)
     return attach(backbone, replace(known, labels=(), card={**known.card, "features": found}))
+
+
+def _only_stride(model: keras.Model) -> str:
+    return f"none, for its maps are of stride {max(_strides(model).values())}"
 
 
 def embedder(
