@@ -22,15 +22,16 @@ def resnet(
     *,
     block: str,
     depths: Sequence[int],
-    deep_stem: bool = False,
+    deep_stem: int = 0,
     width: int = 64,
     stride_in: str = "conv2",
 ) -> Tensor:
-    """Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, C]. `width` is the bottleneck's in the
-    first stage, stride_in its convolution that halves the map: "conv2", or "conv1" as in the paper.
+    """Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, C]. `deep_stem` is how many channels D's
+    stem begins with, 0 the plain one. `width` is the bottleneck's in the first stage, stride_in its
+    convolution that halves the map: "conv2", or "conv1" as in the paper.
     """
     residual = basic if block == "basic" else partial(bottleneck, width=width, stride_in=stride_in)
-    x = (stem_deep if deep_stem else stem)(net, images)
+    x = stem_deep(net, images, first=deep_stem) if deep_stem else stem(net, images)
     x = max_pool(x, 3, 2, "maxpool", pad=1)
     return residual_stages(net, x, depths, residual, averaged if deep_stem else projected)
 
