@@ -99,7 +99,7 @@ def test_a_near_miss_names_the_nearest(name, message):
 
 def test_filters_narrow_the_list():
     assert zoo.list_models("resnet?d") == []
-    assert zoo.list_models("resnet??d") == ["resnet18d", "resnet34d", "resnet50d"]
+    assert zoo.list_models("resnet??d") == ["resnet18d", "resnet26d", "resnet34d", "resnet50d"]
     resnets = zoo.list_models(family="resnet")
     assert {"resnet18", "resnetv2_50", "wide_resnet50_2"} < set(resnets) < set(zoo.list_models())
     assert "resnext50_32x4d" not in resnets

@@ -25,7 +25,7 @@ def run(*arguments, code=0):
 
 
 def test_list_names_the_networks():
-    assert run("list", "resnet??d").split() == ["resnet18d", "resnet34d", "resnet50d"]
+    assert run("list", "resnet??d").split() == ["resnet18d", "resnet26d", "resnet34d", "resnet50d"]
     assert json.loads(run("list", "resnet18.*", "--pretrained", "--json"))[0]["name"] == "resnet18.a1_in1k"
 
 
