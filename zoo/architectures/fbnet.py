@@ -1,14 +1,39 @@
 """FBNet. Wu et al., "FBNet: hardware-aware efficient ConvNet design via differentiable neural architecture
-search", arXiv 1812.03443.
+search", arXiv 1812.03443; V3: Dai et al., "FBNetV3: joint architecture-recipe search using predictor
+pretraining", arXiv 2006.02049.
 """
 
-from zoo.blocks import Net, Tensor
-from zoo.blocks.mobile import Stage, Stages, inverted_residual, network
+from dataclasses import replace
+
+from zoo.blocks import Net, Tensor, round_channels
+from zoo.blocks.mobile import (
+    Stage,
+    Stages,
+    conv_block,
+    inverted_residual,
+    late_head,
+    network,
+    separable,
+    trunk,
+)
 
 
 def fbnetc(net: Net, images: Tensor) -> Tensor:
     """FBNet-C. Images, normalised -> feature map [N, H/32, W/32, 1984]."""
     return network(net, images, 16, C, 1984)
+
+
+def fbnetv3(net: Net, images: Tensor, *, variant: str) -> Tensor:
+    """B, D, G. Images, normalised -> [N, 1, 1, 1984]."""
+    stem, stages = V3[variant]
+    net = replace(net, activation="hard_swish")
+    x = net.conv_norm_act(images, stem, 3, "conv_stem", "bn1", stride=2)
+    return late_head(net, trunk(net, x, stages), 1984, bias=False)
+
+
+def attention(net: Net, y: Tensor, entering: int, name: str) -> Tensor:
+    """A quarter of the channels that enter the block, hardly ever rounded down."""
+    return net.squeeze_excite(y, round_channels(entering / 4, limit=0.95), name, gate="hard_sigmoid")
 
 
 C: Stages = [
@@ -29,3 +54,73 @@ C: Stages = [
     Stage(inverted_residual, 5, 184, 4, 2, 6),
     Stage(inverted_residual, 3, 352, 1, 1, 6),
 ]
+
+# Stem channels, stages.
+V3: dict[str, tuple[int, Stages]] = {
+    "b": (
+        16,
+        [
+            Stage(separable, 3, 16, 2),
+            (Stage(inverted_residual, 5, 24, 1, 2, 4), Stage(inverted_residual, 5, 24, 3, 1, 2)),
+            (
+                Stage(inverted_residual, 5, 40, 1, 2, 5, attention),
+                Stage(inverted_residual, 5, 40, 4, 1, 3, attention),
+            ),
+            (Stage(inverted_residual, 5, 72, 1, 2, 5), Stage(inverted_residual, 3, 72, 4, 1, 3)),
+            (
+                Stage(inverted_residual, 3, 120, 1, 1, 5, attention),
+                Stage(inverted_residual, 5, 120, 5, 1, 3, attention),
+            ),
+            (
+                Stage(inverted_residual, 3, 184, 1, 2, 6, attention),
+                Stage(inverted_residual, 5, 184, 5, 1, 4, attention),
+                Stage(inverted_residual, 5, 224, 1, 1, 6, attention),
+            ),
+            Stage(conv_block, 1, 1344),
+        ],
+    ),
+    "d": (
+        24,
+        [
+            Stage(separable, 3, 16, 2),
+            (Stage(inverted_residual, 3, 24, 1, 2, 5), Stage(inverted_residual, 3, 24, 5, 1, 2)),
+            (
+                Stage(inverted_residual, 5, 40, 1, 2, 4, attention),
+                Stage(inverted_residual, 3, 40, 4, 1, 3, attention),
+            ),
+            (Stage(inverted_residual, 3, 72, 1, 2, 5), Stage(inverted_residual, 3, 72, 4, 1, 3)),
+            (
+                Stage(inverted_residual, 3, 128, 1, 1, 5, attention),
+                Stage(inverted_residual, 5, 128, 6, 1, 3, attention),
+            ),
+            (
+                Stage(inverted_residual, 3, 208, 1, 2, 6, attention),
+                Stage(inverted_residual, 5, 208, 5, 1, 5, attention),
+                Stage(inverted_residual, 5, 240, 1, 1, 6, attention),
+            ),
+            Stage(conv_block, 1, 1440),
+        ],
+    ),
+    "g": (
+        32,
+        [
+            Stage(separable, 3, 24, 3),
+            (Stage(inverted_residual, 5, 40, 1, 2, 4), Stage(inverted_residual, 5, 40, 4, 1, 2)),
+            (
+                Stage(inverted_residual, 5, 56, 1, 2, 4, attention),
+                Stage(inverted_residual, 5, 56, 4, 1, 3, attention),
+            ),
+            (Stage(inverted_residual, 5, 104, 1, 2, 5), Stage(inverted_residual, 3, 104, 4, 1, 3)),
+            (
+                Stage(inverted_residual, 3, 160, 1, 1, 5, attention),
+                Stage(inverted_residual, 5, 160, 8, 1, 3, attention),
+            ),
+            (
+                Stage(inverted_residual, 3, 264, 1, 2, 6, attention),
+                Stage(inverted_residual, 5, 264, 6, 1, 5, attention),
+                Stage(inverted_residual, 5, 288, 2, 1, 6, attention),
+            ),
+            Stage(conv_block, 1, 1728),
+        ],
+    ),
+}

@@ -298,9 +298,9 @@ def select(branches: list[Tensor], logits: Tensor, name: str, groups: int = 1) -
     return layers.Add(name=f"{name}.sum")(weighted)
 
 
-def round_channels(channels: float, divisor: int = 8) -> int:
-    """To the nearest multiple of the divisor, but never more than a tenth down. Howard et al., arXiv
-    1704.04861, as released.
+def round_channels(channels: float, divisor: int = 8, limit: float = 0.9) -> int:
+    """To the nearest multiple of the divisor, but never below the limit's part of the channels. Howard et
+    al., arXiv 1704.04861, as released.
     """
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * channels else rounded
+    return rounded + divisor if rounded < limit * channels else rounded

@@ -127,9 +127,9 @@ def quarter_of_input(net: Net, y: Tensor, entering: int, name: str) -> Tensor:
     return net.squeeze_excite(y, entering // 4, name)
 
 
-def late_head(net: Net, x: Tensor, channels: int) -> Tensor:
+def late_head(net: Net, x: Tensor, channels: int, *, bias: bool = True) -> Tensor:
     """Pool, then the last convolution: [N, H, W, C] -> [N, 1, 1, channels]. Howard et al., arXiv
     1905.02244.
     """
     x = net.global_pool(x, "head_pool", keepdims=True)
-    return net.act(net.conv(x, channels, 1, "conv_head", bias=True), "act2")
+    return net.act(net.conv(x, channels, 1, "conv_head", bias=bias), "act2")
