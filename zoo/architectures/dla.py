@@ -8,7 +8,7 @@ from functools import partial
 
 from keras import layers
 
-from zoo.architectures.res2net import hierarchy
+from zoo.architectures.res2net import multiscale
 from zoo.architectures.resnet import basic
 from zoo.blocks import Net, Tensor, max_pool, require_multiple
 
@@ -99,9 +99,7 @@ def bottle2neck(
 ) -> Tensor:
     """Res2Net's, of four parts."""
     part = channels * width // 64 * cardinality // 2
-    y = net.conv_norm_act(x, 4 * part, 1, f"{name}.conv1", f"{name}.bn1")
-    y = hierarchy(net, y, 4, stride, name, groups=cardinality, apart=stride > 1)
-    return net.conv_norm(y, channels, 1, f"{name}.conv3", f"{name}.bn3")
+    return multiscale(net, x, [part] * 4, channels, stride, name, groups=cardinality, apart=stride > 1)
 
 
 BLOCKS: dict[str, Callable[..., Tensor]] = {"bottleneck": bottleneck, "res2net": bottle2neck}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from keras import layers
 
 from zoo.architectures.resnet import averaged, bottleneck, residual_stages, stem, stem_deep
-from zoo.blocks import Net, Tensor, max_pool
+from zoo.blocks import Net, Tensor, gated, max_pool
 
 
 def ecaresnet(net: Net, images: Tensor, *, depths: Sequence[int], deep_stem: int = 0) -> Tensor:
@@ -34,4 +34,4 @@ def neighbours(x: Tensor, name: str) -> Tensor:
     s = layers.Reshape((channels, 1), name=f"{name}.along")(s)
     s = layers.Conv1D(1, reach + 1 - reach % 2, padding="same", use_bias=False, name=f"{name}.conv")(s)
     s = layers.Reshape((1, 1, channels), name=f"{name}.back")(s)
-    return layers.Multiply(name=f"{name}.scale")([x, layers.Activation("sigmoid", name=f"{name}.gate")(s)])
+    return gated(x, s, "sigmoid", name)

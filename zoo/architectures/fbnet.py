@@ -3,6 +3,7 @@ search", arXiv 1812.03443; V3: Dai et al., "FBNetV3: joint architecture-recipe s
 pretraining", arXiv 2006.02049.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from zoo.blocks import Net, Tensor, round_channels
@@ -16,6 +17,8 @@ from zoo.blocks.mobile import (
     separable,
     trunk,
 )
+
+Attention = Callable[[Net, Tensor, int, str], Tensor]
 
 
 def fbnetc(net: Net, images: Tensor) -> Tensor:
@@ -34,6 +37,21 @@ def fbnetv3(net: Net, images: Tensor, *, variant: str) -> Tensor:
 def attention(net: Net, y: Tensor, entering: int, name: str) -> Tensor:
     """A quarter of the channels that enter the block, hardly ever rounded down."""
     return net.squeeze_excite(y, round_channels(entering / 4, limit=0.95), name, gate="hard_sigmoid")
+
+
+def rows(
+    kernels: tuple[int, int],
+    channels: int,
+    depth: int,
+    stride: int,
+    expand: tuple[int, int],
+    attention: Attention | None = None,
+) -> tuple[Stage, Stage]:
+    """A first block, then `depth` more with another kernel and expansion."""
+    return (
+        Stage(inverted_residual, kernels[0], channels, 1, stride, expand[0], attention),
+        Stage(inverted_residual, kernels[1], channels, depth, 1, expand[1], attention),
+    )
 
 
 C: Stages = [
@@ -61,19 +79,12 @@ V3: dict[str, tuple[int, Stages]] = {
         16,
         [
             Stage(separable, 3, 16, 2),
-            (Stage(inverted_residual, 5, 24, 1, 2, 4), Stage(inverted_residual, 5, 24, 3, 1, 2)),
+            rows((5, 5), 24, 3, 2, (4, 2)),
+            rows((5, 5), 40, 4, 2, (5, 3), attention),
+            rows((5, 3), 72, 4, 2, (5, 3)),
+            rows((3, 5), 120, 5, 1, (5, 3), attention),
             (
-                Stage(inverted_residual, 5, 40, 1, 2, 5, attention),
-                Stage(inverted_residual, 5, 40, 4, 1, 3, attention),
-            ),
-            (Stage(inverted_residual, 5, 72, 1, 2, 5), Stage(inverted_residual, 3, 72, 4, 1, 3)),
-            (
-                Stage(inverted_residual, 3, 120, 1, 1, 5, attention),
-                Stage(inverted_residual, 5, 120, 5, 1, 3, attention),
-            ),
-            (
-                Stage(inverted_residual, 3, 184, 1, 2, 6, attention),
-                Stage(inverted_residual, 5, 184, 5, 1, 4, attention),
+                *rows((3, 5), 184, 5, 2, (6, 4), attention),
                 Stage(inverted_residual, 5, 224, 1, 1, 6, attention),
             ),
             Stage(conv_block, 1, 1344),
@@ -83,19 +94,12 @@ V3: dict[str, tuple[int, Stages]] = {
         24,
         [
             Stage(separable, 3, 16, 2),
-            (Stage(inverted_residual, 3, 24, 1, 2, 5), Stage(inverted_residual, 3, 24, 5, 1, 2)),
+            rows((3, 3), 24, 5, 2, (5, 2)),
+            rows((5, 3), 40, 4, 2, (4, 3), attention),
+            rows((3, 3), 72, 4, 2, (5, 3)),
+            rows((3, 5), 128, 6, 1, (5, 3), attention),
             (
-                Stage(inverted_residual, 5, 40, 1, 2, 4, attention),
-                Stage(inverted_residual, 3, 40, 4, 1, 3, attention),
-            ),
-            (Stage(inverted_residual, 3, 72, 1, 2, 5), Stage(inverted_residual, 3, 72, 4, 1, 3)),
-            (
-                Stage(inverted_residual, 3, 128, 1, 1, 5, attention),
-                Stage(inverted_residual, 5, 128, 6, 1, 3, attention),
-            ),
-            (
-                Stage(inverted_residual, 3, 208, 1, 2, 6, attention),
-                Stage(inverted_residual, 5, 208, 5, 1, 5, attention),
+                *rows((3, 5), 208, 5, 2, (6, 5), attention),
                 Stage(inverted_residual, 5, 240, 1, 1, 6, attention),
             ),
             Stage(conv_block, 1, 1440),
@@ -105,19 +109,12 @@ V3: dict[str, tuple[int, Stages]] = {
         32,
         [
             Stage(separable, 3, 24, 3),
-            (Stage(inverted_residual, 5, 40, 1, 2, 4), Stage(inverted_residual, 5, 40, 4, 1, 2)),
+            rows((5, 5), 40, 4, 2, (4, 2)),
+            rows((5, 5), 56, 4, 2, (4, 3), attention),
+            rows((5, 3), 104, 4, 2, (5, 3)),
+            rows((3, 5), 160, 8, 1, (5, 3), attention),
             (
-                Stage(inverted_residual, 5, 56, 1, 2, 4, attention),
-                Stage(inverted_residual, 5, 56, 4, 1, 3, attention),
-            ),
-            (Stage(inverted_residual, 5, 104, 1, 2, 5), Stage(inverted_residual, 3, 104, 4, 1, 3)),
-            (
-                Stage(inverted_residual, 3, 160, 1, 1, 5, attention),
-                Stage(inverted_residual, 5, 160, 8, 1, 3, attention),
-            ),
-            (
-                Stage(inverted_residual, 3, 264, 1, 2, 6, attention),
-                Stage(inverted_residual, 5, 264, 6, 1, 5, attention),
+                *rows((3, 5), 264, 6, 2, (6, 5), attention),
                 Stage(inverted_residual, 5, 288, 2, 1, 6, attention),
             ),
             Stage(conv_block, 1, 1728),

@@ -9,6 +9,7 @@ from itertools import count
 
 from keras import layers
 
+from zoo.architectures.vovnet import unit
 from zoo.blocks import Net, Tensor, concatenate, max_pool
 from zoo.layers import Affine
 
@@ -104,10 +105,6 @@ def chain(net: Net, x: Tensor, inner: int, length: int, name: str, convolve: Cal
     for i in range(length):
         maps.append(convolve(net, maps[-1], inner, f"{name}.layers.{i}"))
     return concatenate(maps, name)
-
-
-def unit(net: Net, x: Tensor, filters: int, name: str) -> Tensor:
-    return net.unit(x, filters, 3, name)
 
 
 def light_unit(net: Net, x: Tensor, filters: int, name: str) -> Tensor:

@@ -6,7 +6,7 @@ from itertools import count
 
 from keras import layers
 
-from zoo.blocks import Net, Tensor, channels, concatenate
+from zoo.blocks import Net, Tensor, concatenate, split
 from zoo.layers import Scale
 
 RATIOS = (4, 4, 4, 3)
@@ -39,12 +39,13 @@ def inception(net: Net, x: Tensor, band: int, width: int, name: str) -> Tensor:
     alone.
     """
     rest = x.shape[-1] - 3 * width
-    branches = [channels(x, 0, rest, f"{name}.identity")]
-    for i, (side, kernel) in enumerate({"hw": (3, 3), "w": (1, band), "h": (band, 1)}.items()):
-        start = rest + i * width
-        y = channels(x, start, start + width, f"{name}.{side}")
-        branches.append(net.depthwise(y, kernel, f"{name}.dwconv_{side}", bias=True))
-    return concatenate(branches, name)
+    alone, *others = split(x, [rest, width, width, width], f"{name}.split")
+    sides = {"hw": (3, 3), "w": (1, band), "h": (band, 1)}
+    convolved = [
+        net.depthwise(part, kernel, f"{name}.dwconv_{side}", bias=True)
+        for part, (side, kernel) in zip(others, sides.items(), strict=True)
+    ]
+    return concatenate([alone, *convolved], name)
 
 
 def mlp(net: Net, x: Tensor, ratio: int, name: str) -> Tensor:

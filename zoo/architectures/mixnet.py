@@ -3,9 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import accumulate, pairwise
 
-from zoo.blocks import Net, Tensor, channels, concatenate, round_channels
+from zoo.blocks import Net, Tensor, concatenate, round_channels, split
 from zoo.blocks.mobile import Stage, Stages, attend, expanded, network, scaled, separable
 
 
@@ -42,8 +41,7 @@ def mixed(x: Tensor, filters: int, kernels: Sequence[int], conv: Callable[..., T
     count = len(kernels)
     if count == 1:
         return conv(x, filters, kernels[0], name)
-    ends = pairwise(accumulate(shares(x.shape[-1], count), initial=0))
-    pieces = [channels(x, start, stop, f"{name}.{i}.part") for i, (start, stop) in enumerate(ends)]
+    pieces = split(x, shares(x.shape[-1], count), f"{name}.split")
     convolved = zip(pieces, shares(filters, count), kernels, strict=True)
     return concatenate([conv(*each, f"{name}.{i}") for i, each in enumerate(convolved)], name)
 

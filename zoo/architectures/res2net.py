@@ -38,9 +38,24 @@ def bottle2neck(
 ) -> Tensor:
     part = planes * width // 64 * cardinality
     apart = stride > 1 or x.shape[-1] != 4 * planes
-    y = net.conv_norm_act(x, part * scale, 1, f"{name}.conv1", f"{name}.bn1")
-    y = hierarchy(net, y, scale, stride, name, groups=cardinality, apart=apart)
-    return net.conv_norm(y, 4 * planes, 1, f"{name}.conv3", f"{name}.bn3")
+    return multiscale(net, x, [part] * scale, 4 * planes, stride, name, groups=cardinality, apart=apart)
+
+
+def multiscale(
+    net: Net,
+    x: Tensor,
+    widths: Sequence[int],
+    channels: int,
+    stride: int,
+    name: str,
+    *,
+    groups: int,
+    apart: bool,
+) -> Tensor:
+    """A bottleneck to `channels`, its middle in parts of these widths."""
+    y = net.conv_norm_act(x, sum(widths), 1, f"{name}.conv1", f"{name}.bn1")
+    y = hierarchy(net, y, len(widths), stride, name, groups=groups, apart=apart)
+    return net.conv_norm(y, channels, 1, f"{name}.conv3", f"{name}.bn3")
 
 
 def hierarchy(net: Net, x: Tensor, scale: int, stride: int, name: str, *, groups: int, apart: bool) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate, pairwise
 from typing import Any
 
 from keras import layers
@@ -161,15 +162,13 @@ class Net:
         s = self.norm(s, f"{name}.{norm}") if norm else s
         s = layers.Activation(activation or self.activation, name=f"{name}.act")(s)
         s = self.conv(s, x.shape[-1], 1, f"{name}.{expand}", bias=True)
-        weights = layers.Activation(gate, name=f"{name}.gate")(s)
-        return layers.Multiply(name=f"{name}.scale")([x, weights])
+        return gated(x, s, gate, name)
 
     def excite(self, x: Tensor, name: str, conv: str = "fc", gate: str = "sigmoid") -> Tensor:
         """Channel attention that squeezes nothing. Lee and Park, arXiv 1911.06667."""
         s = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}.pool")(x)
         s = self.conv(s, x.shape[-1], 1, f"{name}.{conv}", bias=True)
-        weights = layers.Activation(gate, name=f"{name}.gate")(s)
-        return layers.Multiply(name=f"{name}.scale")([x, weights])
+        return gated(x, s, gate, name)
 
     def _pad(self, x: Tensor, kernel: int | tuple[int, int], stride: int, name: str) -> tuple[Tensor, str]:
         if stride > 1 and self.padding == "torch" and kernel not in (1, (1, 1)):
@@ -253,11 +252,21 @@ def channels(x: Tensor, start: int, stop: int, name: str) -> Tensor:
     return layers.Cropping2D(crop, data_format="channels_first", name=name)(x)
 
 
+def split(x: Tensor, sizes: Sequence[int], name: str) -> list[Tensor]:
+    """So many of the channels each, in their order."""
+    ends = pairwise(accumulate(sizes, initial=0))
+    return [channels(x, start, stop, f"{name}.{i}") for i, (start, stop) in enumerate(ends)]
+
+
 def parts(x: Tensor, count: int, name: str) -> list[Tensor]:
     """Equal parts of the channels, in their order."""
-    size = x.shape[-1] // count
-    starts = range(0, count * size, size)
-    return [channels(x, i, i + size, f"{name}.{i // size}") for i in starts] if count > 1 else [x]
+    return split(x, [x.shape[-1] // count] * count, name) if count > 1 else [x]
+
+
+def gated(x: Tensor, logits: Tensor, gate: str, name: str) -> Tensor:
+    """Every channel times what the gate makes of its logit, [N, 1, 1, C]."""
+    weights = layers.Activation(gate, name=f"{name}.gate")(logits)
+    return layers.Multiply(name=f"{name}.scale")([x, weights])
 
 
 def pad_channels(x: Tensor, count: int, name: str) -> Tensor:
