@@ -177,6 +177,36 @@ class Affine(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class EvoNormalization(layers.Layer):
+    """Normalises by the deviation of a picture's groups of channels and activates by x * sigmoid(v * x), in
+    one: [N, H, W, C]. Liu et al., arXiv 2004.02967, S0.
+    """
+
+    reference_names: ClassVar[dict[str, str]] = {"scale": "weight", "slope": "v"}
+
+    def __init__(self, groups: int = 32, epsilon: float = 1e-5, **options: Any) -> None:
+        super().__init__(**options)
+        self.groups, self.epsilon = groups, epsilon
+
+    def build(self, input_shape: Any) -> None:
+        channels = (input_shape[-1],)
+        self.scale = self.add_weight(shape=channels, initializer="ones", name="scale")
+        self.bias = self.add_weight(shape=channels, initializer="zeros", name="bias")
+        self.slope = self.add_weight(shape=channels, initializer="ones", name="slope")
+
+    def call(self, x: Any) -> Any:
+        height, width, channels = x.shape[1:]
+        split = ops.reshape(x, (-1, height, width, self.groups, channels // self.groups))
+        variance = ops.var(ops.cast(split, "float32"), (1, 2, 4), keepdims=True)
+        inverse = ops.cast(ops.rsqrt(variance + self.epsilon), x.dtype)
+        y = ops.reshape(split * inverse, (-1, height, width, channels))
+        return y * ops.sigmoid(x * self.slope) * self.scale + self.bias
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "groups": self.groups, "epsilon": self.epsilon}
+
+
+@keras.saving.register_keras_serializable("zoo")
 class Attention(layers.Layer):
     """Self-attention: queries, keys and values of the tokens, [N, T, 3 * C] -> [N, T, C]. Vaswani et al.,
     arXiv 1706.03762.
@@ -248,6 +278,27 @@ class LocalResponseNormalization(layers.Layer):
     def get_config(self) -> dict[str, Any]:
         own = {"size": self.size, "alpha": self.alpha, "beta": self.beta, "bias": self.bias}
         return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class Blur(layers.Layer):
+    """Halves a map [N, H, W, C] after smoothing it by the binomial kernel of 3x3. Zhang, arXiv 1904.11486.
+
+    border: what lies beyond the map, "reflect" or "constant" (zeros).
+    """
+
+    def __init__(self, border: str = "reflect", **options: Any) -> None:
+        super().__init__(**options)
+        self.border = border
+
+    def call(self, x: Any) -> Any:
+        row = ops.convert_to_tensor([0.25, 0.5, 0.25], x.dtype)
+        kernel = ops.broadcast_to(ops.outer(row, row)[:, :, None, None], (3, 3, x.shape[-1], 1))
+        wide = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode=self.border)
+        return ops.depthwise_conv(wide, kernel, 2, "valid", data_format="channels_last")
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "border": self.border}
 
 
 @keras.saving.register_keras_serializable("zoo")

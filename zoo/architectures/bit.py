@@ -12,22 +12,17 @@ from typing import Any
 
 from keras import layers
 
-from zoo.architectures.resnet import preactivated_stages
-from zoo.blocks import Net, Tensor
+from zoo.architectures.resnetv2 import bottleneck, stages
+from zoo.blocks import GroupNet, Net, Tensor
 from zoo.layers import StandardizedConv2D
-
-GROUPS = 32
 
 
 @dataclass(frozen=True)
-class BatchFree(Net):
-    """Norms over groups of channels, and standardised filters."""
+class BatchFree(GroupNet):
+    """Standardised filters, too."""
 
     def conv_layer(self, groups: int) -> Callable[..., Any]:
         return partial(StandardizedConv2D, groups=groups, epsilon=1e-8)
-
-    def norm(self, x: Tensor, name: str) -> Tensor:
-        return layers.GroupNormalization(GROUPS, epsilon=self.epsilon, name=name)(x)
 
 
 def bit(net: Net, images: Tensor, *, depths: Sequence[int], width: int) -> Tensor:
@@ -37,4 +32,4 @@ def bit(net: Net, images: Tensor, *, depths: Sequence[int], width: int) -> Tenso
     # The pool's border is zeros although the map is not yet activated: as released.
     x = layers.ZeroPadding2D(1, name="stem.pad")(x)
     x = layers.MaxPooling2D(3, 2, name="stem.pool")(x)
-    return preactivated_stages(free, x, depths, width)
+    return stages(free, x, depths, bottleneck, width)

@@ -4,20 +4,30 @@ Every layer of a dense block sees the maps of all layers before it and adds `gro
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from keras import layers
 
-from zoo.blocks import Net, Tensor, max_pool
+from zoo.blocks import Net, Tensor, max_pool, max_pool_blurred
 
 DenseLayer = Callable[[Net, Tensor, int, str], Tensor]
 
 
 def densenet(
-    net: Net, images: Tensor, *, growth: int, depths: Sequence[int], deep_stem: bool = False
+    net: Net,
+    images: Tensor,
+    *,
+    growth: int,
+    depths: Sequence[int],
+    deep_stem: bool = False,
+    blur: bool = False,
 ) -> Tensor:
-    """For ImageNet. Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, C]."""
+    """For ImageNet. Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, C]. blur: the stem's pool
+    takes every maximum, then blurs (Zhang, arXiv 1904.11486).
+    """
     x = (stem_deep if deep_stem else stem)(net, images, growth)
-    x = max_pool(x, 3, 2, "features.pool0", pad=1)
+    pool = max_pool_blurred if blur else partial(max_pool, kernel=3, stride=2, pad=1)
+    x = pool(x, name="features.pool0")
     return dense_blocks(net, x, growth, depths, bottleneck, compression=0.5)
 
 

@@ -7,17 +7,15 @@ from collections.abc import Sequence
 
 from keras import layers
 
-from zoo.architectures.resnet import averaged, bottleneck, residual_stages, stem, stem_deep
-from zoo.blocks import Net, Tensor, gated, max_pool
+from zoo.architectures.resnet import averaged, bottleneck, entry, residual_stages
+from zoo.blocks import Net, Tensor, gated
 
 
-def ecaresnet(net: Net, images: Tensor, *, depths: Sequence[int], deep_stem: int = 0) -> Tensor:
-    """ResNet-D, whose deep stem begins with so many channels; with 0 it has ResNet's stem. Images [N, H, W,
-    3], normalised -> feature map [N, H/32, W/32, 2048].
+def ecaresnet(net: Net, images: Tensor, *, depths: Sequence[int], deep_stem: Sequence[int] = ()) -> Tensor:
+    """ResNet-D, or with ResNet's own stem. Images [N, H, W, 3], normalised -> feature map
+    [N, H/32, W/32, 2048].
     """
-    x = stem_deep(net, images, first=deep_stem) if deep_stem else stem(net, images)
-    x = max_pool(x, 3, 2, "maxpool", pad=1)
-    return residual_stages(net, x, depths, attended_bottleneck, averaged)
+    return residual_stages(net, entry(net, images, deep_stem), depths, attended_bottleneck, averaged)
 
 
 def attended_bottleneck(net: Net, x: Tensor, planes: int, stride: int, name: str) -> Tensor:

@@ -4,11 +4,15 @@ training", arXiv 2104.00298.
 Lite is the authors' release for phones: no squeeze-and-excitation, ReLU6, stem and head not scaled.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from zoo.blocks import Net, Tensor, round_channels
 from zoo.blocks.mobile import (
     Stage,
+    Stages,
+    context_of_input,
     conv_block,
     fused,
     inverted_residual,
@@ -37,10 +41,42 @@ def efficientnet_edgetpu(net: Net, images: Tensor, *, width: float, depth: float
     return network(net, images, stem, scaled(EDGETPU, width, depth), head)
 
 
-def efficientnetv2(net: Net, images: Tensor, *, variant: str) -> Tensor:
-    """V2 S, M, L, XL, and timm's own S ("rw_s"): fused blocks first."""
+def mobilenet_edgetpu_v2(
+    net: Net, images: Tensor, *, stem: Sequence[int], widths: Sequence[int], group_size: int, head: int
+) -> Tensor:
+    """MobileNet-EdgeTPU V2: EfficientNet-EdgeTPU's blocks, some in groups of `group_size` channels. Images,
+    normalised -> feature map [N, H/32, W/32, head]. stem: channels and kernel.
+    """
+    grouped = partial(fused, group_size=group_size)
+    a, b, c, d, e, f, g = widths
+    stages: Stages = [
+        Stage(conv_block, 1, a, skip=False),
+        (Stage(fused, 3, b, 1, 2, 8), Stage(grouped, 3, b, 1, 1, 4)),
+        (
+            Stage(fused, 3, c, 1, 2, 8),
+            Stage(grouped, 3, c, 1, 1, 4),
+            Stage(fused, 3, c, 1, 1, 4),
+            Stage(grouped, 3, c, 1, 1, 4),
+        ),
+        (Stage(fused, 3, d, 1, 2, 8), Stage(inverted_residual, 3, d, 3, 1, 4)),
+        (Stage(inverted_residual, 3, e, 1, 1, 8), Stage(inverted_residual, 3, e, 3, 1, 4)),
+        (Stage(inverted_residual, 3, f, 1, 2, 8), Stage(inverted_residual, 3, f, 3, 1, 4)),
+        Stage(inverted_residual, 3, g, 1, 1, 8),
+    ]
+    return network(net, images, stem[0], stages, head, stem_kernel=stem[1])
+
+
+def efficientnetv2(
+    net: Net, images: Tensor, *, variant: str, width: float = 1, depth: float = 1, context: bool = False
+) -> Tensor:
+    """V2 S, M, L, XL, and timm's own S and M ("rw_s", "rw_m"): fused blocks first. context: see
+    zoo.blocks.mobile.context_of_input.
+    """
     stem, stages, head = V2[variant]
-    return network(replace(net, activation="silu"), images, stem, stages, head)
+    if context:
+        stages = [replace(s, attention=context_of_input) if s.attention else s for s in stages]
+    stem, head = round_channels(stem * width), round_channels(head * width)
+    return network(replace(net, activation="silu"), images, stem, scaled(stages, width, depth), head)
 
 
 def efficientnetv2_base(net: Net, images: Tensor, *, width: float, depth: float) -> Tensor:
@@ -151,5 +187,17 @@ V2: dict[str, tuple[int, list[Stage], int]] = {
             Stage(inverted_residual, 3, 272, 15, 2, 6, quarter_of_input),
         ],
         1792,
+    ),
+    "rw_m": (
+        32,
+        [
+            Stage(fused, 3, 32, 3, 1),
+            Stage(fused, 3, 56, 5, 2, 4),
+            Stage(fused, 3, 80, 5, 2, 4),
+            Stage(inverted_residual, 3, 152, 8, 2, 4, quarter_of_input),
+            Stage(inverted_residual, 3, 192, 15, 1, 6, quarter_of_input),
+            Stage(inverted_residual, 3, 328, 24, 2, 6, quarter_of_input),
+        ],
+        2152,
     ),
 }

@@ -15,9 +15,20 @@ from zoo.blocks.mobile import (
 )
 
 
-def mobilenetv3(net: Net, images: Tensor, *, size: str, width: float) -> Tensor:
+def mobilenetv3(net: Net, images: Tensor, *, size: str, width: float, depth: float = 1) -> Tensor:
     """Images, normalised -> [N, 1, 1, C]. Widths below 0.75 keep the stem."""
-    return _network(replace(net, activation="hard_swish"), images, size, scaled(STAGES[size], width), width)
+    stages = scaled(STAGES[size], width, depth)
+    return _network(replace(net, activation="hard_swish"), images, size, stages, width)
+
+
+def mobilenetv3_early(net: Net, images: Tensor) -> Tensor:
+    """timm's, from before the authors' release: another attention, no bias in the head."""
+    stages = [
+        tuple(replace(row, attention=early_attention) if row.attention else row for row in stage)
+        for stage in scaled(STAGES["large"])
+    ]
+    stages[0] = (replace(stages[0][0], skip=False),)
+    return _network(replace(net, activation="hard_swish"), images, "large", stages, 1, bias=False)
 
 
 def mobilenetv3_minimalistic(net: Net, images: Tensor, *, size: str) -> Tensor:
@@ -28,10 +39,10 @@ def mobilenetv3_minimalistic(net: Net, images: Tensor, *, size: str) -> Tensor:
     return _network(net, images, size, stages, 1)
 
 
-def _network(net: Net, images: Tensor, size: str, stages: Stages, width: float) -> Tensor:
+def _network(net: Net, images: Tensor, size: str, stages: Stages, width: float, bias: bool = True) -> Tensor:
     stem = round_channels(16 * width) if width >= 0.75 else 16
     x = net.conv_norm_act(images, stem, 3, "conv_stem", "bn1", stride=2)
-    return late_head(net, trunk(net, x, stages), HEADS[size])
+    return late_head(net, trunk(net, x, stages), HEADS[size], bias=bias)
 
 
 def _plain(stage: Stage) -> Stage:
@@ -42,6 +53,11 @@ def hard_attention(net: Net, y: Tensor, entering: int, name: str) -> Tensor:
     """A quarter of the expanded channels, and a gate of straight lines."""
     squeezed = round_channels(y.shape[-1] / 4)
     return net.squeeze_excite(y, squeezed, name, activation="relu", gate="hard_sigmoid")
+
+
+def early_attention(net: Net, y: Tensor, entering: int, name: str) -> Tensor:
+    """Not rounded, and activated as the network is."""
+    return net.squeeze_excite(y, y.shape[-1] // 4, name, gate="hard_sigmoid")
 
 
 HEADS = {"large": 1280, "small": 1024}
@@ -61,7 +77,7 @@ STAGES: dict[str, Stages] = {
         ),
         Stage(inverted_residual, 3, 112, 2, 1, 6, hard_attention),
         Stage(inverted_residual, 5, 160, 3, 2, 6, hard_attention),
-        Stage(conv_block, 1, 960),
+        Stage(conv_block, 1, 960, skip=False),
     ],
     "small": [
         Stage(separable, 3, 16, 1, 2, 1, hard_attention, activation="relu"),
@@ -75,6 +91,6 @@ STAGES: dict[str, Stages] = {
         ),
         Stage(inverted_residual, 5, 48, 2, 1, 3, hard_attention),
         Stage(inverted_residual, 5, 96, 3, 2, 6, hard_attention),
-        Stage(conv_block, 1, 576),
+        Stage(conv_block, 1, 576, skip=False),
     ],
 }

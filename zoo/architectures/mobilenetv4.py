@@ -2,16 +2,18 @@
 2404.10518.
 """
 
+from dataclasses import replace
 from functools import partial
 
 from zoo.blocks import Net, Tensor
-from zoo.blocks.mobile import Stage, Stages, conv_block, expanded, fused, scaled, trunk
+from zoo.blocks.mobile import Stage, Stages, conv_block, expanded, fused, scaled, smoothed, trunk
 
 
-def mobilenetv4(net: Net, images: Tensor, *, size: str, width: float = 1.0) -> Tensor:
-    """Images, normalised -> [N, 1, 1, 1280]. Widths below 1 keep the stem."""
+def mobilenetv4(net: Net, images: Tensor, *, size: str, width: float = 1.0, smooth: str = "") -> Tensor:
+    """Images, normalised -> [N, 1, 1, 1280]. Widths below 1 keep the stem. smooth: see zoo.blocks.halved."""
     x = net.conv_norm_act(images, STEMS[size], 3, "conv_stem", "bn1", stride=2)
-    x = trunk(net, x, scaled(STAGES[size], width))
+    stages = [tuple(replace(row, smooth=smooth) for row in stage) for stage in scaled(STAGES[size], width)]
+    x = trunk(net, x, stages)
     x = net.global_pool(x, "head_pool", keepdims=True)
     return net.conv_norm_act(x, 1280, 1, "conv_head", "norm_head")
 
@@ -20,13 +22,14 @@ def universal(net: Net, x: Tensor, stage: Stage, name: str, start: int) -> Tenso
     """Up to two depthwise convolutions, before (`start`) and after the expansion (the stage's kernel), 0 for
     none: the inverted residual, ConvNeXt's block, the feed-forward net, and one with both.
     """
-    early = stage.stride if not stage.kernel else 1
     if start:
+        early = 1 if stage.kernel else stage.conv_stride
         x = net.norm(net.depthwise(x, start, f"{name}.dw_start.conv", early), f"{name}.dw_start.bn")
+        x = x if stage.kernel else smoothed(x, stage, f"{name}.dw_start.aa")
     x = net.unit(x, expanded(x, stage), 1, f"{name}.pw_exp")
     if stage.kernel:
-        x = net.depthwise(x, stage.kernel, f"{name}.dw_mid.conv", stage.stride)
-        x = net.norm_act(x, f"{name}.dw_mid.bn")
+        x = net.depthwise(x, stage.kernel, f"{name}.dw_mid.conv", stage.conv_stride)
+        x = smoothed(net.norm_act(x, f"{name}.dw_mid.bn"), stage, f"{name}.dw_mid.aa")
     return net.conv_norm(x, stage.channels, 1, f"{name}.pw_proj.conv", f"{name}.pw_proj.bn")
 
 

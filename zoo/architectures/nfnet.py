@@ -15,7 +15,7 @@ from typing import Any
 
 from keras import layers
 
-from zoo.architectures.resnet import stem_bare
+from zoo.architectures.resnetv2 import stem_bare
 from zoo.blocks import Net, Tensor
 from zoo.layers import SkipGain, StandardizedConv2D
 

@@ -9,8 +9,8 @@ from functools import partial
 
 from keras import layers
 
-from zoo.architectures.resnet import averaged, projected, residual_stages, stem, stem_deep
-from zoo.blocks import Net, Tensor, average_around, concatenate, max_pool, parts
+from zoo.architectures.resnet import SHORTCUTS, entry, residual_stages
+from zoo.blocks import Net, Tensor, average_around, concatenate, parts
 
 
 def res2net(
@@ -21,16 +21,15 @@ def res2net(
     width: int,
     scale: int,
     cardinality: int = 1,
-    deep_stem: bool = False,
+    deep_stem: Sequence[int] = (),
+    shortcut: str = "projected",
 ) -> Tensor:
     """Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, 2048].
 
     `scale` parts of `width` channels in the first stage, for each of `cardinality` groups.
     """
-    x = (stem_deep if deep_stem else stem)(net, images)
-    x = max_pool(x, 3, 2, "maxpool", pad=1)
     residual = partial(bottle2neck, width=width, scale=scale, cardinality=cardinality)
-    return residual_stages(net, x, depths, residual, averaged if deep_stem else projected)
+    return residual_stages(net, entry(net, images, deep_stem), depths, residual, SHORTCUTS[shortcut])
 
 
 def bottle2neck(

@@ -5,25 +5,23 @@ from functools import partial
 
 from keras import layers
 
-from zoo.architectures.resnet import averaged, residual_stages, stem_deep
-from zoo.blocks import Net, Tensor, max_pool, parts, round_channels, select
+from zoo.architectures.resnet import D_STEM, averaged, entry, residual_stages
+from zoo.blocks import Net, Tensor, parts, round_channels, select
 
 
-def resnest(net: Net, images: Tensor, *, depths: Sequence[int], stem_width: int = 32) -> Tensor:
+def resnest(net: Net, images: Tensor, *, depths: Sequence[int], deep_stem: Sequence[int] = D_STEM) -> Tensor:
     """Two splits, pooled after the attention. Images [N, H, W, 3], normalised -> feature map
     [N, H/32, W/32, 2048].
     """
-    x = max_pool(stem_deep(net, images, stem_width), 3, 2, "maxpool", pad=1)
-    return residual_stages(net, x, depths, bottleneck, averaged)
+    return residual_stages(net, entry(net, images, deep_stem), depths, bottleneck, averaged)
 
 
 def resnest_fast(
     net: Net, images: Tensor, *, depths: Sequence[int], radix: int, cardinality: int, width: int
 ) -> Tensor:
     """The fast variants, RADIXsCARDINALITYxWIDTHd of the authors' ablations: pooled before the attention."""
-    x = max_pool(stem_deep(net, images), 3, 2, "maxpool", pad=1)
     block = partial(fast_bottleneck, radix=radix, cardinality=cardinality, width=width)
-    return residual_stages(net, x, depths, block, averaged)
+    return residual_stages(net, entry(net, images, D_STEM), depths, block, averaged)
 
 
 def bottleneck(net: Net, x: Tensor, planes: int, stride: int, name: str) -> Tensor:

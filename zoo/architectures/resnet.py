@@ -1,8 +1,8 @@
 """Residual networks. He et al., "Deep residual learning for image recognition", arXiv 1512.03385.
 
-The stride of a bottleneck is in its 3x3 convolution, as in most public releases since 2016. The D stem and
-shortcut are He et al., "Bag of tricks", arXiv 1812.01187; wide bottlenecks Zagoruyko and Komodakis, arXiv
-1605.07146; pre-activation He et al., arXiv 1603.05027.
+The stride of a bottleneck is in its 3x3 convolution, as in most public releases since 2016. The deep stems
+and D's shortcut are He et al., "Bag of tricks", arXiv 1812.01187; wide bottlenecks Zagoruyko and Komodakis,
+arXiv 1605.07146; smoothing where the map is halved Zhang, arXiv 1904.11486.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,9 +11,10 @@ from itertools import count
 
 from keras import layers
 
-from zoo.blocks import Net, Tensor, max_pool, max_pool_signed
+from zoo.blocks import NORMS, Net, Tensor, halved, max_pool, max_pool_blurred
 
 PLANES = (64, 128, 256, 512)
+D_STEM = (32, 32, 64)
 
 
 def resnet(
@@ -22,18 +23,36 @@ def resnet(
     *,
     block: str,
     depths: Sequence[int],
-    deep_stem: int = 0,
+    deep_stem: Sequence[int] = (),
+    shortcut: str = "projected",
     width: int = 64,
     stride_in: str = "conv2",
+    smooth: str = "",
+    norm: str = "batch",
 ) -> Tensor:
-    """Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, C]. `deep_stem` is how many channels D's
-    stem begins with, 0 the plain one. `width` is the bottleneck's in the first stage, stride_in its
-    convolution that halves the map: "conv2", or "conv1" as in the paper.
+    """Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, C].
+
+    deep_stem: the widths of three 3x3 convolutions, in place of one 7x7; shortcut: "projected", or "averaged"
+    first as in D. width: the bottleneck's in the first stage; stride_in: its convolution that halves the
+    map, "conv2", or "conv1" as in the paper; smooth: what halves it instead, a key of
+    zoo.blocks.SMOOTHINGS; norm: a key of NORMS there.
     """
-    residual = basic if block == "basic" else partial(bottleneck, width=width, stride_in=stride_in)
-    x = stem_deep(net, images, first=deep_stem) if deep_stem else stem(net, images)
-    x = max_pool(x, 3, 2, "maxpool", pad=1)
-    return residual_stages(net, x, depths, residual, averaged if deep_stem else projected)
+    net = NORMS[norm](**vars(net))
+    residual = partial(basic, smooth=smooth)
+    if block == "bottleneck":
+        residual = partial(bottleneck, width=width, stride_in=stride_in, smooth=smooth)
+    x = entry(net, images, deep_stem, smooth)
+    return residual_stages(net, x, depths, residual, SHORTCUTS[shortcut])
+
+
+def entry(net: Net, images: Tensor, deep_stem: Sequence[int] = (), smooth: str = "") -> Tensor:
+    """Stem and pool: images [N, H, W, 3] -> feature map [N, H/4, W/4, C]."""
+    x = stem_deep(net, images, deep_stem) if deep_stem else stem(net, images)
+    if smooth == "average":
+        return layers.AveragePooling2D(2, name="maxpool")(x)
+    if smooth == "blur":
+        return max_pool_blurred(x, "maxpool")
+    return max_pool(x, 3, 2, "maxpool", pad=1)
 
 
 def residual_stages(
@@ -61,15 +80,18 @@ def stem(net: Net, x: Tensor) -> Tensor:
     return net.act(x, "act1")
 
 
-def stem_deep(net: Net, x: Tensor, width: int = 32, first: int | None = None) -> Tensor:
-    x = net.conv_norm_act(x, first or width, 3, "conv1.0", "conv1.1", stride=2)
-    x = net.conv_norm_act(x, width, 3, "conv1.3", "conv1.4")
-    x = net.conv_norm(x, 2 * width, 3, "conv1.6", "bn1")
+def stem_deep(net: Net, x: Tensor, widths: Sequence[int] = D_STEM) -> Tensor:
+    first, second, third = widths
+    x = net.conv_norm_act(x, first, 3, "conv1.0", "conv1.1", stride=2)
+    x = net.conv_norm_act(x, second, 3, "conv1.3", "conv1.4")
+    x = net.conv_norm(x, third, 3, "conv1.6", "bn1")
     return net.act(x, "act1")
 
 
-def basic(net: Net, x: Tensor, planes: int, stride: int, name: str) -> Tensor:
-    y = net.conv_norm_act(x, planes, 3, f"{name}.conv1", f"{name}.bn1", stride)
+def basic(net: Net, x: Tensor, planes: int, stride: int, name: str, *, smooth: str = "") -> Tensor:
+    smoothed = smooth and stride > 1
+    y = net.conv_norm_act(x, planes, 3, f"{name}.conv1", f"{name}.bn1", 1 if smoothed else stride)
+    y = halved(y, smooth, f"{name}.aa") if smoothed else y
     return net.conv_norm(y, planes, 3, f"{name}.conv2", f"{name}.bn2")
 
 
@@ -83,12 +105,15 @@ def bottleneck(
     width: int = 64,
     groups: int = 1,
     stride_in: str = "conv2",
+    smooth: str = "",
 ) -> Tensor:
     """`width` channels in each group of the first stage's 3x3 convolution."""
     inner = planes * width // 64 * groups
-    first, second = (stride, 1) if stride_in == "conv1" else (1, stride)
+    smoothed = smooth and stride > 1
+    first, second = (stride, 1) if stride_in == "conv1" else (1, 1 if smoothed else stride)
     y = net.conv_norm_act(x, inner, 1, f"{name}.conv1", f"{name}.bn1", first)
     y = net.norm_act(net.conv(y, inner, 3, f"{name}.conv2", second, groups=groups), f"{name}.bn2")
+    y = halved(y, smooth, f"{name}.aa") if smoothed else y
     return net.conv_norm(y, 4 * planes, 1, f"{name}.conv3", f"{name}.bn3")
 
 
@@ -103,38 +128,4 @@ def averaged(net: Net, x: Tensor, channels: int, stride: int, name: str) -> Tens
     return net.conv_norm(x, channels, 1, f"{name}.1", f"{name}.2")
 
 
-def resnetv2(net: Net, images: Tensor, *, depths: Sequence[int]) -> Tensor:
-    """Pre-activation: images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, 2048], normalised and
-    activated once more.
-    """
-    x = stem_bare(net, images)
-    return preactivated_stages(net, x, depths)
-
-
-def stem_bare(net: Net, x: Tensor, bias: bool = False) -> Tensor:
-    """Neither normalised nor activated."""
-    return max_pool_signed(net.conv(x, 64, 7, "stem.conv", stride=2, bias=bias), "stem.pool")
-
-
-def preactivated_stages(net: Net, x: Tensor, depths: Sequence[int], width: int = 1) -> Tensor:
-    done = count()
-    for stage, (depth, planes) in enumerate(zip(depths, PLANES, strict=True)):
-        for i in range(depth):
-            stride = 2 if i == 0 and stage > 0 else 1
-            position = next(done) / (sum(depths) - 1)
-            x = preactivated_bottleneck(
-                net, x, planes * width, stride, f"stages.{stage}.blocks.{i}", position
-            )
-    return net.norm_act(x, "norm")
-
-
-def preactivated_bottleneck(
-    net: Net, x: Tensor, planes: int, stride: int, name: str, position: float
-) -> Tensor:
-    y = net.norm_act(x, f"{name}.norm1")
-    if stride > 1 or x.shape[-1] != 4 * planes:
-        x = net.conv(y, 4 * planes, 1, f"{name}.downsample.conv", stride)
-    y = net.norm_act(net.conv(y, planes, 1, f"{name}.conv1"), f"{name}.norm2")
-    y = net.norm_act(net.conv(y, planes, 3, f"{name}.conv2", stride), f"{name}.norm3")
-    y = net.conv(y, 4 * planes, 1, f"{name}.conv3")
-    return net.add(x, y, name, position)
+SHORTCUTS: dict[str, Callable[..., Tensor]] = {"projected": projected, "averaged": averaged}

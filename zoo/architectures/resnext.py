@@ -3,14 +3,24 @@
 from collections.abc import Sequence
 from functools import partial
 
-from zoo.architectures.resnet import bottleneck, projected, residual_stages, stem
-from zoo.blocks import Net, Tensor, max_pool
+from zoo.architectures.resnet import SHORTCUTS, bottleneck, entry, residual_stages
+from zoo.blocks import Net, Tensor
 
 
-def resnext(net: Net, images: Tensor, *, depths: Sequence[int], cardinality: int, width: int) -> Tensor:
+def resnext(
+    net: Net,
+    images: Tensor,
+    *,
+    depths: Sequence[int],
+    cardinality: int,
+    width: int,
+    deep_stem: Sequence[int] = (),
+    shortcut: str = "projected",
+) -> Tensor:
     """`cardinality` x `width`d: groups of the 3x3 convolution, and channels of each in the first stage.
 
-    Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, 2048].
+    Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, 2048]. Stem and shortcut: see
+    zoo.architectures.resnet.
     """
-    x = max_pool(stem(net, images), 3, 2, "maxpool", pad=1)
-    return residual_stages(net, x, depths, partial(bottleneck, groups=cardinality, width=width), projected)
+    residual = partial(bottleneck, groups=cardinality, width=width)
+    return residual_stages(net, entry(net, images, deep_stem), depths, residual, SHORTCUTS[shortcut])

@@ -7,39 +7,48 @@ Two lineages of public weights: ResNet's layout with attention at the end of eac
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from zoo.architectures.resnet import (
-    averaged,
-    basic,
-    bottleneck,
-    projected,
-    residual_stages,
-    stem,
-    stem_deep,
-)
+from zoo.architectures.resnet import SHORTCUTS, basic, bottleneck, entry, projected, residual_stages
 from zoo.blocks import Net, Tensor, max_pool
 
 REDUCTION = 16
 
 
-def seresnet(net: Net, images: Tensor, *, block: str, depths: Sequence[int]) -> Tensor:
-    """Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, C]."""
-    x = max_pool(stem(net, images), 3, 2, "maxpool", pad=1)
+def seresnet(
+    net: Net,
+    images: Tensor,
+    *,
+    block: str,
+    depths: Sequence[int],
+    deep_stem: Sequence[int] = (),
+    shortcut: str = "projected",
+) -> Tensor:
+    """Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, C]. Stem, shortcut and smoothing here
+    and below: see zoo.architectures.resnet.
+    """
     residual = {"basic": basic, "bottleneck": bottleneck}[block]
-    return residual_stages(net, x, depths, attended(residual), projected)
+    x = entry(net, images, deep_stem)
+    return residual_stages(net, x, depths, attended(residual), SHORTCUTS[shortcut])
 
 
 def seresnext(
-    net: Net, images: Tensor, *, depths: Sequence[int], cardinality: int, width: int, deep_stem: bool = False
+    net: Net,
+    images: Tensor,
+    *,
+    depths: Sequence[int],
+    cardinality: int,
+    width: int,
+    deep_stem: Sequence[int] = (),
+    shortcut: str = "projected",
+    smooth: str = "",
 ) -> Tensor:
-    x = (stem_deep if deep_stem else stem)(net, images)
-    x = max_pool(x, 3, 2, "maxpool", pad=1)
-    residual = attended(partial(bottleneck, groups=cardinality, width=width))
-    return residual_stages(net, x, depths, residual, averaged if deep_stem else projected)
+    residual = attended(partial(bottleneck, groups=cardinality, width=width, smooth=smooth))
+    x = entry(net, images, deep_stem, smooth)
+    return residual_stages(net, x, depths, residual, SHORTCUTS[shortcut])
 
 
 def senet154(net: Net, images: Tensor, *, depths: Sequence[int]) -> Tensor:
     """The winner of ILSVRC 2017."""
-    x = max_pool(stem_deep(net, images, 64), 3, 2, "maxpool", pad=1)
+    x = entry(net, images, deep_stem=(64, 64, 128))
     return residual_stages(net, x, depths, attended(wide_bottleneck), projected_3x3)
 
 

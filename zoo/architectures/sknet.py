@@ -8,8 +8,8 @@ from functools import partial
 
 from keras import layers
 
-from zoo.architectures.resnet import projected, residual_stages, stem
-from zoo.blocks import Net, Tensor, max_pool, parts, round_channels, select
+from zoo.architectures.resnet import entry, projected, residual_stages
+from zoo.blocks import Net, Tensor, parts, round_channels, select
 
 DILATIONS = (1, 2)
 
@@ -18,13 +18,13 @@ def skresnet(net: Net, images: Tensor, *, depths: Sequence[int]) -> Tensor:
     """timm's smaller networks: each kernel sees half of the channels. Images [N, H, W, 3], normalised ->
     feature map [N, H/32, W/32, 512].
     """
-    x = max_pool(stem(net, images), 3, 2, "maxpool", pad=1)
+    x = entry(net, images)
     return residual_stages(net, x, depths, basic, projected)
 
 
 def skresnext(net: Net, images: Tensor, *, depths: Sequence[int], cardinality: int, width: int) -> Tensor:
     """Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, 2048]."""
-    x = max_pool(stem(net, images), 3, 2, "maxpool", pad=1)
+    x = entry(net, images)
     block = partial(bottleneck, cardinality=cardinality, width=width)
     return residual_stages(net, x, depths, block, projected)
 

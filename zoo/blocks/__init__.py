@@ -17,7 +17,7 @@ from keras import layers
 
 from zoo.errors import ZooError
 from zoo.initializers import QuickHeUniform
-from zoo.layers import GeneralizedMeanPooling2D, GroupedConv2D, PointwiseConv2D
+from zoo.layers import Blur, EvoNormalization, GeneralizedMeanPooling2D, GroupedConv2D, PointwiseConv2D
 
 Tensor = Any
 
@@ -170,11 +170,44 @@ class Net:
         s = self.conv(s, x.shape[-1], 1, f"{name}.{conv}", bias=True)
         return gated(x, s, gate, name)
 
+    def global_context(self, x: Tensor, squeezed: int, name: str) -> Tensor:
+        """Channel attention to a mean of the places that counts each by what it shows. Cao et al., arXiv
+        1904.11492.
+        """
+        height, width, channels = x.shape[1:]
+        weights = self.conv(x, 1, 1, f"{name}.conv_attn", bias=True)
+        weights = layers.Reshape((height * width, 1), name=f"{name}.weights")(weights)
+        weights = layers.Softmax(axis=1, name=f"{name}.softmax")(weights)
+        places = layers.Reshape((height * width, channels), name=f"{name}.places")(x)
+        s = layers.Dot(axes=1, name=f"{name}.context")([weights, places])
+        s = layers.Reshape((1, 1, channels), name=f"{name}.squeezed")(s)
+        s = self.conv(s, squeezed, 1, f"{name}.mlp_scale.fc1", bias=True)
+        s = layers.LayerNormalization(epsilon=1e-6, name=f"{name}.mlp_scale.norm")(s)
+        s = self.conv(self.act(s, f"{name}.act"), channels, 1, f"{name}.mlp_scale.fc2", bias=True)
+        return gated(x, s, "sigmoid", name)
+
     def _pad(self, x: Tensor, kernel: int | tuple[int, int], stride: int, name: str) -> tuple[Tensor, str]:
         if stride > 1 and self.padding == "torch" and kernel not in (1, (1, 1)):
             sides = kernel // 2 if isinstance(kernel, int) else (kernel[0] // 2, kernel[1] // 2)
             return layers.ZeroPadding2D(sides, name=f"{name}.pad")(x), "valid"
         return x, "same"
+
+
+class GroupNet(Net):
+    """Norms over 32 groups of a picture's channels, not over the batch. Wu and He, arXiv 1803.08494."""
+
+    def norm(self, x: Tensor, name: str) -> Tensor:
+        return layers.GroupNormalization(32, epsilon=self.epsilon, name=name)(x)
+
+
+class EvoNet(Net):
+    """Norm and activation in one."""
+
+    def norm_act(self, x: Tensor, name: str) -> Tensor:
+        return EvoNormalization(32, epsilon=self.epsilon, name=name)(x)
+
+
+NORMS: dict[str, type[Net]] = {"batch": Net, "group": GroupNet, "evo": EvoNet}
 
 
 def average_and_max(x: Tensor, name: str, keepdims: bool) -> Tensor:
@@ -194,6 +227,20 @@ POOLINGS: dict[str, Callable[[Tensor, str, bool], Tensor]] = {
 }
 
 
+SMOOTHINGS: dict[str, Callable[..., Any]] = {
+    "average": partial(layers.AveragePooling2D, 2, 2, "same"),
+    "blur": Blur,
+    "blur_zeros": partial(Blur, border="constant"),
+}
+
+
+def halved(x: Tensor, smooth: str, name: str) -> Tensor:
+    """What takes the place of a stride, so that less depends on where an object stands: a key of SMOOTHINGS.
+    Zhang, arXiv 1904.11486.
+    """
+    return SMOOTHINGS[smooth](name=name)(x)
+
+
 def max_pool(x: Tensor, kernel: int, stride: int, name: str, pad: int = 0, ceil: bool = False) -> Tensor:
     """A max pool of a map that is nowhere negative (after a ReLU), so that its border may be zeros.
 
@@ -204,6 +251,11 @@ def max_pool(x: Tensor, kernel: int, stride: int, name: str, pad: int = 0, ceil:
         borders = tuple((pad, pad + end) for end in ends)
         x = layers.ZeroPadding2D(borders, name=f"{name}.pad")(x)
     return layers.MaxPooling2D(kernel, stride, name=name)(x)
+
+
+def max_pool_blurred(x: Tensor, name: str) -> Tensor:
+    """A 3x3 max pool at every place, blurred to every other one. Zhang, arXiv 1904.11486."""
+    return Blur(name=name)(layers.MaxPooling2D(3, 1, "same", name=f"{name}.max")(x))
 
 
 def max_pool_signed(x: Tensor, name: str) -> Tensor:

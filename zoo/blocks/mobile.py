@@ -9,14 +9,15 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from zoo.blocks import Net, Tensor, round_channels
+from zoo.blocks import Net, Tensor, halved, round_channels
 
 
 @dataclass(frozen=True)
 class Stage:
     """A row of the papers' tables: operator, kernel, channels, repeats, stride of the first block, expansion,
-    attention after the depthwise convolution, whether blocks that keep the shape add their input, and the
-    activation where it is not the network's.
+    attention after the depthwise convolution, whether blocks that keep the shape add their input, the
+    activation where it is not the network's, and what halves the map where it is no stride (a key of
+    zoo.blocks.SMOOTHINGS).
     """
 
     block: Callable[[Net, Tensor, Stage, str], Tensor]
@@ -28,15 +29,20 @@ class Stage:
     attention: Callable[[Net, Tensor, int, str], Tensor] | None = None
     skip: bool = True
     activation: str | None = None
+    smooth: str = ""
+
+    @property
+    def conv_stride(self) -> int:
+        return 1 if self.smooth else self.stride
 
 
 # A stage that needs several rows is a tuple of them.
 Stages = Sequence[Stage | tuple[Stage, ...]]
 
 
-def network(net: Net, images: Tensor, stem: int, stages: Stages, head: int) -> Tensor:
-    """Images, normalised -> feature map [N, H/32, W/32, head]."""
-    x = net.conv_norm_act(images, stem, 3, "conv_stem", "bn1", stride=2)
+def network(net: Net, images: Tensor, stem: int, stages: Stages, head: int, stem_kernel: int = 3) -> Tensor:
+    """Images, normalised -> feature map [N, H/32, W/32, head]; stem_kernel is the stem's convolution's."""
+    x = net.conv_norm_act(images, stem, stem_kernel, "conv_stem", "bn1", stride=2)
     x = trunk(net, x, stages)
     return net.conv_norm_act(x, head, 1, "conv_head", "bn2")
 
@@ -69,22 +75,34 @@ def scaled(
     *,
     ends: bool = True,
     rounded: Callable[[float], int] = round_channels,
-) -> Stages:
+) -> list[tuple[Stage, ...]]:
     """Channels times the width, repeats times the depth; the repeats of the first and the last stage only
     with ends.
     """
     last = len(stages) - 1
 
-    def scale(stage: Stage, factor: float) -> Stage:
-        depth = math.ceil(stage.depth * factor)
-        return replace(stage, channels=rounded(stage.channels * width), depth=depth)
+    def scale(stage: Stage | tuple[Stage, ...], factor: float) -> tuple[Stage, ...]:
+        rows = stage if isinstance(stage, tuple) else (stage,)
+        repeats = shared_out([row.depth for row in rows], factor)
+        return tuple(
+            replace(row, channels=rounded(row.channels * width), depth=repeat)
+            for row, repeat in zip(rows, repeats, strict=True)
+        )
 
-    return [
-        tuple(scale(row, 1) for row in stage)
-        if isinstance(stage, tuple)
-        else scale(stage, depth if ends or 0 < i < last else 1)
-        for i, stage in enumerate(stages)
-    ]
+    return [scale(stage, depth if ends or 0 < i < last else 1) for i, stage in enumerate(stages)]
+
+
+def shared_out(depths: Sequence[int], factor: float) -> list[int]:
+    """The repeats of a stage's rows times the factor, rounded up for the stage, and dealt from its last
+    row on.
+    """
+    before, after = sum(depths), math.ceil(sum(depths) * factor)
+    dealt: list[int] = []
+    for depth in reversed(depths):
+        share = max(1, round(depth / before * after))
+        dealt.insert(0, share)
+        before, after = before - depth, after - share
+    return dealt
 
 
 def conv_block(net: Net, x: Tensor, stage: Stage, name: str) -> Tensor:
@@ -106,12 +124,18 @@ def inverted_residual(net: Net, x: Tensor, stage: Stage, name: str) -> Tensor:
     return net.conv_norm(y, stage.channels, 1, f"{name}.conv_pwl", f"{name}.bn3")
 
 
-def fused(net: Net, x: Tensor, stage: Stage, name: str) -> Tensor:
-    """One full convolution instead of expansion and depthwise."""
-    y = net.conv_norm_act(
-        x, expanded(x, stage), stage.kernel, f"{name}.conv_exp", f"{name}.bn1", stage.stride
-    )
+def fused(net: Net, x: Tensor, stage: Stage, name: str, group_size: int = 0) -> Tensor:
+    """One convolution instead of expansion and depthwise: full, or in groups of so many channels."""
+    width = expanded(x, stage)
+    groups = width // group_size if group_size else 1
+    y = net.conv(x, width, stage.kernel, f"{name}.conv_exp", stage.conv_stride, groups=groups)
+    y = smoothed(net.norm_act(y, f"{name}.bn1"), stage, f"{name}.aa")
+    y = attend(net, y, x, stage, name)
     return net.conv_norm(y, stage.channels, 1, f"{name}.conv_pwl", f"{name}.bn2")
+
+
+def smoothed(x: Tensor, stage: Stage, name: str) -> Tensor:
+    return halved(x, stage.smooth, name) if stage.smooth and stage.stride > 1 else x
 
 
 def expanded(x: Tensor, stage: Stage) -> int:
@@ -125,6 +149,13 @@ def attend(net: Net, y: Tensor, block_input: Tensor, stage: Stage, name: str) ->
 def quarter_of_input(net: Net, y: Tensor, entering: int, name: str) -> Tensor:
     """The squeeze is a quarter of the channels that enter the block, not of the expanded ones."""
     return net.squeeze_excite(y, entering // 4, name)
+
+
+def context_of_input(net: Net, y: Tensor, entering: int, name: str) -> Tensor:
+    """Channel attention to where it matters: the squeeze is a mean whose weights are a softmax over all
+    places. Cao et al., arXiv 1904.11492.
+    """
+    return net.global_context(y, entering // 4, name)
 
 
 def late_head(net: Net, x: Tensor, channels: int, *, bias: bool = True) -> Tensor:
