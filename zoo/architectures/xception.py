@@ -92,6 +92,38 @@ def aligned_block(
     return net.add(x, y, name, position)
 
 
+def aligned_preactivated(net: Net, images: Tensor, *, entry: Sequence[Sequence[int]], middle: int) -> Tensor:
+    """timm's: each convolution follows a norm and an activation. As `aligned`."""
+    x = net.unit(images, 32, 3, "stem.0", 2)
+    x = net.conv(x, 64, 3, "stem.1")
+    flow = [*entry, *[(MIDDLE, 1)] * middle]
+    count = len(flow) + 1
+    for i, (channels, stride) in enumerate(flow):
+        x = preactivated_block(net, x, [channels] * SEPARABLES, stride, f"blocks.{i}", i / count)
+    x = preactivated_block(net, x, [MIDDLE, 1024, 1024], 2, f"blocks.{count - 1}", (count - 1) / count)
+    x = net.norm_act(x, f"blocks.{count}.norm")
+    return net.act(preactivated_stack(net, x, [1536, 1536, 2048], 1, f"blocks.{count}"), "act")
+
+
+def preactivated_block(
+    net: Net, x: Tensor, widths: Sequence[int], stride: int, name: str, position: float
+) -> Tensor:
+    """The shortcut starts behind the first activation, always."""
+    x = net.norm_act(x, f"{name}.norm")
+    y = preactivated_stack(net, x, widths, stride, name)
+    if stride > 1 or x.shape[-1] != widths[-1]:
+        x = net.conv(x, widths[-1], 1, f"{name}.shortcut", stride)
+    return net.add(x, y, name, position)
+
+
+def preactivated_stack(net: Net, x: Tensor, widths: Sequence[int], stride: int, name: str) -> Tensor:
+    for i, filters in enumerate(widths, start=1):
+        part, step = f"{name}.stack.conv{i}", stride if i == len(widths) else 1
+        x = net.norm_act(x, f"{part}.norm") if i > 1 else x
+        x = net.conv(net.depthwise(x, 3, f"{part}.conv_dw", step), filters, 1, f"{part}.conv_pw")
+    return x
+
+
 def exit_separable(net: Net, x: Tensor, filters: int, name: str) -> Tensor:
     """Activated after each of its convolutions, not before."""
     x = net.norm_act(net.depthwise(x, 3, f"{name}.conv_dw"), f"{name}.bn_dw")
