@@ -49,7 +49,7 @@ SCALES = (
     (r"^stages\.\d+\.\d+\.dwconv2\.conv\.weight$", 0.02, 0),
     (r"^incre_modules\.\d+\.0\.(bn3|downsample\.1)\.weight$", 0.3, 0),
 )
-DAMPED = re.compile(r"^blocks\.[12]\.\d+\.bn2\.weight$|\.(bn3|norm3|conv3\.bn|qkv)\.weight$")
+DAMPED = re.compile(r"^blocks\.[12]\.\d+\.bn2\.weight$|\.(bn3|norm3|conv3(_1x1)?\.bn|qkv)\.weight$")
 
 
 def tensor(key: str, shape: list[int], damping: float = 1) -> Array:

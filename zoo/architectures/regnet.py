@@ -3,7 +3,7 @@
 Five numbers make a network: the width of block j is quantised from `initial + slope * j` to powers of `mult`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count, groupby
@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from keras import layers
 
-from zoo.blocks import Net, Tensor
+from zoo.architectures import gernet
+from zoo.architectures.resnet_tiered import tiered_stem
+from zoo.blocks import Net, Tensor, round_channels
 
 STEM = 32
 EXPAND = 4  # Z's
@@ -66,6 +68,46 @@ def regnetz(
     if head:
         return net.conv_norm_act(x, head, 1, "final_conv.conv", "final_conv.bn")
     return net.act(x, "final_conv")
+
+
+def regnetz_timm(
+    net: Net,
+    images: Tensor,
+    *,
+    depths: Sequence[int],
+    widths: Sequence[int],
+    group: int,
+    expand: int,
+    head: int,
+    tiered: bool = False,
+) -> Tensor:
+    """timm's B to E: widths by hand, more attention; with a tiered stem, which halves twice. Images,
+    normalised -> feature map [N, H/32, W/32, head].
+    """
+    net = replace(net, activation="silu")
+    x = tiered_stem(net, images) if tiered else net.unit(images, STEM, 3, "stem", 2)
+    strides = (1 if tiered else 2, 2, 2, 2)
+    block = partial(timm_bottleneck, group=group, expand=expand)
+    x = gernet.stages(net, x, depths, widths, strides, [block] * 4)
+    return net.unit(x, head, 1, "final_conv")
+
+
+def timm_bottleneck(
+    net: Net,
+    x: Tensor,
+    width: int,
+    stride: int,
+    name: str,
+    position: float,
+    *,
+    group: int,
+    expand: int,
+) -> Tensor:
+    y = gernet.inside(net, x, x.shape[-1] * expand, group, stride, name)
+    squeezed = round_channels(y.shape[-1] / 4, limit=0)
+    y = net.squeeze_excite(y, squeezed, f"{name}.attn", convs=("fc1", "fc2"), activation="relu")
+    y = net.conv_norm(y, width, 1, f"{name}.conv3_1x1.conv", f"{name}.conv3_1x1.bn")
+    return y if stride > 1 or x.shape[-1] != width else net.add(x, y, name, position)
 
 
 def stages(

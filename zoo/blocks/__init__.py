@@ -170,10 +170,11 @@ class Net:
         s = self.conv(s, x.shape[-1], 1, f"{name}.{conv}", bias=True)
         return gated(x, s, gate, name)
 
-    def global_context(self, x: Tensor, squeezed: int, name: str) -> Tensor:
-        """Channel attention to a mean of the places that counts each by what it shows. Cao et al., arXiv
-        1904.11492.
+    def global_context(self, x: Tensor, squeezed: int, name: str, *, add: bool = False) -> Tensor:
+        """Channel attention to a mean of the places that counts each by what it shows; with `add`, what it
+        makes of them is added, instead of a gate. Cao et al., arXiv 1904.11492.
         """
+        mlp = f"{name}.mlp_{'add' if add else 'scale'}"
         height, width, channels = x.shape[1:]
         weights = self.conv(x, 1, 1, f"{name}.conv_attn", bias=True)
         weights = layers.Reshape((height * width, 1), name=f"{name}.weights")(weights)
@@ -181,10 +182,10 @@ class Net:
         places = layers.Reshape((height * width, channels), name=f"{name}.places")(x)
         s = layers.Dot(axes=1, name=f"{name}.context")([weights, places])
         s = layers.Reshape((1, 1, channels), name=f"{name}.squeezed")(s)
-        s = self.conv(s, squeezed, 1, f"{name}.mlp_scale.fc1", bias=True)
-        s = layers.LayerNormalization(epsilon=1e-6, name=f"{name}.mlp_scale.norm")(s)
-        s = self.conv(self.act(s, f"{name}.act"), channels, 1, f"{name}.mlp_scale.fc2", bias=True)
-        return gated(x, s, "sigmoid", name)
+        s = self.conv(s, squeezed, 1, f"{mlp}.fc1", bias=True)
+        s = layers.LayerNormalization(epsilon=1e-6, name=f"{mlp}.norm")(s)
+        s = self.conv(self.act(s, f"{name}.act"), channels, 1, f"{mlp}.fc2", bias=True)
+        return layers.Add(name=f"{name}.add")([x, s]) if add else gated(x, s, "sigmoid", name)
 
     def _pad(self, x: Tensor, kernel: int | tuple[int, int], stride: int, name: str) -> tuple[Tensor, str]:
         if stride > 1 and self.padding == "torch" and kernel not in (1, (1, 1)):
