@@ -4,11 +4,12 @@ arXiv 1804.02767.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from keras import layers
 
-from zoo.blocks import Net, Tensor, max_pool_signed, parts
+from zoo.blocks import Net, Tensor, max_pool_signed, parts, round_channels
 
 
 class LeakyNet(Net):
@@ -71,6 +72,44 @@ def cspresnet(
     return x
 
 
+def cs3darknet(
+    net: Net,
+    images: Tensor,
+    *,
+    widths: Sequence[int],
+    depths: Sequence[int],
+    focus: bool = False,
+    edge: bool = False,
+    squeeze: float = 0,
+) -> Tensor:
+    """The backbones of YOLO v4 and v5, with no transition behind the blocks. Images [N, H, W, 3], normalised ->
+    feature map [N, H/32, W/32, C].
+
+    focus: one 6x6 convolution for a stem; edge: blocks of a wide 3x3 and a 1x1 convolution, in place of a 1x1
+    and a 3x3; squeeze: the part of a block's channels that its attention keeps, 0 for no attention.
+    """
+    net = replace(net, activation="silu")
+    x = cs3_stem(net, images, widths[0] // 2, focus=focus)
+    block = partial(edged if edge else darkened, squeeze=squeeze)
+    for stage, (places, width) in enumerate(zip(positions(depths), widths, strict=True)):
+        name = f"stages.{stage}"
+        x = net.unit(x, x.shape[-1], 3, f"{name}.conv_down", 2)
+        y, kept = parts(net.unit(x, width, 1, f"{name}.conv_exp"), 2, f"{name}.split")
+        for i, position in enumerate(places):
+            y = block(net, y, f"{name}.blocks.{i}", position)
+        joined = layers.Concatenate(name=f"{name}.cat")([y, kept])
+        x = net.unit(joined, width, 1, f"{name}.conv_transition")
+    return x
+
+
+def cs3_stem(net: Net, images: Tensor, width: int, *, focus: bool) -> Tensor:
+    if focus:
+        x = layers.ZeroPadding2D(2, name="stem.pad")(images)
+        x = net.conv(x, width, 6, "stem.conv1.conv", 2, padding="valid")
+        return net.norm_act(x, "stem.conv1.bn")
+    return net.unit(net.unit(images, width // 2, 3, "stem.conv1", 2), width, 3, "stem.conv2")
+
+
 def positions(depths: Sequence[int]) -> list[list[float]]:
     """Of each stage's blocks in the network, from 0 to 1."""
     starts = [sum(depths[:stage]) for stage in range(len(depths))]
@@ -96,6 +135,24 @@ def dark(net: Net, x: Tensor, name: str, position: float, *, inner: int) -> Tens
     y = net.unit(x, inner, 1, f"{name}.conv1")
     y = net.unit(y, x.shape[-1], 3, f"{name}.conv2")
     return net.add(x, y, name, position)
+
+
+def darkened(net: Net, x: Tensor, name: str, position: float, *, squeeze: float) -> Tensor:
+    y = squeezed(net, net.unit(x, x.shape[-1], 1, f"{name}.conv1"), squeeze, name)
+    return net.add(x, net.unit(y, x.shape[-1], 3, f"{name}.conv2"), name, position)
+
+
+def edged(net: Net, x: Tensor, name: str, position: float, *, squeeze: float) -> Tensor:
+    y = squeezed(net, net.unit(x, x.shape[-1] * 3 // 2, 3, f"{name}.conv1"), squeeze, name)
+    return net.add(x, net.unit(y, x.shape[-1], 1, f"{name}.conv2"), name, position)
+
+
+def squeezed(net: Net, y: Tensor, part: float, name: str) -> Tensor:
+    if not part:
+        return y
+    return net.squeeze_excite(
+        y, round_channels(y.shape[-1] * part, limit=0), f"{name}.attn", convs=("fc1", "fc2")
+    )
 
 
 def bottleneck(net: Net, x: Tensor, name: str, position: float, *, inner: int, groups: int) -> Tensor:
