@@ -1,6 +1,7 @@
 """Cross stage partial networks. Wang et al., "CSPNet: a new backbone that can enhance learning capability of
 CNN", arXiv 1911.11929; Darknet-53, one of the networks that it was tried on: Redmon and Farhadi, "YOLOv3",
-arXiv 1804.02767.
+arXiv 1804.02767. A hundredth of what is negative passes, as the public weights were trained; Darknet's own
+nets let a tenth pass.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,16 +10,7 @@ from functools import partial
 
 from keras import layers
 
-from zoo.blocks import Net, Tensor, max_pool_signed, parts, round_channels
-
-
-class LeakyNet(Net):
-    """A hundredth of what is negative passes, as the public weights were trained; Darknet's own nets let a
-    tenth pass.
-    """
-
-    def act(self, x: Tensor, name: str) -> Tensor:
-        return layers.LeakyReLU(0.01, name=name)(x)
+from zoo.blocks import LeakyNet, Net, Tensor, max_pool_signed, parts, round_channels
 
 
 def darknet(net: Net, images: Tensor, *, depths: Sequence[int], averaged: bool = False) -> Tensor:
@@ -82,8 +74,8 @@ def cs3darknet(
     edge: bool = False,
     squeeze: float = 0,
 ) -> Tensor:
-    """The backbones of YOLO v4 and v5, with no transition behind the blocks. Images [N, H, W, 3], normalised ->
-    feature map [N, H/32, W/32, C].
+    """The backbones of YOLO v4 and v5, with no transition behind the blocks. Images, normalised -> feature
+    map [N, H/32, W/32, C].
 
     focus: one 6x6 convolution for a stem; edge: blocks of a wide 3x3 and a 1x1 convolution, in place of a 1x1
     and a 3x3; squeeze: the part of a block's channels that its attention keeps, 0 for no attention.

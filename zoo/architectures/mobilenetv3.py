@@ -7,6 +7,7 @@ from zoo.blocks.mobile import (
     Stage,
     Stages,
     conv_block,
+    hard_attention,
     inverted_residual,
     late_head,
     scaled,
@@ -47,12 +48,6 @@ def _network(net: Net, images: Tensor, size: str, stages: Stages, width: float, 
 
 def _plain(stage: Stage) -> Stage:
     return replace(stage, kernel=min(stage.kernel, 3), attention=None, activation=None)
-
-
-def hard_attention(net: Net, y: Tensor, entering: int, name: str) -> Tensor:
-    """A quarter of the expanded channels, and a gate of straight lines."""
-    squeezed = round_channels(y.shape[-1] / 4)
-    return net.squeeze_excite(y, squeezed, name, activation="relu", gate="hard_sigmoid")
 
 
 def early_attention(net: Net, y: Tensor, entering: int, name: str) -> Tensor:

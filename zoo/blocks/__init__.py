@@ -194,6 +194,16 @@ class Net:
         return x, "same"
 
 
+@dataclass(frozen=True)
+class LeakyNet(Net):
+    """A little of what is negative passes: the slope's part."""
+
+    slope: float = 0.01
+
+    def act(self, x: Tensor, name: str) -> Tensor:
+        return layers.LeakyReLU(self.slope, name=name)(x)
+
+
 class GroupNet(Net):
     """Norms over 32 groups of a picture's channels, not over the batch. Wu and He, arXiv 1803.08494."""
 

@@ -158,6 +158,12 @@ def context_of_input(net: Net, y: Tensor, entering: int, name: str) -> Tensor:
     return net.global_context(y, entering // 4, name)
 
 
+def hard_attention(net: Net, y: Tensor, entering: int, name: str) -> Tensor:
+    """A quarter of the expanded channels, and a gate of straight lines. Howard et al., arXiv 1905.02244."""
+    squeezed = round_channels(y.shape[-1] / 4)
+    return net.squeeze_excite(y, squeezed, name, activation="relu", gate="hard_sigmoid")
+
+
 def late_head(net: Net, x: Tensor, channels: int, *, bias: bool = True) -> Tensor:
     """Pool, then the last convolution: [N, H, W, C] -> [N, 1, 1, channels]. Howard et al., arXiv
     1905.02244.
