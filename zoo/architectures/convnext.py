@@ -14,25 +14,51 @@ from zoo.layers import ResponseNormalization, Scale
 Block = Callable[[Net, Tensor, str], Tensor]
 
 
-def convnext(net: Net, images: Tensor, *, depths: Sequence[int], width: int, mlp: str = "linear") -> Tensor:
+def convnext(
+    net: Net,
+    images: Tensor,
+    *,
+    depths: Sequence[int],
+    width: int,
+    mlp: str = "linear",
+    overlap: Sequence[int] = (),
+    hidden: int = 0,
+    norm_first: bool = False,
+) -> Tensor:
     """Images [N, H, W, 3], normalised -> vectors [N, 8 * width].
 
-    mlp: "linear" or "conv", how the reference keeps the two linear layers of a block.
+    mlp: "linear" or "conv", how the reference keeps the two linear layers of a block. overlap: the widths of
+    two 3x3 convolutions for a stem, in place of one that cuts patches. The head's norm is behind the pool,
+    or with norm_first before it; `hidden` is the width of one more layer, 0 for none.
     """
-    return network(net, images, depths, width, partial(block, pointwise=POINTWISE[mlp]))
+    x = stem_overlapping(net, images, overlap) if overlap else stem(net, images, width)
+    x = stages(net, x, depths, partial(block, pointwise=POINTWISE[mlp]))
+    if norm_first:
+        return net.global_pool(norm(net, x, "norm_pre"))
+    x = norm(net, net.global_pool(x), "head.norm")
+    if not hidden:
+        return x
+    return layers.Activation("gelu", name="head.pre_logits.act")(net.linear(x, hidden, "head.pre_logits.fc"))
 
 
 def convnextv2(net: Net, images: Tensor, *, depths: Sequence[int], width: int, mlp: str = "linear") -> Tensor:
     """V2: response normalisation instead of layer scale."""
-    return network(net, images, depths, width, partial(block_v2, pointwise=POINTWISE[mlp]))
+    x = stages(net, stem(net, images, width), depths, partial(block_v2, pointwise=POINTWISE[mlp]))
+    return norm(net, net.global_pool(x), "head.norm")
 
 
-def network(net: Net, images: Tensor, depths: Sequence[int], width: int, residual: Block) -> Tensor:
-    """Four stages; each but the first halves the map and doubles the channels. The last norm is behind the
-    pool.
-    """
-    x = net.conv(images, width, 4, "stem.0", 4, bias=True, padding="valid")
-    x = norm(net, x, "stem.1")
+def stem(net: Net, images: Tensor, width: int) -> Tensor:
+    return norm(net, net.conv(images, width, 4, "stem.0", 4, bias=True, padding="valid"), "stem.1")
+
+
+def stem_overlapping(net: Net, x: Tensor, widths: Sequence[int]) -> Tensor:
+    for i, width in enumerate(widths):
+        x = net.conv(x, width, 3, f"stem.{i}", 2, bias=True)
+    return norm(net, x, f"stem.{len(widths)}")
+
+
+def stages(net: Net, x: Tensor, depths: Sequence[int], residual: Block) -> Tensor:
+    """Each but the first halves the map and doubles the channels."""
     done = count()
     for stage, depth in enumerate(depths):
         if stage > 0:
@@ -40,7 +66,7 @@ def network(net: Net, images: Tensor, depths: Sequence[int], width: int, residua
         for i in range(depth):
             name = f"stages.{stage}.blocks.{i}"
             x = net.add(x, residual(net, x, name), name, position=next(done) / (sum(depths) - 1))
-    return norm(net, net.global_pool(x), "head.norm")
+    return x
 
 
 def downsample(net: Net, x: Tensor, name: str) -> Tensor:
