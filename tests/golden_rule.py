@@ -45,7 +45,7 @@ SCALES = (
     (r"\.sam\.conv_w\.5\.(weight|bias)$", 0.05, 0),
     (r"\.sam\.conv_w\.2\.weight$", 0.3, 0),
     (r"^layer\d+\.\d+\.conv\.weight$", 0.3, 0),
-    (r"\.lab\.scale$|^head\.last_conv\.2\.scale$", 1, 1),
+    (r"\.(lab|act1?|res_scale\d)\.scale$|^head\.last_conv\.2\.scale$", 1, 1),
     (r"^stages\.\d+\.\d+\.dwconv2\.conv\.weight$", 0.02, 0),
     (r"^stages\.\d+\.blocks\.\d+\.fc2\.weight$", 0.25, 0),
     (r"^incre_modules\.\d+\.0\.(bn3|downsample\.1)\.weight$", 0.3, 0),

@@ -88,6 +88,13 @@ class Scale(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class ChannelScale(Scale):
+    """The same as the references of MetaFormer name it."""
+
+    reference_names: ClassVar[dict[str, str]] = {"scale": "scale"}
+
+
+@keras.saving.register_keras_serializable("zoo")
 class ResponseNormalization(layers.Layer):
     """Channels compete: each is scaled by its norm over the map [N, H, W, C] against the mean of all
     channels' norms, and learns how much of that to add. Woo et al., arXiv 2301.00808.
@@ -164,16 +171,26 @@ class SkipGain(layers.Layer):
 
 @keras.saving.register_keras_serializable("zoo")
 class Affine(layers.Layer):
-    """One learned factor and one learned addend for a whole map, 1 and 0 at first: PP-HGNetV2's."""
+    """One learned factor and one learned addend for a whole map, of these values at first: PP-HGNetV2's, and
+    StarReLU's (Yu et al., arXiv 2210.13452).
+    """
 
     reference_names: ClassVar[dict[str, str]] = {"scale": "scale"}
 
+    def __init__(self, factor: float = 1.0, addend: float = 0.0, **options: Any) -> None:
+        super().__init__(**options)
+        self.factor, self.addend = factor, addend
+
     def build(self, input_shape: Any) -> None:
-        self.scale = self.add_weight(shape=(1,), initializer="ones", name="scale")
-        self.bias = self.add_weight(shape=(1,), initializer="zeros", name="bias")
+        factor, addend = map(keras.initializers.Constant, (self.factor, self.addend))
+        self.scale = self.add_weight(shape=(1,), initializer=factor, name="scale")
+        self.bias = self.add_weight(shape=(1,), initializer=addend, name="bias")
 
     def call(self, x: Any) -> Any:
         return x * self.scale + self.bias
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "factor": self.factor, "addend": self.addend}
 
 
 @keras.saving.register_keras_serializable("zoo")
