@@ -48,6 +48,7 @@ SCALES = (
     (r"\.(lab|act1?|res_scale\d)\.scale$|^head\.last_conv\.2\.scale$", 1, 1),
     (r"^stages\.\d+\.\d+\.dwconv2\.conv\.weight$", 0.02, 0),
     (r"^stages\.\d+\.blocks\.\d+\.fc2\.weight$", 0.25, 0),
+    (r"^layers\.\d+\.blocks\.\d+\.(modulation\.(h|proj)|mlp\.fc2)\.weight$", 0.2, 0),
     (r"^incre_modules\.\d+\.0\.(bn3|downsample\.1)\.weight$", 0.3, 0),
 )
 DAMPED = re.compile(r"^blocks\.[12]\.\d+\.bn2\.weight$|\.(bn3|norm3|conv3(_1x1)?\.bn|qkv)\.weight$")

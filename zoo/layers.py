@@ -319,6 +319,25 @@ class Blur(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class Nearest(layers.Layer):
+    """Stretches a map [N, h, w, C] to [N, height, width, C]: row i repeats row i * h // height, as PyTorch
+    counts; tf.image looks at the places' middles instead.
+    """
+
+    def __init__(self, height: int, width: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.height, self.width = height, width
+
+    def call(self, x: Any) -> Any:
+        rows = [i * x.shape[1] // self.height for i in range(self.height)]
+        columns = [j * x.shape[2] // self.width for j in range(self.width)]
+        return ops.take(ops.take(x, rows, axis=1), columns, axis=2)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "height": self.height, "width": self.width}
+
+
+@keras.saving.register_keras_serializable("zoo")
 class Neighbours(layers.Layer):
     """The size x size places around every place, row by row, the border mirrored: [N, H, W, C] -> [N, H, W,
     size * size, C]. The map must be larger than size // 2.

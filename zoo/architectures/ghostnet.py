@@ -6,6 +6,7 @@ from keras import layers
 
 from zoo.blocks import Net, Tensor, round_channels
 from zoo.blocks.mobile import late_head
+from zoo.layers import Nearest
 
 Row = tuple[int, int, int, bool, int]
 Module = Callable[..., Tensor]
@@ -33,6 +34,11 @@ STAGES: list[list[Row]] = [
 def ghostnet(net: Net, images: Tensor, *, width: float) -> Tensor:
     """Images, normalised -> [N, 1, 1, 1280]."""
     return network(net, images, STAGES, ghost, width, round_channels(960 * width, 4))
+
+
+def ghostnetv2(net: Net, images: Tensor, *, width: float) -> Tensor:
+    """V2: Tang et al., "GhostNetV2: enhance cheap operation with long-range attention", arXiv 2211.12905."""
+    return network(net, images, STAGES, ghost_attended, width, round_channels(960 * width, 4))
 
 
 def network(
@@ -67,6 +73,22 @@ def ghost(net: Net, x: Tensor, channels: int, name: str, *, active: bool) -> Ten
     y = net.norm(net.depthwise(x, 3, f"{name}.cheap_operation.0"), f"{name}.cheap_operation.1")
     y = net.act(y, f"{name}.cheap_operation.2") if active else y
     return layers.Concatenate(name=f"{name}.concat")([x, y])
+
+
+def ghost_attended(net: Net, x: Tensor, channels: int, name: str, *, active: bool) -> Tensor:
+    """Weighed by what rows and columns of half the map show. Not in the network's first two blocks, nor in
+    the second module of a block.
+    """
+    y = ghost(net, x, channels, name, active=active)
+    if not active or name in ("blocks.0.0.ghost1", "blocks.1.0.ghost1"):
+        return y
+    s = layers.AveragePooling2D(2, name=f"{name}.short_conv.pool")(x)
+    s = net.conv_norm(s, channels, 1, f"{name}.short_conv.0", f"{name}.short_conv.1")
+    s = net.norm(net.depthwise(s, (1, 5), f"{name}.short_conv.2"), f"{name}.short_conv.3")
+    s = net.norm(net.depthwise(s, (5, 1), f"{name}.short_conv.4"), f"{name}.short_conv.5")
+    s = layers.Activation("sigmoid", name=f"{name}.gate")(s)
+    s = Nearest(*y.shape[1:3], name=f"{name}.stretch")(s)
+    return layers.Multiply(name=f"{name}.scale")([y, s])
 
 
 def shortcut(net: Net, x: Tensor, kernel: int, channels: int, stride: int, name: str) -> Tensor:
