@@ -83,7 +83,7 @@ def test_defaults_are_imagenet_weights_that_exist(name):
     facts = ARCHITECTURES[name]
     if "weights" in facts:
         classes = {tag: weights.get("classes", 1000) for tag, weights in facts["weights"].items()}
-    assert classes[facts["default"]] == 1000 or 1000 not in classes.values()
+        assert classes[facts["default"]] == 1000 or 1000 not in classes.values()
     else:
         assert "default" not in facts
 
