@@ -304,6 +304,8 @@ class Blur(layers.Layer):
     border: what lies beyond the map, "reflect" or "constant" (zeros).
     """
 
+    strides = (2, 2)
+
     def __init__(self, border: str = "reflect", **options: Any) -> None:
         super().__init__(**options)
         self.border = border
@@ -312,10 +314,31 @@ class Blur(layers.Layer):
         row = ops.convert_to_tensor([0.25, 0.5, 0.25], x.dtype)
         kernel = ops.broadcast_to(ops.outer(row, row)[:, :, None, None], (3, 3, x.shape[-1], 1))
         wide = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode=self.border)
-        return ops.depthwise_conv(wide, kernel, 2, "valid", data_format="channels_last")
+        return ops.depthwise_conv(wide, kernel, self.strides, "valid", data_format="channels_last")
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "border": self.border}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class SpaceToDepth(layers.Layer):
+    """Patches of size x size pixels become places: [N, H, W, C] -> [N, H / size, W / size, size * size * C].
+    H and W must be multiples of the size.
+    """
+
+    def __init__(self, size: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.size = size
+        self.strides = (size, size)
+
+    def call(self, x: Any) -> Any:
+        height, width, channels = x.shape[1:]
+        rows, columns = height // self.size, width // self.size
+        x = ops.reshape(x, (-1, rows, self.size, columns, self.size * channels))
+        return ops.reshape(ops.swapaxes(x, 2, 3), (-1, rows, columns, self.size**2 * channels))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "size": self.size}
 
 
 @keras.saving.register_keras_serializable("zoo")

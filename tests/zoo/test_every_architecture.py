@@ -33,7 +33,7 @@ def test_counts_equal_the_catalogs(name):
     # The variables are never made: counting needs their shapes alone.
     with keras.StatelessScope(initialize_variables=False):
         network = build(
-            architecture, weights, classes=weights.classes, input_size=(architecture.macs_size,) * 2
+            architecture, weights, classes=architecture.classes, input_size=(architecture.macs_size,) * 2
         )
     counted = sum(int(np.prod(v.shape)) for v in network.trainable_variables)
     assert (counted, count_macs(network)) == (architecture.params, architecture.macs)

@@ -7,6 +7,7 @@ from itertools import count
 
 from keras import layers
 
+from zoo.architectures.convnext import norm
 from zoo.blocks import Net, Tensor, split
 from zoo.layers import Scale
 
@@ -86,7 +87,3 @@ def mlp(net: Net, x: Tensor, name: str) -> Tensor:
 
 def gelu(x: Tensor, name: str) -> Tensor:
     return layers.Activation("gelu", name=name)(x)
-
-
-def norm(net: Net, x: Tensor, name: str) -> Tensor:
-    return layers.LayerNormalization(epsilon=net.epsilon, name=name)(x)

@@ -6,6 +6,7 @@ from itertools import count
 from keras import layers
 
 from zoo.blocks import LeakyNet, Net, Tensor, halved, require_multiple
+from zoo.layers import SpaceToDepth
 
 PATCH = 4
 SLOPE = 1e-3
@@ -16,7 +17,8 @@ def tresnet(net: Net, images: Tensor, *, depths: Sequence[int], width: int, bott
     stages are of them, the others of basic blocks. The sides must be multiples of 4.
     """
     require_multiple(images, PATCH)
-    x = LeakyNet(**vars(net)).unit(space_to_depth(images), width, 3, "body.conv1")
+    x = SpaceToDepth(PATCH, name="body.s2d")(images)
+    x = LeakyNet(**vars(net)).unit(x, width, 3, "body.conv1")
     leaky, done = LeakyNet(**vars(net), slope=SLOPE), count()
     for stage, depth in enumerate(depths):
         block: Callable[..., Tensor] = basic if stage < len(depths) - bottlenecks else bottleneck
@@ -27,15 +29,6 @@ def tresnet(net: Net, images: Tensor, *, depths: Sequence[int], width: int, bott
             x = shortcut(net, x, y.shape[-1], stride, f"{name}.downsample")
             x = net.act(net.add(x, y, name, next(done) / (sum(depths) - 1)), f"{name}.act")
     return x
-
-
-def space_to_depth(images: Tensor) -> Tensor:
-    """The stem: a patch of 4 x 4 pixels becomes a place of 48 channels."""
-    height, width, channels = images.shape[1:]
-    rows, columns = height // PATCH, width // PATCH
-    x = layers.Reshape((rows, PATCH, columns, PATCH * channels), name="body.s2d.patches")(images)
-    x = layers.Permute((1, 3, 2, 4), name="body.s2d.deal")(x)
-    return layers.Reshape((rows, columns, PATCH * PATCH * channels), name="body.s2d")(x)
 
 
 def basic(net: Net, x: Tensor, width: int, stride: int, name: str, *, attention: bool) -> Tensor:
