@@ -332,10 +332,15 @@ class SpaceToDepth(layers.Layer):
         self.strides = (size, size)
 
     def call(self, x: Any) -> Any:
-        height, width, channels = x.shape[1:]
+        _, height, width, channels = ops.shape(x)
         rows, columns = height // self.size, width // self.size
         x = ops.reshape(x, (-1, rows, self.size, columns, self.size * channels))
         return ops.reshape(ops.swapaxes(x, 2, 3), (-1, rows, columns, self.size**2 * channels))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        batch, height, width, channels = input_shape
+        sides = (side if side is None else side // self.size for side in (height, width))
+        return (batch, *sides, self.size**2 * channels)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "size": self.size}

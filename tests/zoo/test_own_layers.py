@@ -1,0 +1,62 @@
+"""Layers that no network's smallest variant has: what they compute, and that a file keeps them."""
+
+import keras
+import numpy as np
+import pytest
+
+from zoo.classifier import load_file
+from zoo.layers import Blur, EvoNormalization, Nearest, SpaceToDepth
+
+RANDOM = np.random.default_rng(0)
+
+
+def picture(height, width, channels):
+    return RANDOM.normal(size=(2, height, width, channels)).astype(np.float32)
+
+
+def test_a_blur_takes_what_alternates_and_keeps_what_does_not():
+    rows, columns = np.indices((8, 8))
+    board = ((rows + columns) % 2).astype(np.float32).reshape(1, 8, 8, 1)
+    np.testing.assert_allclose(Blur()(board), np.full((1, 4, 4, 1), 0.5))
+    np.testing.assert_allclose(Blur()(np.ones((1, 7, 7, 3), np.float32)), np.ones((1, 4, 4, 3)), rtol=1e-6)
+
+
+def test_beyond_a_constant_border_are_zeros():
+    blurred = np.asarray(Blur("constant")(np.ones((1, 8, 8, 1), np.float32)))[0, :, :, 0]
+    np.testing.assert_allclose(blurred[0], [9 / 16, 3 / 4, 3 / 4, 3 / 4])
+    np.testing.assert_allclose(blurred[1:, 1:], 1)
+
+
+def test_a_map_is_stretched_by_whole_places():
+    x = picture(3, 2, 4)
+    stretched = np.asarray(Nearest(7, 4)(x))
+    np.testing.assert_array_equal(stretched, x[:, [0, 0, 0, 1, 1, 2, 2]][:, :, [0, 0, 1, 1]])
+
+
+def test_the_pixels_of_a_patch_are_dealt_row_by_row():
+    x = picture(4, 6, 3)
+    dealt = np.asarray(SpaceToDepth(2)(x))
+    assert dealt.shape == (2, 2, 3, 12)
+    np.testing.assert_array_equal(dealt[:, 1, 2], x[:, 2:4, 4:6].reshape(2, 12))
+
+
+def test_norm_and_activation_in_one():
+    x = picture(5, 5, 8)
+    layer = EvoNormalization(groups=2, epsilon=1e-3)
+    layer.build(x.shape)
+    scale, bias, slope = RANDOM.normal(size=(3, 8)).astype(np.float32)
+    layer.set_weights([scale, bias, slope])
+    deviation = np.sqrt(x.reshape(2, 25, 2, 4).var((1, 3)) + 1e-3).repeat(4, axis=1).reshape(2, 1, 1, 8)
+    expected = x / (1 + np.exp(-slope * x)) / deviation * scale + bias
+    np.testing.assert_allclose(layer(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_a_file_keeps_them(tmp_path, ending):
+    images = keras.Input((8, 8, 8))
+    x = Blur("constant")(EvoNormalization(2, 1e-3)(images))
+    model = keras.Model(images, SpaceToDepth(2)(Nearest(6, 6)(x)))
+    path = tmp_path / f"network.{ending}"
+    model.save(path)
+    x = picture(8, 8, 8)
+    np.testing.assert_array_equal(load_file(path)(x), model(x))
