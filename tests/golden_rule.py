@@ -49,6 +49,7 @@ SCALES = (
     (r"^stages\.\d+\.\d+\.dwconv2\.conv\.weight$", 0.02, 0),
     (r"^stages\.\d+\.blocks\.\d+\.fc2\.weight$", 0.25, 0),
     (r"^layers\.\d+\.blocks\.\d+\.(modulation\.(h|proj)|mlp\.fc2)\.weight$", 0.2, 0),
+    (r"^blocks\.\d+\.\d+\.layer_scale\.gamma$", 1, 0.3),
     (r"^incre_modules\.\d+\.0\.(bn3|downsample\.1)\.weight$", 0.3, 0),
 )
 DAMPED = re.compile(r"^blocks\.[12]\.\d+\.bn2\.weight$|\.(bn3|norm3|conv3(_1x1)?\.bn|qkv)\.weight$")

@@ -247,6 +247,33 @@ class Attention(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class MultiQueryAttention(layers.Layer):
+    """Attention whose heads share keys and values: queries [N, H, W, heads * D], keys and values
+    [N, h, w, D] -> [N, H, W, heads * D]. Shazeer, arXiv 1911.02150.
+    """
+
+    def __init__(self, heads: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.heads = heads
+
+    def call(self, inputs: Any) -> Any:
+        queries, keys, values = inputs
+        height, width, channels = queries.shape[1:]
+        size = channels // self.heads
+        queries = ops.reshape(queries, (-1, height * width, self.heads, size))
+        keys, values = (ops.reshape(x, (-1, 1, x.shape[1] * x.shape[2], size)) for x in (keys, values))
+        scores = ops.matmul(ops.swapaxes(queries, 1, 2), ops.swapaxes(keys, 2, 3)) * size**-0.5
+        y = ops.swapaxes(ops.matmul(ops.softmax(scores), values), 1, 2)
+        return ops.reshape(y, (-1, height, width, channels))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape[0]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "heads": self.heads}
+
+
+@keras.saving.register_keras_serializable("zoo")
 class GeneralizedMeanPooling2D(layers.Layer):
     """The mean over all places of x ** p, to the power 1 / p, with p learned: [N, H, W, C] -> [N, C]. At
     p = 1 it is the average, towards infinity the maximum. Values below `epsilon` count as it. Radenovic et

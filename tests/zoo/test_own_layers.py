@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from zoo.classifier import load_file
-from zoo.layers import Blur, EvoNormalization, Nearest, SpaceToDepth
+from zoo.layers import Blur, EvoNormalization, MultiQueryAttention, Nearest, SpaceToDepth
 
 RANDOM = np.random.default_rng(0)
 
@@ -51,10 +51,21 @@ def test_norm_and_activation_in_one():
     np.testing.assert_allclose(layer(x), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_heads_share_keys_and_values():
+    queries, keys, values = picture(3, 4, 6), picture(2, 2, 3), picture(2, 2, 3)
+    attended = np.asarray(MultiQueryAttention(2)([queries, keys, values]))
+    for head in (slice(0, 3), slice(3, 6)):
+        scores = queries[..., head].reshape(2, 12, 3) @ keys.reshape(2, 4, 3).swapaxes(1, 2) / np.sqrt(3)
+        shares = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+        expected = (shares @ values.reshape(2, 4, 3)).reshape(2, 3, 4, 3)
+        np.testing.assert_allclose(attended[..., head], expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("ending", ["keras", "h5"])
 def test_a_file_keeps_them(tmp_path, ending):
     images = keras.Input((8, 8, 8))
-    x = Blur("constant")(EvoNormalization(2, 1e-3)(images))
+    x = EvoNormalization(2, 1e-3)(images)
+    x = Blur("constant")(MultiQueryAttention(1)([x, images, images]))
     model = keras.Model(images, SpaceToDepth(2)(Nearest(6, 6)(x)))
     path = tmp_path / f"network.{ending}"
     model.save(path)
