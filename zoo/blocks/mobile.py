@@ -106,21 +106,23 @@ def shared_out(depths: Sequence[int], factor: float) -> list[int]:
 
 
 def conv_block(net: Net, x: Tensor, stage: Stage, name: str) -> Tensor:
-    return net.conv_norm_act(x, stage.channels, stage.kernel, f"{name}.conv", f"{name}.bn1", stage.stride)
+    width, stride = stage.channels, stage.conv_stride
+    y = net.conv_norm_act(x, width, stage.kernel, f"{name}.conv", f"{name}.bn1", stride)
+    return smoothed(y, stage, f"{name}.aa")
 
 
 def separable(net: Net, x: Tensor, stage: Stage, name: str) -> Tensor:
     """Depthwise, attention, linear projection."""
-    y = net.norm_act(net.depthwise(x, stage.kernel, f"{name}.conv_dw", stage.stride), f"{name}.bn1")
-    y = attend(net, y, x, stage, name)
+    y = net.norm_act(net.depthwise(x, stage.kernel, f"{name}.conv_dw", stage.conv_stride), f"{name}.bn1")
+    y = attend(net, smoothed(y, stage, f"{name}.aa"), x, stage, name)
     return net.conv_norm(y, stage.channels, 1, f"{name}.conv_pw", f"{name}.bn2")
 
 
 def inverted_residual(net: Net, x: Tensor, stage: Stage, name: str) -> Tensor:
     """Expand, depthwise, attention, linear projection. Sandler et al., arXiv 1801.04381."""
     y = net.conv_norm_act(x, expanded(x, stage), 1, f"{name}.conv_pw", f"{name}.bn1")
-    y = net.norm_act(net.depthwise(y, stage.kernel, f"{name}.conv_dw", stage.stride), f"{name}.bn2")
-    y = attend(net, y, x, stage, name)
+    y = net.norm_act(net.depthwise(y, stage.kernel, f"{name}.conv_dw", stage.conv_stride), f"{name}.bn2")
+    y = attend(net, smoothed(y, stage, f"{name}.aa"), x, stage, name)
     return net.conv_norm(y, stage.channels, 1, f"{name}.conv_pwl", f"{name}.bn3")
 
 
