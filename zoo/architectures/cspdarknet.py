@@ -10,7 +10,7 @@ from functools import partial
 
 from keras import layers
 
-from zoo.blocks import LeakyNet, Net, Tensor, max_pool_signed, parts, round_channels
+from zoo.blocks import LeakyNet, Net, Tensor, concatenate, max_pool_signed, parts
 
 
 def darknet(net: Net, images: Tensor, *, depths: Sequence[int], averaged: bool = False) -> Tensor:
@@ -71,26 +71,25 @@ def cs3darknet(
     widths: Sequence[int],
     depths: Sequence[int],
     focus: bool = False,
-    edge: bool = False,
+    wide: bool = False,
     squeeze: float = 0,
 ) -> Tensor:
     """The backbones of YOLO v4 and v5, with no transition behind the blocks. Images, normalised -> feature
     map [N, H/32, W/32, C].
 
-    focus: one 6x6 convolution for a stem; edge: blocks of a wide 3x3 and a 1x1 convolution, in place of a 1x1
+    focus: one 6x6 convolution for a stem; wide: blocks of a wide 3x3 and a 1x1 convolution, in place of a 1x1
     and a 3x3; squeeze: the part of a block's channels that its attention keeps, 0 for no attention.
     """
     net = replace(net, activation="silu")
     x = cs3_stem(net, images, widths[0] // 2, focus=focus)
-    block = partial(edged if edge else darkened, squeeze=squeeze)
     for stage, (places, width) in enumerate(zip(positions(depths), widths, strict=True)):
-        name = f"stages.{stage}"
+        name, half = f"stages.{stage}", width // 2
+        block = partial(edge, inner=half * 3 // 2) if wide else partial(dark, inner=half)
         x = net.unit(x, x.shape[-1], 3, f"{name}.conv_down", 2)
         y, kept = parts(net.unit(x, width, 1, f"{name}.conv_exp"), 2, f"{name}.split")
         for i, position in enumerate(places):
-            y = block(net, y, f"{name}.blocks.{i}", position)
-        joined = layers.Concatenate(name=f"{name}.cat")([y, kept])
-        x = net.unit(joined, width, 1, f"{name}.conv_transition")
+            y = block(net, y, f"{name}.blocks.{i}", position, squeeze=squeeze)
+        x = net.unit(concatenate([y, kept], name), width, 1, f"{name}.conv_transition")
     return x
 
 
@@ -119,32 +118,21 @@ def crossed(
     for i, position in enumerate(places):
         y = block(net, y, f"{name}.blocks.{i}", position)
     y = net.unit(y, kept.shape[-1], 1, f"{name}.conv_transition_b")
-    joined = layers.Concatenate(name=f"{name}.cat")([kept, y])
-    return net.unit(joined, width, 1, f"{name}.conv_transition")
+    return net.unit(concatenate([kept, y], name), width, 1, f"{name}.conv_transition")
 
 
-def dark(net: Net, x: Tensor, name: str, position: float, *, inner: int) -> Tensor:
-    y = net.unit(x, inner, 1, f"{name}.conv1")
-    y = net.unit(y, x.shape[-1], 3, f"{name}.conv2")
-    return net.add(x, y, name, position)
-
-
-def darkened(net: Net, x: Tensor, name: str, position: float, *, squeeze: float) -> Tensor:
-    y = squeezed(net, net.unit(x, x.shape[-1], 1, f"{name}.conv1"), squeeze, name)
+def dark(net: Net, x: Tensor, name: str, position: float, *, inner: int, squeeze: float = 0) -> Tensor:
+    y = attended(net, net.unit(x, inner, 1, f"{name}.conv1"), squeeze, name)
     return net.add(x, net.unit(y, x.shape[-1], 3, f"{name}.conv2"), name, position)
 
 
-def edged(net: Net, x: Tensor, name: str, position: float, *, squeeze: float) -> Tensor:
-    y = squeezed(net, net.unit(x, x.shape[-1] * 3 // 2, 3, f"{name}.conv1"), squeeze, name)
+def edge(net: Net, x: Tensor, name: str, position: float, *, inner: int, squeeze: float) -> Tensor:
+    y = attended(net, net.unit(x, inner, 3, f"{name}.conv1"), squeeze, name)
     return net.add(x, net.unit(y, x.shape[-1], 1, f"{name}.conv2"), name, position)
 
 
-def squeezed(net: Net, y: Tensor, part: float, name: str) -> Tensor:
-    if not part:
-        return y
-    return net.squeeze_excite(
-        y, round_channels(y.shape[-1] * part, limit=0), f"{name}.attn", convs=("fc1", "fc2")
-    )
+def attended(net: Net, y: Tensor, part: float, name: str) -> Tensor:
+    return net.squeeze_part(y, f"{name}.attn", part=part) if part else y
 
 
 def bottleneck(net: Net, x: Tensor, name: str, position: float, *, inner: int, groups: int) -> Tensor:

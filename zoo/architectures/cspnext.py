@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from keras import layers
 
+from zoo.architectures.cspdarknet import positions
 from zoo.blocks import Net, Tensor, concatenate
 
 
@@ -17,14 +18,13 @@ def cspnext(net: Net, images: Tensor, *, depths: Sequence[int], widths: Sequence
     x = net.unit(x, widths[0] // 4, 3, "stem.1")
     x = net.unit(x, widths[0] // 2, 3, "stem.2")
     last = len(depths) - 1
-    for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):
+    places = [*positions(depths[:-1]), [0.0] * depths[-1]]
+    for stage, width in enumerate(widths):
         name = f"stages.{stage}"
         x = net.unit(x, width, 3, f"{name}.0", 2)
         if stage == last:
             x = pyramid(net, x, f"{name}.1")
-        first = sum(depths[:stage])
-        places = [0.0 if stage == last else (first + i) / (sum(depths[:-1]) - 1) for i in range(depth)]
-        x = crossed(net, x, places, f"{name}.{2 if stage == last else 1}", skip=stage < last)
+        x = crossed(net, x, places[stage], f"{name}.{2 if stage == last else 1}", skip=stage < last)
     return x
 
 

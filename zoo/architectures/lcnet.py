@@ -26,7 +26,7 @@ def active(net: Net, x: Tensor, stage: Stage, name: str) -> Tensor:
 def lcnetv2(net: Net, images: Tensor, *, width: float, depths: Sequence[int]) -> Tensor:
     """V2: ReLU, and what is a sum of depthwise branches in training. PaddleClas's; not in a paper."""
     x = net.unit(images, round_channels(32 * width), 3, "stem.0", 2)
-    x = pointwise(net, plain(net, x, 3, 1, "stem.1"), round_channels(64 * width), "stem.1.pw_conv")
+    x = net.unit(plain(net, x, 3, 1, "stem.1"), round_channels(64 * width), 1, "stem.1.pw_conv")
     for stage, (depth, channels) in enumerate(zip(depths, V2_CHANNELS, strict=True)):
         for i in range(depth):
             stride, name = 1 if i else 2, f"stages.{stage}.{i}"
@@ -35,20 +35,18 @@ def lcnetv2(net: Net, images: Tensor, *, width: float, depths: Sequence[int]) ->
 
 
 def early(net: Net, x: Tensor, channels: int, stride: int, name: str) -> Tensor:
-    return pointwise(net, plain(net, x, 3, stride, name), channels, f"{name}.pw_conv")
+    return net.unit(plain(net, x, 3, stride, name), channels, 1, f"{name}.pw_conv")
 
 
 def middle(net: Net, x: Tensor, channels: int, stride: int, name: str) -> Tensor:
     """With attention, and through half of the channels."""
     y = branched(net, x, 5, stride, name)
     y = net.squeeze_excite(y, y.shape[-1] // 4, f"{name}.se", convs=("fc1", "fc2"))
-    return pointwise(
-        net, pointwise(net, y, channels // 2, f"{name}.pw_conv.0"), channels, f"{name}.pw_conv.1"
-    )
+    return net.unit(net.unit(y, channels // 2, 1, f"{name}.pw_conv.0"), channels, 1, f"{name}.pw_conv.1")
 
 
 def late(net: Net, x: Tensor, channels: int, stride: int, name: str) -> Tensor:
-    y = pointwise(net, branched(net, x, 5, stride, name), channels, f"{name}.pw_conv")
+    y = net.unit(branched(net, x, 5, stride, name), channels, 1, f"{name}.pw_conv")
     return y if stride > 1 else layers.Add(name=f"{name}.add")([x, y])
 
 
@@ -64,10 +62,6 @@ def branched(net: Net, x: Tensor, kernel: int, stride: int, name: str) -> Tensor
         part = f"{name}.dw_conv_list.{i}"
         found.append(net.norm(net.depthwise(x, size, f"{part}.conv", stride), f"{part}.bn"))
     return net.act(layers.Add(name=f"{name}.sum")(found), f"{name}.dw_act")
-
-
-def pointwise(net: Net, x: Tensor, channels: int, name: str) -> Tensor:
-    return net.unit(x, channels, 1, name)
 
 
 V2_CHANNELS = (128, 256, 512, 1024)

@@ -5,13 +5,13 @@ have attention late in it, and layer scale.
 from dataclasses import replace
 from functools import partial
 
-from zoo.blocks import Net, Tensor
-from zoo.blocks.mobile import Stage, Stages, conv_block, expanded, fused, scaled, smoothed, trunk
+from zoo.blocks import Net, Tensor, smoothed
+from zoo.blocks.mobile import Stage, Stages, conv_block, expanded, fused, scaled, trunk
 from zoo.layers import MultiQueryAttention, Scale
 
 
 def mobilenetv4(net: Net, images: Tensor, *, size: str, width: float = 1.0, smooth: str = "") -> Tensor:
-    """Images, normalised -> [N, 1, 1, 1280]. Widths below 1 keep the stem. smooth: see zoo.blocks.halved."""
+    """Images, normalised -> [N, 1, 1, 1280]. Widths below 1 keep the stem; smooth: see blocks.smoothed."""
     net = replace(net, activation="gelu" if size == "hybrid_large" else net.activation)
     x = net.conv_norm_act(images, STEMS[size], 3, "conv_stem", "bn1", stride=2)
     stages = [tuple(replace(row, smooth=smooth) for row in stage) for stage in scaled(STAGES[size], width)]
@@ -28,11 +28,11 @@ def universal(net: Net, x: Tensor, stage: Stage, name: str, start: int, scale: b
     if start:
         early = 1 if stage.kernel else stage.conv_stride
         x = net.norm(net.depthwise(x, start, f"{name}.dw_start.conv", early), f"{name}.dw_start.bn")
-        x = x if stage.kernel else smoothed(x, stage, f"{name}.dw_start.aa")
+        x = x if stage.kernel else smoothed(x, stage.smooth, stage.stride, f"{name}.dw_start.aa")
     x = net.unit(x, expanded(x, stage), 1, f"{name}.pw_exp")
     if stage.kernel:
         x = net.depthwise(x, stage.kernel, f"{name}.dw_mid.conv", stage.conv_stride)
-        x = smoothed(net.norm_act(x, f"{name}.dw_mid.bn"), stage, f"{name}.dw_mid.aa")
+        x = smoothed(net.norm_act(x, f"{name}.dw_mid.bn"), stage.smooth, stage.stride, f"{name}.dw_mid.aa")
     x = net.conv_norm(x, stage.channels, 1, f"{name}.pw_proj.conv", f"{name}.pw_proj.bn")
     return Scale(LAYER_SCALE, name=f"{name}.layer_scale")(x) if scale else x
 

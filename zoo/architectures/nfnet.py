@@ -17,7 +17,7 @@ from keras import layers
 
 from zoo.architectures.ecanet import neighbours
 from zoo.architectures.resnetv2 import stem_bare
-from zoo.blocks import Net, Tensor, round_channels
+from zoo.blocks import Net, Tensor, round_channels, smoothed
 from zoo.layers import SkipGain, StandardizedConv2D
 
 ALPHA = 0.2
@@ -56,10 +56,7 @@ def nf_resnet(net: Net, images: Tensor, *, depths: Sequence[int]) -> Tensor:
 def nfnet(net: Net, images: Tensor, *, depths: Sequence[int]) -> Tensor:
     """F0 to F6. Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, 3072], activated."""
     free = NormFree(**vars(replace(net, activation="gelu")), act_gamma=GAMMA["gelu"])
-
-    def squeeze(y: Tensor, name: str) -> Tensor:
-        return net.squeeze_excite(y, y.shape[-1] // 2, name, convs=("fc1", "fc2"))
-
+    squeeze = partial(net.squeeze_part, part=1 / 2)
     residual = partial(nf_bottleneck, part=2, group=128, attention=squeeze, skip_gain=True)
     x = stages(free, stem_quad(free, images), depths, WIDTHS, residual)
     return free.act(free.conv(x, 3072, 1, "final_conv", bias=True), "final_act")
@@ -70,11 +67,7 @@ def nfnet_light(net: Net, images: Tensor, *, depths: Sequence[int], head: int, a
     activated. attention: "squeeze", or "neighbours" (ECA-Net's).
     """
     free = NormFree(**vars(replace(net, activation="silu")), conv_gamma=GAMMA["silu"])
-
-    def squeeze(y: Tensor, name: str) -> Tensor:
-        return net.squeeze_excite(y, round_channels(y.shape[-1] / 4), name, convs=("fc1", "fc2"))
-
-    attend = {"squeeze": squeeze, "neighbours": neighbours}[attention]
+    attend = neighbours if attention == "neighbours" else partial(net.squeeze_part, part=1 / 4)
     residual = partial(nf_bottleneck, part=4, group=64, attention=attend)
     x = stages(free, stem_quad(free, images), depths, WIDTHS, residual)
     return free.act(free.conv(x, head, 1, "final_conv", bias=True), "final_act")
@@ -157,13 +150,12 @@ def inverted_bottleneck(
     inner = width if name == "stages.0.0" else round_channels(x.shape[-1] * 2.25)
     y = net.conv(x, inner, 1, f"{name}.conv1", bias=True)
     y = net.act_conv(y, inner, 3, f"{name}.act2", f"{name}.conv2", stride, inner // 8)
-    y = plain.squeeze_excite(y, round_channels(inner / 2), f"{name}.attn", convs=("fc1", "fc2"))
+    y = plain.squeeze_part(y, f"{name}.attn", part=1 / 2)
     return net.act_conv(scale(y, 2, f"{name}.attn_gain"), width, 1, f"{name}.act3", f"{name}.conv3")
 
 
 def projected(net: NormFree, x: Tensor, width: int, stride: int, name: str) -> Tensor:
-    if stride > 1:
-        x = layers.AveragePooling2D(stride, stride, "same", name=f"{name}.pool")(x)
+    x = smoothed(x, "average", stride, f"{name}.pool")
     return net.conv(x, width, 1, f"{name}.conv", bias=True)
 
 

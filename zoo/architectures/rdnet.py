@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from keras import layers
 
 from zoo.architectures.convnext import norm, stem
-from zoo.blocks import Net, Tensor
+from zoo.blocks import Net, Tensor, concatenate
 from zoo.layers import Scale
 
 BLOCKS = 3
@@ -27,7 +27,7 @@ def rdnet(net: Net, images: Tensor, *, width: int, growths: Sequence[int], halve
         for i in range(BLOCKS):
             block = f"{name}.{2 if stage else 0}.dense_block{i}"
             new = mixed(net, x, growth, block, attention=stage >= UNWEIGHED)
-            x = layers.Concatenate(name=f"{block}.cat")([x, new])
+            x = concatenate([x, new], block)
     return norm(net, net.global_pool(x), "head.norm")
 
 

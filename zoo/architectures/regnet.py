@@ -10,24 +10,16 @@ from itertools import count, groupby
 from typing import Any
 
 import numpy as np
-from keras import layers
 
 from zoo.architectures import gernet
 from zoo.architectures.resnet_tiered import tiered_stem
-from zoo.blocks import Net, Tensor, round_channels
+from zoo.blocks import Net, Tensor, smoothed
 
 STEM = 32
 EXPAND = 4  # Z's
 
 
-def regnet(
-    net: Net,
-    images: Tensor,
-    *,
-    group: int,
-    attention: bool = False,
-    **design: Any,
-) -> Tensor:
+def regnet(net: Net, images: Tensor, *, group: int, attention: bool = False, **design: Any) -> Tensor:
     """RegNetX, and Y with `attention`. Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, C].
 
     group: channels of each group in a 3x3 convolution; design: see block_widths.
@@ -36,14 +28,7 @@ def regnet(
     return stages(net, x, block_widths(**design), group, partial(bottleneck, attention=attention))
 
 
-def regnetv(
-    net: Net,
-    images: Tensor,
-    *,
-    group: int,
-    average: bool = False,
-    **design: Any,
-) -> Tensor:
+def regnetv(net: Net, images: Tensor, *, group: int, average: bool = False, **design: Any) -> Tensor:
     """timm's V: Y with pre-activation and SiLU. average: shortcuts average before they project."""
     net = replace(net, activation="silu")
     x = net.conv(images, STEM, 3, "stem", stride=2)
@@ -51,14 +36,7 @@ def regnetv(
     return net.act(x, "final_conv")
 
 
-def regnetz(
-    net: Net,
-    images: Tensor,
-    *,
-    group: int,
-    head: int = 0,
-    **design: Any,
-) -> Tensor:
+def regnetz(net: Net, images: Tensor, *, group: int, head: int = 0, **design: Any) -> Tensor:
     """Z: inverted bottlenecks without an activation behind them. Dollar et al., "Fast and accurate model
     scaling", arXiv 2103.06877. head: the channels of one more convolution, 0 for none.
     """
@@ -104,8 +82,7 @@ def timm_bottleneck(
     expand: int,
 ) -> Tensor:
     y = gernet.inside(net, x, x.shape[-1] * expand, group, stride, name)
-    squeezed = round_channels(y.shape[-1] / 4, limit=0)
-    y = net.squeeze_excite(y, squeezed, f"{name}.attn", convs=("fc1", "fc2"), activation="relu")
+    y = net.squeeze_part(y, f"{name}.attn", part=1 / 4, activation="relu")
     y = net.conv_norm(y, width, 1, f"{name}.conv3_1x1.conv", f"{name}.conv3_1x1.bn")
     return y if stride > 1 or x.shape[-1] != width else net.add(x, y, name, position)
 
@@ -161,7 +138,7 @@ def preactivated_bottleneck(
     y = net.norm_act(squeezed(net, y, x.shape[-1], name), f"{name}.norm3")
     y = net.conv(y, width, 1, f"{name}.conv3")
     if average and stride > 1:
-        x = layers.AveragePooling2D(2, 2, "same", name=f"{name}.downsample.pool")(x)
+        x = smoothed(x, "average", stride, f"{name}.downsample.pool")
         x = net.conv(x, width, 1, f"{name}.downsample.1")
     elif stride > 1 or x.shape[-1] != width:
         x = net.conv(x, width, 1, f"{name}.downsample", stride)

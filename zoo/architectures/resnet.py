@@ -11,7 +11,7 @@ from itertools import count
 
 from keras import layers
 
-from zoo.blocks import NORMS, Net, Tensor, halved, max_pool, max_pool_blurred
+from zoo.blocks import NORMS, Net, Tensor, max_pool, max_pool_blurred, smoothed
 
 PLANES = (64, 128, 256, 512)
 D_STEM = (32, 32, 64)
@@ -89,9 +89,8 @@ def stem_deep(net: Net, x: Tensor, widths: Sequence[int] = D_STEM) -> Tensor:
 
 
 def basic(net: Net, x: Tensor, planes: int, stride: int, name: str, *, smooth: str = "") -> Tensor:
-    smoothed = smooth and stride > 1
-    y = net.conv_norm_act(x, planes, 3, f"{name}.conv1", f"{name}.bn1", 1 if smoothed else stride)
-    y = halved(y, smooth, f"{name}.aa") if smoothed else y
+    y = net.conv_norm_act(x, planes, 3, f"{name}.conv1", f"{name}.bn1", 1 if smooth else stride)
+    y = smoothed(y, smooth, stride, f"{name}.aa")
     return net.conv_norm(y, planes, 3, f"{name}.conv2", f"{name}.bn2")
 
 
@@ -109,11 +108,10 @@ def bottleneck(
 ) -> Tensor:
     """`width` channels in each group of the first stage's 3x3 convolution."""
     inner = planes * width // 64 * groups
-    smoothed = smooth and stride > 1
-    first, second = (stride, 1) if stride_in == "conv1" else (1, 1 if smoothed else stride)
+    first, second = (stride, 1) if stride_in == "conv1" else (1, 1 if smooth else stride)
     y = net.conv_norm_act(x, inner, 1, f"{name}.conv1", f"{name}.bn1", first)
     y = net.norm_act(net.conv(y, inner, 3, f"{name}.conv2", second, groups=groups), f"{name}.bn2")
-    y = halved(y, smooth, f"{name}.aa") if smoothed else y
+    y = smoothed(y, smooth, stride, f"{name}.aa")
     return net.conv_norm(y, 4 * planes, 1, f"{name}.conv3", f"{name}.bn3")
 
 
@@ -123,8 +121,7 @@ def projected(net: Net, x: Tensor, channels: int, stride: int, name: str) -> Ten
 
 def averaged(net: Net, x: Tensor, channels: int, stride: int, name: str) -> Tensor:
     """The D shortcut: no pixel is skipped."""
-    if stride > 1:
-        x = layers.AveragePooling2D(stride, stride, "same", name=f"{name}.0")(x)
+    x = smoothed(x, "average", stride, f"{name}.0")
     return net.conv_norm(x, channels, 1, f"{name}.1", f"{name}.2")
 
 

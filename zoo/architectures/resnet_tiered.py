@@ -8,7 +8,7 @@ from functools import partial
 
 from zoo.architectures.ecanet import neighbours
 from zoo.architectures.gernet import bottleneck, edge, stages
-from zoo.blocks import Net, Tensor, max_pool_signed, round_channels
+from zoo.blocks import Net, Tensor, max_pool_signed
 
 
 def tiered(
@@ -69,8 +69,7 @@ def quadruple_stem(net: Net, x: Tensor, *, activated: bool) -> Tensor:
 
 def squeezed(net: Net, y: Tensor, name: str) -> Tensor:
     """To a sixteenth, whatever the network's activation."""
-    squeezed = max(8, round_channels(y.shape[-1] / 16, limit=0))
-    return net.squeeze_excite(y, squeezed, name, convs=("fc1", "fc2"), activation="relu")
+    return net.squeeze_part(y, name, part=1 / 16, activation="relu")
 
 
 def context(net: Net, y: Tensor, name: str) -> Tensor:

@@ -6,10 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
 
-from keras import layers
-
 from zoo.architectures.resnet import PLANES
-from zoo.blocks import NORMS, Net, Tensor, max_pool_signed
+from zoo.blocks import NORMS, Net, Tensor, max_pool_signed, smoothed
 
 
 def resnetv2(
@@ -82,6 +80,6 @@ def shortcut(
     """The input itself or, where the shape changes, a projection of what the residual sees too."""
     if stride == 1 and x.shape[-1] == channels:
         return x
-    if average and stride > 1:
-        activated, stride = layers.AveragePooling2D(2, 2, "same", name=f"{name}.pool")(activated), 1
+    if average:
+        activated, stride = smoothed(activated, "average", stride, f"{name}.pool"), 1
     return net.conv(activated, channels, 1, f"{name}.conv", stride)

@@ -3,9 +3,7 @@
 from collections.abc import Callable, Sequence
 from itertools import count
 
-from keras import layers
-
-from zoo.blocks import LeakyNet, Net, Tensor, halved, require_multiple
+from zoo.blocks import LeakyNet, Net, Tensor, require_multiple, smoothed
 from zoo.layers import SpaceToDepth
 
 PATCH = 4
@@ -32,20 +30,16 @@ def tresnet(net: Net, images: Tensor, *, depths: Sequence[int], width: int, bott
 
 
 def basic(net: Net, x: Tensor, width: int, stride: int, name: str, *, attention: bool) -> Tensor:
-    y = smoothed(net.unit(x, width, 3, f"{name}.conv1"), stride, name)
+    y = smoothed(net.unit(x, width, 3, f"{name}.conv1"), "blur", stride, f"{name}.aa")
     y = net.conv_norm(y, width, 3, f"{name}.conv2.conv", f"{name}.conv2.bn")
     return squeezed(net, y, max(width // 4, 64), name) if attention else y
 
 
 def bottleneck(net: Net, x: Tensor, width: int, stride: int, name: str, *, attention: bool) -> Tensor:
     y = net.unit(x, width, 1, f"{name}.conv1")
-    y = smoothed(net.unit(y, width, 3, f"{name}.conv2"), stride, name)
+    y = smoothed(net.unit(y, width, 3, f"{name}.conv2"), "blur", stride, f"{name}.aa")
     y = squeezed(net, y, max(width // 2, 64), name) if attention else y
     return net.conv_norm(y, 4 * width, 1, f"{name}.conv3.conv", f"{name}.conv3.bn")
-
-
-def smoothed(x: Tensor, stride: int, name: str) -> Tensor:
-    return halved(x, "blur", f"{name}.aa") if stride > 1 else x
 
 
 def squeezed(net: Net, y: Tensor, channels: int, name: str) -> Tensor:
@@ -53,9 +47,8 @@ def squeezed(net: Net, y: Tensor, channels: int, name: str) -> Tensor:
 
 
 def shortcut(net: Net, x: Tensor, channels: int, stride: int, name: str) -> Tensor:
-    if stride > 1:
-        x = layers.AveragePooling2D(2, 2, "same", name=f"{name}.0")(x)
-    elif x.shape[-1] == channels:
+    if stride == 1 and x.shape[-1] == channels:
         return x
+    x = smoothed(x, "average", stride, f"{name}.0")
     name = f"{name}.{1 if stride > 1 else 0}"
     return net.conv_norm(x, channels, 1, f"{name}.conv", f"{name}.bn")

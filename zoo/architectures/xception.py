@@ -4,14 +4,15 @@ The aligned networks are DeepLab's: Chen et al., arXiv 1802.02611; they stride b
 and normalise after the depthwise convolution too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from keras import layers
 
-from zoo.blocks import Net, Tensor
+from zoo.blocks import Net, Tensor, max_pool_signed
 
 MIDDLE = 728
 SEPARABLES = 3
+EXIT = (1536, 1536, 2048)  # of the aligned networks
 
 
 def xception(net: Net, images: Tensor) -> Tensor:
@@ -56,8 +57,7 @@ def signed_max_pool(net: Net, x: Tensor, name: str) -> Tensor:
     """3x3, stride 2, of a map with negative values: its border must not be zeros."""
     if net.padding == "same":
         return layers.MaxPooling2D(3, 2, "same", name=name)(x)
-    x = layers.MaxPooling2D(3, 1, "same", name=f"{name}.max")(x)
-    return layers.MaxPooling2D(1, 2, name=name)(x)
+    return max_pool_signed(x, name)
 
 
 def aligned(net: Net, images: Tensor, *, entry: Sequence[Sequence[int]], middle: int) -> Tensor:
@@ -67,14 +67,21 @@ def aligned(net: Net, images: Tensor, *, entry: Sequence[Sequence[int]], middle:
     """
     x = net.unit(images, 32, 3, "stem.0", 2)
     x = net.unit(x, 64, 3, "stem.1")
-    flow = [*entry, *[(MIDDLE, 1)] * middle]
-    count = len(flow) + 1
-    for i, (channels, stride) in enumerate(flow):
-        x = aligned_block(net, x, [channels] * SEPARABLES, stride, f"blocks.{i}", i / count)
-    x = aligned_block(net, x, [MIDDLE, 1024, 1024], 2, f"blocks.{count - 1}", (count - 1) / count)
-    for i, filters in enumerate((1536, 1536, 2048), start=1):
-        x = exit_separable(net, x, filters, f"blocks.{count}.stack.conv{i}")
+    x, last = flow(net, x, entry, middle, aligned_block)
+    for i, filters in enumerate(EXIT, start=1):
+        x = exit_separable(net, x, filters, f"{last}.stack.conv{i}")
     return x
+
+
+def flow(
+    net: Net, x: Tensor, entry: Sequence[Sequence[int]], middle: int, block: Callable[..., Tensor]
+) -> tuple[Tensor, str]:
+    """All blocks but the last, and the name of that."""
+    rows = [([channels] * SEPARABLES, stride) for channels, stride in (*entry, *[(MIDDLE, 1)] * middle)]
+    rows.append(([MIDDLE, 1024, 1024], 2))
+    for i, (widths, stride) in enumerate(rows):
+        x = block(net, x, widths, stride, f"blocks.{i}", i / len(rows))
+    return x, f"blocks.{len(rows)}"
 
 
 def aligned_block(
@@ -96,13 +103,9 @@ def aligned_preactivated(net: Net, images: Tensor, *, entry: Sequence[Sequence[i
     """timm's: each convolution follows a norm and an activation. As `aligned`."""
     x = net.unit(images, 32, 3, "stem.0", 2)
     x = net.conv(x, 64, 3, "stem.1")
-    flow = [*entry, *[(MIDDLE, 1)] * middle]
-    count = len(flow) + 1
-    for i, (channels, stride) in enumerate(flow):
-        x = preactivated_block(net, x, [channels] * SEPARABLES, stride, f"blocks.{i}", i / count)
-    x = preactivated_block(net, x, [MIDDLE, 1024, 1024], 2, f"blocks.{count - 1}", (count - 1) / count)
-    x = net.norm_act(x, f"blocks.{count}.norm")
-    return net.act(preactivated_stack(net, x, [1536, 1536, 2048], 1, f"blocks.{count}"), "act")
+    x, last = flow(net, x, entry, middle, preactivated_block)
+    x = net.norm_act(x, f"{last}.norm")
+    return net.act(preactivated_stack(net, x, EXIT, 1, last), "act")
 
 
 def preactivated_block(

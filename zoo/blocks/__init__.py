@@ -164,6 +164,11 @@ class Net:
         s = self.conv(s, x.shape[-1], 1, f"{name}.{expand}", bias=True)
         return gated(x, s, gate, name)
 
+    def squeeze_part(self, x: Tensor, name: str, *, part: float, activation: str | None = None) -> Tensor:
+        """`squeeze_excite` to a part of the channels, as timm rounds it and names its layers."""
+        squeezed = round_channels(x.shape[-1] * part, limit=0)
+        return self.squeeze_excite(x, squeezed, name, convs=("fc1", "fc2"), activation=activation)
+
     def excite(self, x: Tensor, name: str, conv: str = "fc", gate: str = "sigmoid") -> Tensor:
         """Channel attention that squeezes nothing. Lee and Park, arXiv 1911.06667."""
         s = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}.pool")(x)
@@ -245,11 +250,11 @@ SMOOTHINGS: dict[str, Callable[..., Any]] = {
 }
 
 
-def halved(x: Tensor, smooth: str, name: str) -> Tensor:
-    """What takes the place of a stride, so that less depends on where an object stands: a key of SMOOTHINGS.
-    Zhang, arXiv 1904.11486.
+def smoothed(x: Tensor, smooth: str, stride: int, name: str) -> Tensor:
+    """What takes the place of a stride of 2, so that less depends on where an object stands: a key of
+    SMOOTHINGS, or "" where the stride is taken. Zhang, arXiv 1904.11486.
     """
-    return SMOOTHINGS[smooth](name=name)(x)
+    return SMOOTHINGS[smooth](name=name)(x) if smooth and stride > 1 else x
 
 
 def max_pool(x: Tensor, kernel: int, stride: int, name: str, pad: int = 0, ceil: bool = False) -> Tensor:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from zoo.blocks import Net, Tensor, halved, round_channels
+from zoo.blocks import Net, Tensor, round_channels, smoothed
 
 
 @dataclass(frozen=True)
@@ -108,13 +108,13 @@ def shared_out(depths: Sequence[int], factor: float) -> list[int]:
 def conv_block(net: Net, x: Tensor, stage: Stage, name: str) -> Tensor:
     width, stride = stage.channels, stage.conv_stride
     y = net.conv_norm_act(x, width, stage.kernel, f"{name}.conv", f"{name}.bn1", stride)
-    return smoothed(y, stage, f"{name}.aa")
+    return smoothed(y, stage.smooth, stage.stride, f"{name}.aa")
 
 
 def separable(net: Net, x: Tensor, stage: Stage, name: str) -> Tensor:
     """Depthwise, attention, linear projection."""
     y = net.norm_act(net.depthwise(x, stage.kernel, f"{name}.conv_dw", stage.conv_stride), f"{name}.bn1")
-    y = attend(net, smoothed(y, stage, f"{name}.aa"), x, stage, name)
+    y = attend(net, smoothed(y, stage.smooth, stage.stride, f"{name}.aa"), x, stage, name)
     return net.conv_norm(y, stage.channels, 1, f"{name}.conv_pw", f"{name}.bn2")
 
 
@@ -122,7 +122,7 @@ def inverted_residual(net: Net, x: Tensor, stage: Stage, name: str) -> Tensor:
     """Expand, depthwise, attention, linear projection. Sandler et al., arXiv 1801.04381."""
     y = net.conv_norm_act(x, expanded(x, stage), 1, f"{name}.conv_pw", f"{name}.bn1")
     y = net.norm_act(net.depthwise(y, stage.kernel, f"{name}.conv_dw", stage.conv_stride), f"{name}.bn2")
-    y = attend(net, smoothed(y, stage, f"{name}.aa"), x, stage, name)
+    y = attend(net, smoothed(y, stage.smooth, stage.stride, f"{name}.aa"), x, stage, name)
     return net.conv_norm(y, stage.channels, 1, f"{name}.conv_pwl", f"{name}.bn3")
 
 
@@ -131,13 +131,9 @@ def fused(net: Net, x: Tensor, stage: Stage, name: str, group_size: int = 0) -> 
     width = expanded(x, stage)
     groups = width // group_size if group_size else 1
     y = net.conv(x, width, stage.kernel, f"{name}.conv_exp", stage.conv_stride, groups=groups)
-    y = smoothed(net.norm_act(y, f"{name}.bn1"), stage, f"{name}.aa")
+    y = smoothed(net.norm_act(y, f"{name}.bn1"), stage.smooth, stage.stride, f"{name}.aa")
     y = attend(net, y, x, stage, name)
     return net.conv_norm(y, stage.channels, 1, f"{name}.conv_pwl", f"{name}.bn2")
-
-
-def smoothed(x: Tensor, stage: Stage, name: str) -> Tensor:
-    return halved(x, stage.smooth, name) if stage.smooth and stage.stride > 1 else x
 
 
 def expanded(x: Tensor, stage: Stage) -> int:
