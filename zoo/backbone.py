@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +12,7 @@ import keras
 
 from zoo.classifier import attach, facts
 from zoo.errors import ZooError
-from zoo.layers import GeneralizedMeanPooling2D, Nearest
+from zoo.layers import GeneralizedMeanPooling2D
 from zoo.loading import DEFAULT, load
 from zoo.outputs import classifier_layer, features_of
 
@@ -125,8 +124,6 @@ def _strides(model: keras.Model) -> dict[Any, int]:
 def _step(layer: Any) -> float:
     if isinstance(layer, keras.layers.UpSampling2D):
         return 1 / layer.size[0]
-    if isinstance(layer, Nearest):
-        return 2 ** round(math.log2(layer.input.shape[1] / layer.height))
     return getattr(layer, "strides", (1,))[0]
 
 

@@ -212,12 +212,15 @@ class EvoNormalization(layers.Layer):
         self.slope = self.add_weight(shape=channels, initializer="ones", name="slope")
 
     def call(self, x: Any) -> Any:
-        height, width, channels = x.shape[1:]
+        _, height, width, channels = ops.shape(x)
         split = ops.reshape(x, (-1, height, width, self.groups, channels // self.groups))
         variance = ops.var(ops.cast(split, "float32"), (1, 2, 4), keepdims=True)
         inverse = ops.cast(ops.rsqrt(variance + self.epsilon), x.dtype)
         y = ops.reshape(split * inverse, (-1, height, width, channels))
         return y * ops.sigmoid(x * self.slope) * self.scale + self.bias
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "groups": self.groups, "epsilon": self.epsilon}
@@ -225,8 +228,8 @@ class EvoNormalization(layers.Layer):
 
 @keras.saving.register_keras_serializable("zoo")
 class Attention(layers.Layer):
-    """Self-attention: queries, keys and values of the tokens, [N, T, 3 * C] -> [N, T, C]. Vaswani et al.,
-    arXiv 1706.03762.
+    """Self-attention of all places: queries, keys and values, [N, H, W, 3 * C] -> [N, H, W, C]. Vaswani et
+    al., arXiv 1706.03762.
     """
 
     def __init__(self, heads: int, **options: Any) -> None:
@@ -234,13 +237,17 @@ class Attention(layers.Layer):
         self.heads = heads
 
     def call(self, x: Any) -> Any:
-        tokens, channels = x.shape[1], x.shape[2] // 3
-        size = channels // self.heads
-        parts = ops.transpose(ops.reshape(x, (-1, tokens, 3, self.heads, size)), (2, 0, 3, 1, 4))
+        _, height, width, channels = ops.shape(x)
+        size = channels // (3 * self.heads)
+        tokens = ops.reshape(x, (-1, height * width, 3, self.heads, size))
+        parts = ops.transpose(tokens, (2, 0, 3, 1, 4))
         queries, keys, values = parts[0], parts[1], parts[2]
         scores = ops.matmul(queries, ops.swapaxes(keys, 2, 3)) * size**-0.5
-        y = ops.matmul(ops.softmax(scores), values)
-        return ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (-1, tokens, channels))
+        y = ops.swapaxes(ops.matmul(ops.softmax(scores), values), 1, 2)
+        return ops.reshape(y, (-1, height, width, channels // 3))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (*input_shape[:-1], input_shape[-1] // 3)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "heads": self.heads}
@@ -258,10 +265,10 @@ class MultiQueryAttention(layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         queries, keys, values = inputs
-        height, width, channels = queries.shape[1:]
-        size = channels // self.heads
+        _, height, width, channels = ops.shape(queries)
+        _, rows, columns, size = ops.shape(keys)
         queries = ops.reshape(queries, (-1, height * width, self.heads, size))
-        keys, values = (ops.reshape(x, (-1, 1, x.shape[1] * x.shape[2], size)) for x in (keys, values))
+        keys, values = (ops.reshape(x, (-1, 1, rows * columns, size)) for x in (keys, values))
         scores = ops.matmul(ops.swapaxes(queries, 1, 2), ops.swapaxes(keys, 2, 3)) * size**-0.5
         y = ops.swapaxes(ops.matmul(ops.softmax(scores), values), 1, 2)
         return ops.reshape(y, (-1, height, width, channels))
@@ -375,21 +382,22 @@ class SpaceToDepth(layers.Layer):
 
 @keras.saving.register_keras_serializable("zoo")
 class Nearest(layers.Layer):
-    """Stretches a map [N, h, w, C] to [N, height, width, C]: row i repeats row i * h // height, as PyTorch
-    counts; tf.image looks at the places' middles instead.
+    """Doubles a map [N, h, w, C] to the size of another [N, H, W, D], whose sides may be odd: row i repeats
+    row i * h // H, as PyTorch counts; tf.image looks at the places' middles instead.
     """
 
-    def __init__(self, height: int, width: int, **options: Any) -> None:
-        super().__init__(**options)
-        self.height, self.width = height, width
+    strides = (0.5, 0.5)
 
-    def call(self, x: Any) -> Any:
-        rows = [i * x.shape[1] // self.height for i in range(self.height)]
-        columns = [j * x.shape[2] // self.width for j in range(self.width)]
-        return ops.take(ops.take(x, rows, axis=1), columns, axis=2)
+    def call(self, inputs: Any) -> Any:
+        x, other = inputs
+        for axis in (1, 2):
+            old, new = ops.shape(x)[axis], ops.shape(other)[axis]
+            x = ops.take(x, ops.arange(new) * old // new, axis=axis)
+        return x
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "height": self.height, "width": self.width}
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        x, other = input_shape
+        return (*other[:-1], x[-1])
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -421,7 +429,7 @@ class WeighNeighbours(layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         weights, x = inputs
-        height, width, channels = x.shape[1:]
+        _, height, width, channels = ops.shape(x)
         groups = weights.shape[-1]
         total = 0
         for place, values in enumerate(shifted(x, self.size)):
@@ -441,16 +449,21 @@ class Coordinates(layers.Layer):
     """Where every place of a map is, from -1 to 1: [N, H, W, C] -> x and y, [N, H, W, 2]."""
 
     def call(self, x: Any) -> Any:
-        height, width = x.shape[1:3]
-        rows = ops.broadcast_to(ops.linspace(-1.0, 1.0, height, dtype=x.dtype)[:, None], (height, width))
-        columns = ops.broadcast_to(ops.linspace(-1.0, 1.0, width, dtype=x.dtype)[None], (height, width))
-        places = ops.stack([columns, rows], axis=-1)[None]
-        return ops.repeat(places, ops.shape(x)[0], axis=0)
+        batch, height, width, _ = ops.shape(x)
+        rows, columns = (
+            2 * ops.cast(ops.arange(side), x.dtype) / ops.cast(side - 1, x.dtype) - 1
+            for side in (height, width)
+        )
+        places = ops.stack(ops.meshgrid(columns, rows), axis=-1)[None]
+        return ops.repeat(places, batch, axis=0)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (*input_shape[:-1], 2)
 
 
 def shifted(x: Any, size: int) -> list[Any]:
     """The map moved to each place of a size x size window, mirrored at the border."""
-    height, width = x.shape[1:3]
+    _, height, width, _ = ops.shape(x)
     reach = size // 2
     wide = ops.pad(x, [(0, 0), (reach, reach), (reach, reach), (0, 0)], mode="reflect")
     offsets = [(i, j) for i in range(size) for j in range(size)]

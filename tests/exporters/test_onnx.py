@@ -178,12 +178,15 @@ def test_any_size(files, mobile):
     assert files.parity["onnx_any_size at a larger size"].max_rel < 1e-5
 
 
-@pytest.mark.parametrize("name", ["shufflenet_v1_x0_5_g3", "shufflenet_v2_x0_5"])
-def test_channels_are_shuffled_at_any_size(name, tmp_path):
-    model = zoo.load(name, weights=None, classes=3, input_size=64)
+SHAPED = ["shufflenet_v1_x0_5_g3", "shufflenet_v2_x0_5", "ghostnetv2_100", "gcresnext26ts"]
+
+
+@pytest.mark.parametrize("name", SHAPED)
+def test_layers_that_reshape_maps_take_any_size(name, tmp_path):
+    model = zoo.load(name, weights=None, classes=3, input_size=128)
     done = exporters.export(model, tmp_path / name, "onnx_any_size")
-    images = np.random.default_rng(8).uniform(0, 255, (1, 96, 160, 3)).astype(np.float32)
-    larger = zoo.load(name, weights=None, classes=3, input_size=(96, 160))
+    images = np.random.default_rng(8).uniform(0, 255, (1, 160, 192, 3)).astype(np.float32)
+    larger = zoo.load(name, weights=None, classes=3, input_size=(160, 192))
     larger.set_weights(model.get_weights())
     expected = heads(larger)(images)["logits"]
     (found,) = session_of(done, "onnx_any_size").run(["logits"], {"images": images})

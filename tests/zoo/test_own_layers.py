@@ -5,7 +5,17 @@ import numpy as np
 import pytest
 
 from zoo.classifier import load_file
-from zoo.layers import Blur, EvoNormalization, MultiQueryAttention, Nearest, SpaceToDepth
+from zoo.layers import (
+    Attention,
+    Blur,
+    Coordinates,
+    EvoNormalization,
+    MultiQueryAttention,
+    Nearest,
+    Neighbours,
+    SpaceToDepth,
+    WeighNeighbours,
+)
 
 RANDOM = np.random.default_rng(0)
 
@@ -29,7 +39,7 @@ def test_beyond_a_constant_border_are_zeros():
 
 def test_a_map_is_stretched_by_whole_places():
     x = picture(3, 2, 4)
-    stretched = np.asarray(Nearest(7, 4)(x))
+    stretched = np.asarray(Nearest()([x, picture(7, 4, 1)]))
     np.testing.assert_array_equal(stretched, x[:, [0, 0, 0, 1, 1, 2, 2]][:, :, [0, 0, 1, 1]])
 
 
@@ -66,8 +76,25 @@ def test_a_file_keeps_them(tmp_path, ending):
     images = keras.Input((8, 8, 8))
     x = EvoNormalization(2, 1e-3)(images)
     x = Blur("constant")(MultiQueryAttention(1)([x, images, images]))
-    model = keras.Model(images, SpaceToDepth(2)(Nearest(6, 6)(x)))
+    model = keras.Model(images, SpaceToDepth(2)(Nearest()([x, images])))
     path = tmp_path / f"network.{ending}"
     model.save(path)
     x = picture(8, 8, 8)
     np.testing.assert_array_equal(load_file(path)(x), model(x))
+
+
+def test_they_take_maps_of_any_size():
+    """Also those of the families that have them everywhere."""
+    images = keras.Input((None, None, 8))
+    x = EvoNormalization(2)(images)
+    x = MultiQueryAttention(2)([x, *[Blur()(keras.layers.Dense(4)(x))] * 2])
+    x = Nearest()([Blur()(Attention(2)(keras.layers.Dense(24)(x))), images])
+    places = keras.layers.Dense(4)(Coordinates()(x))
+    weights = keras.layers.Dense(2)(Neighbours(3)(places))
+    model = keras.Model(images, WeighNeighbours(3)([weights, x]))
+    assert model.output_shape == (None, None, None, 8)
+    for size in ((8, 8), (7, 12)):
+        of_one_size = keras.models.clone_model(model, keras.Input((*size, 8)))
+        of_one_size.set_weights(model.get_weights())
+        x = picture(*size, 8)
+        np.testing.assert_allclose(model.predict(x, verbose=0), of_one_size(x), rtol=1e-4, atol=1e-5)

@@ -80,12 +80,10 @@ def attention_block(net: Net, x: Tensor, expand: int, name: str, position: float
 
 
 def self_attention(x: Tensor, name: str) -> Tensor:
-    height, width, channels = x.shape[1:]
-    y = layers.Reshape((height * width, channels), name=f"{name}.tokens")(x)
-    y = layers.Dense(3 * channels, use_bias=False, name=f"{name}.qkv")(y)
+    channels = x.shape[-1]
+    y = layers.Dense(3 * channels, use_bias=False, name=f"{name}.qkv")(x)
     y = Attention(channels // HEAD, name=f"{name}.attention")(y)
-    y = layers.Dense(channels, name=f"{name}.proj")(y)
-    return layers.Reshape((height, width, channels), name=f"{name}.map")(y)
+    return layers.Dense(channels, name=f"{name}.proj")(y)
 
 
 def perceptron(net: Net, x: Tensor, expand: int, name: str) -> Tensor:

@@ -87,7 +87,7 @@ def ghost_attended(net: Net, x: Tensor, channels: int, name: str, *, active: boo
     s = net.norm(net.depthwise(s, (1, 5), f"{name}.short_conv.2"), f"{name}.short_conv.3")
     s = net.norm(net.depthwise(s, (5, 1), f"{name}.short_conv.4"), f"{name}.short_conv.5")
     s = layers.Activation("sigmoid", name=f"{name}.gate")(s)
-    s = Nearest(*y.shape[1:3], name=f"{name}.stretch")(s)
+    s = Nearest(name=f"{name}.stretch")([s, y])
     return layers.Multiply(name=f"{name}.scale")([y, s])
 
 

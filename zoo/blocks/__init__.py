@@ -180,11 +180,11 @@ class Net:
         makes of them is added, instead of a gate. Cao et al., arXiv 1904.11492.
         """
         mlp = f"{name}.mlp_{'add' if add else 'scale'}"
-        height, width, channels = x.shape[1:]
+        channels = x.shape[-1]
         weights = self.conv(x, 1, 1, f"{name}.conv_attn", bias=True)
-        weights = layers.Reshape((height * width, 1), name=f"{name}.weights")(weights)
+        weights = layers.Reshape((-1, 1), name=f"{name}.weights")(weights)
         weights = layers.Softmax(axis=1, name=f"{name}.softmax")(weights)
-        places = layers.Reshape((height * width, channels), name=f"{name}.places")(x)
+        places = layers.Reshape((-1, channels), name=f"{name}.places")(x)
         s = layers.Dot(axes=1, name=f"{name}.context")([weights, places])
         s = layers.Reshape((1, 1, channels), name=f"{name}.squeezed")(s)
         s = self.conv(s, squeezed, 1, f"{mlp}.fc1", bias=True)
