@@ -70,7 +70,10 @@ def tensor(key: str, shape: list[int], damping: float = 1) -> Array:
         values = np.float32(1) + np.float32(0.1) * values
     elif last == "weight":
         gain = 1 if shape[0] == CLASSES else 2
-        values *= np.float32(math.sqrt(gain / math.prod(shape[1:])))
+        kernels_of_experts = len(shape) == 2 and shape[1] >= 500 * shape[0]
+        values *= np.float32(
+            math.sqrt(0.08 / shape[0]) if kernels_of_experts else math.sqrt(gain / math.prod(shape[1:]))
+        )
     else:
         values *= np.float32(0.1)
     return _scaled(np.asarray(values, np.float32), key, damping)

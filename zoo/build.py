@@ -14,6 +14,7 @@ from keras import layers
 from zoo.blocks import POOLINGS, Net
 from zoo.errors import ZooError, did_you_mean
 from zoo.initializers import KERNELS, name_the_stock_one
+from zoo.layers import ConditionalConv2D
 from zoo.preprocessing import Preprocessing
 from zoo.registry import Architecture, Weights
 
@@ -153,11 +154,13 @@ def activate(logits: Any, activation: str | None, name: str) -> Any:
 
 def count_macs(model: keras.Model) -> int:
     """Multiply-adds of convolutions and linear layers for one image, as the papers count them."""
-    return sum(_macs(layer) for layer in model.layers if isinstance(layer, COUNTED))
-
-
-COUNTED = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
+    return sum(_macs(layer) for layer in model.layers)
 
 
 def _macs(layer: Any) -> int:
-    return math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:-1])
+    if isinstance(layer, ConditionalConv2D):
+        mixing, kernel = math.prod(layer.experts.shape), layer.experts.shape[1]
+        return mixing + kernel * math.prod(layer.output.shape[1:-1])
+    if isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)):
+        return math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:-1])
+    return 0

@@ -157,6 +157,64 @@ class StandardizedConv2D(GroupedConv2D):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class ConditionalConv2D(layers.Layer):
+    """A 1x1 or a depthwise convolution whose kernel is mixed for each picture from those of some experts, by
+    a weight each: [N, H, W, C] and [N, experts] -> [N, H, W, filters]. Yang et al., arXiv 1904.04971.
+
+    filters: of a 1x1 convolution; None for a depthwise one of `size` x `size` pixels, padded as TensorFlow
+    does. `weight` has a row for each expert, its kernel flattened from [filters, C, 1, 1] or [C, 1, size,
+    size].
+    """
+
+    reference_names: ClassVar[dict[str, str]] = {"experts": "weight"}
+
+    def __init__(
+        self, experts: int, filters: int | None = None, size: int = 1, stride: int = 1, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.count, self.filters, self.size, self.stride = experts, filters, size, stride
+        self.strides = (stride, stride)
+
+    def build(self, input_shape: Any) -> None:
+        channels = input_shape[0][-1]
+        fan_in = channels if self.filters else self.size**2
+        kernel = channels * (self.filters or self.size**2)
+        limit = math.sqrt(6 / fan_in)
+        start = keras.initializers.RandomUniform(-limit, limit)
+        self.experts = self.add_weight(shape=(self.count, kernel), initializer=start, name="experts")
+
+    def call(self, inputs: Any) -> Any:
+        x, weights = inputs
+        return self._mix_kernels(x, weights) if self.filters else self._mix_maps(x, weights)
+
+    def _mix_kernels(self, x: Any, weights: Any) -> Any:
+        _, height, width, channels = ops.shape(x)
+        kernels = ops.reshape(ops.matmul(weights, self.experts), (-1, self.filters, channels))
+        places = ops.reshape(x, (-1, height * width, channels))
+        y = ops.matmul(places, ops.swapaxes(kernels, 1, 2))
+        return ops.reshape(y, (-1, height, width, self.filters))
+
+    def _mix_maps(self, x: Any, weights: Any) -> Any:
+        """By linearity the same; no runtime has depthwise convolutions with kernels for each picture."""
+        channels = x.shape[-1]
+        experts = ops.reshape(self.experts, (self.count, channels, self.size, self.size))
+        kernel = ops.transpose(experts, (2, 3, 1, 0))
+        maps = ops.depthwise_conv(x, kernel, self.strides, "same", data_format="channels_last")
+        _, height, width, _ = ops.shape(maps)
+        maps = ops.reshape(maps, (-1, height, width, channels, self.count))
+        return ops.sum(maps * weights[:, None, None, None], -1)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        batch, height, width, channels = input_shape[0]
+        sides = (side if side is None else -(-side // self.stride) for side in (height, width))
+        return (batch, *sides, self.filters or channels)
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"experts": self.count, "filters": self.filters, "size": self.size, "stride": self.stride}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable("zoo")
 class SkipGain(layers.Layer):
     """Multiplies a residual by one learned number, 0 at first. De and Smith, arXiv 2002.10444."""
 

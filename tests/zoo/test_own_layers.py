@@ -8,6 +8,7 @@ from zoo.classifier import load_file
 from zoo.layers import (
     Attention,
     Blur,
+    ConditionalConv2D,
     Coordinates,
     EvoNormalization,
     MultiQueryAttention,
@@ -71,12 +72,40 @@ def test_heads_share_keys_and_values():
         np.testing.assert_allclose(attended[..., head], expected, rtol=1e-4, atol=1e-5)
 
 
+def kernels_mixed(layer, weights, shape):
+    """A kernel for each picture, [N, *shape]."""
+    return (weights @ np.asarray(layer.experts)).reshape(-1, *shape)
+
+
+def test_a_pointwise_kernel_is_mixed_for_each_picture():
+    x, weights = picture(4, 5, 3), RANDOM.uniform(size=(2, 4)).astype(np.float32)
+    layer = ConditionalConv2D(4, filters=6)
+    mixed = np.asarray(layer([x, weights]))
+    expected = np.einsum("nhwc,nfc->nhwf", x, kernels_mixed(layer, weights, (6, 3)))
+    np.testing.assert_allclose(mixed, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_depthwise_kernel_is_mixed_for_each_picture(stride):
+    x, weights = picture(6, 7, 3), RANDOM.uniform(size=(2, 4)).astype(np.float32)
+    layer = ConditionalConv2D(4, size=3, stride=stride)
+    mixed = np.asarray(layer([x, weights]))
+    for image, kernel, found in zip(x, kernels_mixed(layer, weights, (3, 3, 3)), mixed, strict=True):
+        plain = keras.layers.DepthwiseConv2D(3, stride, "same", use_bias=False)
+        plain.build((1, 6, 7, 3))
+        plain.set_weights([kernel.transpose(1, 2, 0)[..., None]])
+        np.testing.assert_allclose(found, plain(image[None])[0], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("ending", ["keras", "h5"])
 def test_a_file_keeps_them(tmp_path, ending):
     images = keras.Input((8, 8, 8))
     x = EvoNormalization(2, 1e-3)(images)
     x = Blur("constant")(MultiQueryAttention(1)([x, images, images]))
-    model = keras.Model(images, SpaceToDepth(2)(Nearest()([x, images])))
+    x = SpaceToDepth(2)(Nearest()([x, images]))
+    weights = keras.layers.GlobalAveragePooling2D()(images)
+    x = ConditionalConv2D(8, size=3, stride=2)([ConditionalConv2D(8, filters=5)([x, weights]), weights])
+    model = keras.Model(images, x)
     path = tmp_path / f"network.{ending}"
     model.save(path)
     x = picture(8, 8, 8)
@@ -91,8 +120,11 @@ def test_they_take_maps_of_any_size():
     x = Nearest()([Blur()(Attention(2)(keras.layers.Dense(24)(x))), images])
     places = keras.layers.Dense(4)(Coordinates()(x))
     weights = keras.layers.Dense(2)(Neighbours(3)(places))
-    model = keras.Model(images, WeighNeighbours(3)([weights, x]))
-    assert model.output_shape == (None, None, None, 8)
+    x = WeighNeighbours(3)([weights, x])
+    route = keras.layers.GlobalAveragePooling2D()(images)
+    x = ConditionalConv2D(8, filters=6)([ConditionalConv2D(8, size=3)([x, route]), route])
+    model = keras.Model(images, x)
+    assert model.output_shape == (None, None, None, 6)
     for size in ((8, 8), (7, 12)):
         of_one_size = keras.models.clone_model(model, keras.Input((*size, 8)))
         of_one_size.set_weights(model.get_weights())

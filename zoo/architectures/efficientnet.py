@@ -29,6 +29,37 @@ def efficientnet(net: Net, images: Tensor, *, width: float, depth: float) -> Ten
     return network(replace(net, activation="silu"), images, stem, scaled(B0, width, depth), head)
 
 
+def efficientnet_pruned(
+    net: Net, images: Tensor, *, width: float, depth: float, kept: Sequence[Sequence[int]]
+) -> Tensor:
+    """B1 to B3 without the channels that matter least. kept: of each stage but the first what is left: the
+    channels, then of each block the expanded and the squeezed ones. Aflalo et al., arXiv 2002.08258.
+    """
+    first, *rest = scaled(B0, width, depth)
+    stages: Stages = [first, *(pruned(rows[0], *left) for rows, left in zip(rest, kept, strict=True))]
+    stem, head = round_channels(32 * width), round_channels(1280 * width)
+    return network(replace(net, activation="silu"), images, stem, stages, head)
+
+
+def pruned(stage: Stage, channels: int, *widths: int) -> tuple[Stage, ...]:
+    """A row for each block."""
+    stage = replace(stage, channels=channels, depth=1)
+    blocks = list(zip(widths[::2], widths[1::2], strict=True))
+    return tuple(
+        replace(
+            stage,
+            block=partial(inverted_residual, width=width),
+            stride=stage.stride if block == 0 else 1,
+            attention=partial(squeezed_to, channels=squeezed),
+        )
+        for block, (width, squeezed) in enumerate(blocks)
+    )
+
+
+def squeezed_to(net: Net, y: Tensor, entering: int, name: str, channels: int) -> Tensor:
+    return net.squeeze_excite(y, channels, name)
+
+
 def efficientnet_lite(net: Net, images: Tensor, *, width: float, depth: float) -> Tensor:
     """Lite 0 to 4: the depth of the first and the last stage is not scaled either."""
     stages = scaled([replace(stage, attention=None) for stage in B0], width, depth, ends=False)

@@ -118,9 +118,11 @@ def separable(net: Net, x: Tensor, stage: Stage, name: str) -> Tensor:
     return net.conv_norm(y, stage.channels, 1, f"{name}.conv_pw", f"{name}.bn2")
 
 
-def inverted_residual(net: Net, x: Tensor, stage: Stage, name: str) -> Tensor:
-    """Expand, depthwise, attention, linear projection. Sandler et al., arXiv 1801.04381."""
-    y = net.conv_norm_act(x, expanded(x, stage), 1, f"{name}.conv_pw", f"{name}.bn1")
+def inverted_residual(net: Net, x: Tensor, stage: Stage, name: str, width: int | None = None) -> Tensor:
+    """Expand, depthwise, attention, linear projection. Sandler et al., arXiv 1801.04381. width: where the
+    expansion is to so many channels, not by a factor.
+    """
+    y = net.conv_norm_act(x, width or expanded(x, stage), 1, f"{name}.conv_pw", f"{name}.bn1")
     y = net.norm_act(net.depthwise(y, stage.kernel, f"{name}.conv_dw", stage.conv_stride), f"{name}.bn2")
     y = attend(net, smoothed(y, stage.smooth, stage.stride, f"{name}.aa"), x, stage, name)
     return net.conv_norm(y, stage.channels, 1, f"{name}.conv_pwl", f"{name}.bn3")
