@@ -50,9 +50,16 @@ SCALES = (
     (r"^stages\.\d+\.blocks\.\d+\.fc2\.weight$", 0.25, 0),
     (r"^layers\.\d+\.blocks\.\d+\.(modulation\.(h|proj)|mlp\.fc2)\.weight$", 0.2, 0),
     (r"^blocks\.\d+\.\d+\.layer_scale\.gamma$", 1, 0.3),
+    (r"\.ghost2\.(primary|cheap)_rpr_(.*bn1|skip)\.weight$", 0.15, 0),
+    (r"_rpr_(conv\.\d|scale)\.bn1\.weight$|_rpr_skip\.weight$", 0.45, 0),
+    (r"\.channel_mixer\.conv2\.bn\.weight$|\.ffn\.conv2\.bn\.weight$", 0.3, 0),
+    (r"\.token_mixer\.(conv1?\.bn|conv1)\.weight$", 0.25, 0),
     (r"^incre_modules\.\d+\.0\.(bn3|downsample\.1)\.weight$", 0.3, 0),
 )
-DAMPED = re.compile(r"^blocks\.[12]\.\d+\.bn2\.weight$|\.(bn3|norm3|conv3(_1x1)?\.bn|qkv)\.weight$")
+DAMPED = re.compile(
+    r"^blocks\.[12]\.\d+\.bn2\.weight$|\.(bn3|norm3|conv3(_1x1)?\.bn|qkv|token_mixer\.(conv1?\.)?bn)\.weight$"
+    r"|\.(conv_kxk|conv_1x1)\.bn\.weight$"
+)
 
 
 def tensor(key: str, shape: list[int], damping: float = 1) -> Array:

@@ -11,10 +11,10 @@ from typing import Any
 import keras
 from keras import layers
 
-from zoo.blocks import POOLINGS, Net
+from zoo.blocks import POOLINGS, Net, concatenate
 from zoo.errors import ZooError, did_you_mean
 from zoo.initializers import KERNELS, name_the_stock_one
-from zoo.layers import ConditionalConv2D
+from zoo.layers import ConditionalConv2D, TwinDense
 from zoo.preprocessing import Preprocessing
 from zoo.registry import Architecture, Weights
 
@@ -141,8 +141,16 @@ def classify_places(net: Net, maps: Any, classes: int, name: str) -> Any:
     return net.global_pool(x)
 
 
+def classify_twice(net: Net, maps: Any, classes: int, name: str) -> Any:
+    """A norm and a linear layer, twice; the mean of both. Touvron et al., arXiv 2012.12877."""
+    x = net.drop(net.global_pool(maps), "drop")
+    both = [net.norm(x, f"{name}.{part}.bn") for part in ("head", "head_dist")]
+    return TwinDense(classes, name=name)(concatenate(both, name))
+
+
 HEADS: dict[str, Callable[..., Any]] = {
     "linear": classify,
+    "twin": classify_twice,
     "unbiased": partial(classify, bias=False),
     "convolution": classify_places,
 }
@@ -161,6 +169,8 @@ def _macs(layer: Any) -> int:
     if isinstance(layer, ConditionalConv2D):
         mixing, kernel = math.prod(layer.experts.shape), layer.experts.shape[1]
         return mixing + kernel * math.prod(layer.output.shape[1:-1])
+    if isinstance(layer, TwinDense):
+        return 2 * math.prod(layer.kernel.shape)
     if isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)):
         return math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:-1])
     return 0

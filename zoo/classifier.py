@@ -35,9 +35,9 @@ class Facts:
     """
 
     name: str
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = field(repr=False)
     preprocessing: Preprocessing
-    card: dict[str, Any] = field(default_factory=dict)
+    card: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def task(self) -> str:

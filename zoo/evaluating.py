@@ -36,6 +36,13 @@ class Evaluation:
     hashes: tuple[str, ...]
     seconds: float
 
+    def __repr__(self) -> str:
+        low, high = self.metrics["interval"]
+        return (
+            f"Evaluation({self.name}: accuracy {self.metrics['accuracy']:.3f} ({low:.3f} to {high:.3f}) on "
+            f"{len(self.right)} pictures, {1000 * self.seconds:.1f} ms each)"
+        )
+
 
 @dataclass(frozen=True)
 class Comparison:

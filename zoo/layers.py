@@ -215,6 +215,43 @@ class ConditionalConv2D(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class TwinDense(layers.Layer):
+    """The mean of two linear classifiers, one taught by the labels and one by another network: two vectors
+    joined, [N, 2 * D] -> [N, units]. Touvron et al., arXiv 2012.12877.
+    """
+
+    reference_names: ClassVar[dict[str, str]] = {
+        "kernel": "head.l.weight",
+        "bias": "head.l.bias",
+        "second_kernel": "head_dist.l.weight",
+        "second_bias": "head_dist.l.bias",
+    }
+
+    def __init__(self, units: int, kernel_initializer: Any = "glorot_uniform", **options: Any) -> None:
+        super().__init__(**options)
+        self.units = units
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+
+    def build(self, input_shape: Any) -> None:
+        shape, start = (input_shape[-1] // 2, self.units), self.kernel_initializer
+        self.kernel = self.add_weight(shape=shape, initializer=start, name="kernel")
+        self.bias = self.add_weight(shape=(self.units,), initializer="zeros", name="bias")
+        self.second_kernel = self.add_weight(shape=shape, initializer=start.clone(), name="second_kernel")
+        self.second_bias = self.add_weight(shape=(self.units,), initializer="zeros", name="second_bias")
+
+    def call(self, x: Any) -> Any:
+        kernel = ops.concatenate([self.kernel, self.second_kernel])
+        return ops.matmul(x, ops.cast(kernel, x.dtype)) / 2 + (self.bias + self.second_bias) / 2
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (input_shape[0], self.units)
+
+    def get_config(self) -> dict[str, Any]:
+        start = keras.initializers.serialize(self.kernel_initializer)
+        return {**super().get_config(), "units": self.units, "kernel_initializer": start}
+
+
+@keras.saving.register_keras_serializable("zoo")
 class SkipGain(layers.Layer):
     """Multiplies a residual by one learned number, 0 at first. De and Smith, arXiv 2002.10444."""
 
@@ -253,21 +290,22 @@ class Affine(layers.Layer):
 
 @keras.saving.register_keras_serializable("zoo")
 class EvoNormalization(layers.Layer):
-    """Normalises by the deviation of a picture's groups of channels and activates by x * sigmoid(v * x), in
-    one: [N, H, W, C]. Liu et al., arXiv 2004.02967, S0.
+    """Normalises by the deviation of a picture's groups of channels and, where it is active, activates by
+    x * sigmoid(v * x), in one: [N, H, W, C]. Liu et al., arXiv 2004.02967, S0.
     """
 
     reference_names: ClassVar[dict[str, str]] = {"scale": "weight", "slope": "v"}
 
-    def __init__(self, groups: int = 32, epsilon: float = 1e-5, **options: Any) -> None:
+    def __init__(self, groups: int = 32, epsilon: float = 1e-5, active: bool = True, **options: Any) -> None:
         super().__init__(**options)
-        self.groups, self.epsilon = groups, epsilon
+        self.groups, self.epsilon, self.active = groups, epsilon, active
 
     def build(self, input_shape: Any) -> None:
         channels = (input_shape[-1],)
         self.scale = self.add_weight(shape=channels, initializer="ones", name="scale")
         self.bias = self.add_weight(shape=channels, initializer="zeros", name="bias")
-        self.slope = self.add_weight(shape=channels, initializer="ones", name="slope")
+        if self.active:
+            self.slope = self.add_weight(shape=channels, initializer="ones", name="slope")
 
     def call(self, x: Any) -> Any:
         _, height, width, channels = ops.shape(x)
@@ -275,13 +313,14 @@ class EvoNormalization(layers.Layer):
         variance = ops.var(ops.cast(split, "float32"), (1, 2, 4), keepdims=True)
         inverse = ops.cast(ops.rsqrt(variance + self.epsilon), x.dtype)
         y = ops.reshape(split * inverse, (-1, height, width, channels))
-        return y * ops.sigmoid(x * self.slope) * self.scale + self.bias
+        y = y * ops.sigmoid(x * self.slope) if self.active else y
+        return y * self.scale + self.bias
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "groups": self.groups, "epsilon": self.epsilon}
+        return {**super().get_config(), "groups": self.groups, "epsilon": self.epsilon, "active": self.active}
 
 
 @keras.saving.register_keras_serializable("zoo")

@@ -197,8 +197,8 @@ def _fill(
     tensors = {key: t for key, t in tensors.items() if key in own or not key.startswith(sides)}
     keep = [key for key in own if key.startswith(sides) and key not in tensors]
     for name in (architecture.classifier, *(side.classifier for side in architecture.auxiliary.values())):
-        key = f"{name}.weight"
-        if key not in own or key not in tensors:
+        key = next((key for key in own if key.startswith(f"{name}.") and own[key].is_kernel), "")
+        if key not in tensors:
             continue
         wanted, stored = own[key].reference_shape[0], tensors[key].shape[0]
         if wanted == stored:

@@ -10,6 +10,7 @@ from keras import layers
 
 from zoo.build import OUTPUT
 from zoo.errors import ZooError
+from zoo.layers import TwinDense
 
 
 class Borrowed(layers.Layer):
@@ -29,7 +30,7 @@ class Unactivated(Borrowed):
 
 
 # An Identity stands for the classifier that a module of TensorFlow Hub has inside.
-CLASSIFIERS = (layers.Dense, layers.Conv2D, layers.Identity, Unactivated)
+CLASSIFIERS = (layers.Dense, layers.Conv2D, layers.Identity, TwinDense, Unactivated)
 # What may stand between the classifier and its scores.
 PASSED = (
     layers.Flatten,

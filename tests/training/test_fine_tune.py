@@ -22,6 +22,14 @@ def test_it_learns_and_says_on_what_it_was_judged(done):
     assert np.sum(done.metrics["confusion"]) == counts["test"]
 
 
+def test_it_is_shown_in_one_line(done):
+    text = repr(done)
+    assert text.startswith(f"Result(efficientnet_lite0: accuracy {done.metrics['accuracy']:.3f} (")
+    assert f"{done.metrics['pictures']['test']} test pictures" in text
+    assert len(text) < 300
+    assert len(repr(zoo.facts(done.model))) < 300
+
+
 def test_the_metrics_are_the_models_own_on_the_test_pictures(done, folder):
     pictures = open_data(folder)
     chosen = split(pictures, done.recipe.validation, done.recipe.test).test

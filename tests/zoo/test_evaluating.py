@@ -50,6 +50,9 @@ def test_accuracy_and_what_each_class_gets(folder):
     assert low < 35 / 40 < high
     assert np.flatnonzero(~judged.right).tolist() == [20, 21, 22, 23, 24]
     assert 0 < judged.seconds < 10
+    assert repr(judged).startswith(
+        f"Evaluation({judged.name}: accuracy 0.875 ({low:.3f} to {high:.3f}) on 40 "
+    )
 
 
 def test_a_part_of_the_classes_is_enough(folder, tmp_path):

@@ -15,6 +15,7 @@ from zoo.layers import (
     Nearest,
     Neighbours,
     SpaceToDepth,
+    TwinDense,
     WeighNeighbours,
 )
 
@@ -72,6 +73,16 @@ def test_heads_share_keys_and_values():
         np.testing.assert_allclose(attended[..., head], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_two_classifiers_are_averaged():
+    x = RANDOM.normal(size=(4, 6)).astype(np.float32)
+    layer = TwinDense(2)
+    layer.build(x.shape)
+    first, bias, second, second_bias = (RANDOM.normal(size=w.shape).astype(np.float32) for w in layer.weights)
+    layer.set_weights([first, bias, second, second_bias])
+    expected = (x[:, :3] @ first + bias + x[:, 3:] @ second + second_bias) / 2
+    np.testing.assert_allclose(layer(x), expected, rtol=1e-4, atol=1e-5)
+
+
 def kernels_mixed(layer, weights, shape):
     """A kernel for each picture, [N, *shape]."""
     return (weights @ np.asarray(layer.experts)).reshape(-1, *shape)
@@ -105,7 +116,7 @@ def test_a_file_keeps_them(tmp_path, ending):
     x = SpaceToDepth(2)(Nearest()([x, images]))
     weights = keras.layers.GlobalAveragePooling2D()(images)
     x = ConditionalConv2D(8, size=3, stride=2)([ConditionalConv2D(8, filters=5)([x, weights]), weights])
-    model = keras.Model(images, x)
+    model = keras.Model(images, TwinDense(3, "he_normal")(keras.layers.Flatten()(x)))
     path = tmp_path / f"network.{ending}"
     model.save(path)
     x = picture(8, 8, 8)

@@ -13,19 +13,23 @@ import numpy as np
 
 from zoo.architectures import gernet
 from zoo.architectures.resnet_tiered import tiered_stem
-from zoo.blocks import Net, Tensor, smoothed
+from zoo.blocks import EvoNet, Net, Tensor, round_channels, smoothed
 
 STEM = 32
 EXPAND = 4  # Z's
 
 
-def regnet(net: Net, images: Tensor, *, group: int, attention: bool = False, **design: Any) -> Tensor:
+def regnet(
+    net: Net, images: Tensor, *, group: int, attention: bool = False, limit: float = 0, **design: Any
+) -> Tensor:
     """RegNetX, and Y with `attention`. Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, C].
 
-    group: channels of each group in a 3x3 convolution; design: see block_widths.
+    group: channels of each group in a 3x3 convolution; limit: see compatible; design: see block_widths.
     """
     x = net.conv_norm_act(images, STEM, 3, "stem.conv", "stem.bn", stride=2)
-    return stages(net, x, block_widths(**design), group, partial(bottleneck, attention=attention))
+    return stages(
+        net, x, block_widths(**design), group, partial(bottleneck, attention=attention), limit=limit
+    )
 
 
 def regnetv(net: Net, images: Tensor, *, group: int, average: bool = False, **design: Any) -> Tensor:
@@ -57,14 +61,17 @@ def regnetz_timm(
     group: int,
     expand: int,
     head: int,
-    tiered: bool = False,
+    tiers: Sequence[int] = (),
+    evolved: bool = False,
 ) -> Tensor:
-    """timm's B to E: widths by hand, more attention; with a tiered stem, which halves twice. Images,
-    normalised -> feature map [N, H/32, W/32, head].
+    """timm's B to E: widths by hand, more attention; tiers: the widths of a stem of three convolutions,
+    which halves twice; evolved: with norms and activations in one. Images, normalised -> feature map
+    [N, H/32, W/32, head].
     """
     net = replace(net, activation="silu")
-    x = tiered_stem(net, images) if tiered else net.unit(images, STEM, 3, "stem", 2)
-    strides = (1 if tiered else 2, 2, 2, 2)
+    net = EvoNet(**vars(net), group=16) if evolved else net
+    x = tiered_stem(net, images, widths=tiers) if tiers else net.unit(images, STEM, 3, "stem", 2)
+    strides = (1 if tiers else 2, 2, 2, 2)
     block = partial(timm_bottleneck, group=group, expand=expand)
     x = gernet.stages(net, x, depths, widths, strides, [block] * 4)
     return net.unit(x, head, 1, "final_conv")
@@ -88,12 +95,18 @@ def timm_bottleneck(
 
 
 def stages(
-    net: Net, x: Tensor, widths: list[int], group: int, block: Callable[..., Tensor], expand: int = 1
+    net: Net,
+    x: Tensor,
+    widths: list[int],
+    group: int,
+    block: Callable[..., Tensor],
+    expand: int = 1,
+    limit: float = 0,
 ) -> Tensor:
     """Each width of the design is a stage, which halves the map; expand: how much wider blocks are inside."""
     done = count()
     for stage, (width, blocks) in enumerate(groupby(widths), start=1):
-        channels, size = compatible(width, group, expand)
+        channels, size = compatible(width, group, expand, limit)
         for i, _ in enumerate(blocks, start=1):
             stride = 2 if i == 1 else 1
             position = next(done) / (len(widths) - 1)
@@ -157,7 +170,11 @@ def block_widths(initial: int, slope: float, mult: float, depth: int) -> list[in
     return [int(width) for width in quantised]
 
 
-def compatible(width: int, group: int, expand: int) -> tuple[int, int]:
-    """The nearest width that groups divide inside of the block, and the channels of a group."""
-    group = min(group, width * expand)
-    return round(width * expand / group) * group // expand, group
+def compatible(width: int, group: int, expand: int, limit: float) -> tuple[int, int]:
+    """The nearest width that groups divide inside of the block, with a limit at least that part of it as in
+    torchvision, and the channels of a group.
+    """
+    inner = width * expand
+    group = min(group, inner)
+    nearest = round_channels(inner, group, limit) if limit else round(inner / group) * group
+    return nearest // expand, group

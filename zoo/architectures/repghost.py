@@ -2,7 +2,7 @@
 
 from keras import layers
 
-from zoo.architectures.ghostnet import Row, network
+from zoo.architectures.ghostnet import Modules, Row, halve, network
 from zoo.blocks import Net, Tensor, round_channels
 
 # Kernel, expanded channels, channels, attention, stride; a list for each stage.
@@ -27,7 +27,7 @@ STAGES: list[list[Row]] = [
 
 def repghostnet(net: Net, images: Tensor, *, width: float) -> Tensor:
     """Images, normalised -> [N, 1, 1, 1280]. GhostNet with another module, and thinner inside."""
-    return network(net, images, STAGES, ghost, width, round_channels(960 * width, 4))
+    return network(net, images, STAGES, Modules(ghost, ghost, halve), width, round_channels(960 * width, 4))
 
 
 def ghost(net: Net, x: Tensor, channels: int, name: str, *, active: bool) -> Tensor:

@@ -8,26 +8,37 @@ from itertools import count
 
 from keras import layers
 
+from zoo.architectures.mobileone import finish
 from zoo.blocks import Net, Tensor
 
 
 def repvgg(
-    net: Net, images: Tensor, *, depths: Sequence[int], widths: Sequence[int], groups: int = 1
+    net: Net,
+    images: Tensor,
+    *,
+    depths: Sequence[int],
+    widths: Sequence[int],
+    groups: int = 1,
+    attention: bool = False,
 ) -> Tensor:
     """Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, C].
 
     widths: of the stem, then of each stage. groups: of every second block's convolutions.
+    attention: squeeze-and-excitation in front of every activation.
     """
-    x = block(net, images, widths[0], 2, "stem")
+    x = block(net, images, widths[0], 2, "stem", attention=attention)
     number = count(1)
     for stage, (depth, channels) in enumerate(zip(depths, widths[1:], strict=True)):
         for i in range(depth):
             parted = groups if next(number) % 2 == 0 else 1
-            x = block(net, x, channels, 2 if i == 0 else 1, f"stages.{stage}.{i}", parted)
+            stride, name = 2 if i == 0 else 1, f"stages.{stage}.{i}"
+            x = block(net, x, channels, stride, name, parted, attention=attention)
     return x
 
 
-def block(net: Net, x: Tensor, channels: int, stride: int, name: str, groups: int = 1) -> Tensor:
+def block(
+    net: Net, x: Tensor, channels: int, stride: int, name: str, groups: int = 1, *, attention: bool
+) -> Tensor:
     """3x3 + 1x1 + identity, each normalised on its own."""
     branches = [
         net.norm(net.conv(x, channels, kernel, f"{name}.{branch}.conv", stride, groups=groups), norm)
@@ -38,4 +49,5 @@ def block(net: Net, x: Tensor, channels: int, stride: int, name: str, groups: in
     ]
     if stride == 1 and x.shape[-1] == channels:
         branches.append(net.norm(x, f"{name}.identity"))
-    return net.act(layers.Add(name=f"{name}.sum")(branches), f"{name}.act")
+    x = layers.Add(name=f"{name}.sum")(branches)
+    return finish(net, x, name, attention)

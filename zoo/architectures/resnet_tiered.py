@@ -51,8 +51,8 @@ def quadruple(net: Net, images: Tensor, *, first: str, depths: Sequence[int], tw
     return net.unit(x, 2048, 1, "final_conv")
 
 
-def tiered_stem(net: Net, x: Tensor, last_stride: int = 2) -> Tensor:
-    for i, (width, stride) in enumerate(((24, 2), (32, 1), (64, last_stride)), start=1):
+def tiered_stem(net: Net, x: Tensor, last_stride: int = 2, widths: Sequence[int] = (24, 32, 64)) -> Tensor:
+    for i, (width, stride) in enumerate(zip(widths, (2, 1, last_stride), strict=True), start=1):
         x = net.unit(x, width, 3, f"stem.conv{i}", stride)
     return x
 

@@ -216,11 +216,21 @@ class GroupNet(Net):
         return layers.GroupNormalization(32, epsilon=self.epsilon, name=name)(x)
 
 
+@dataclass(frozen=True)
 class EvoNet(Net):
-    """Norm and activation in one."""
+    """Norm and activation in one, over groups of `group` channels, or over 32 groups."""
+
+    group: int = 0
+
+    def norm(self, x: Tensor, name: str) -> Tensor:
+        return self._evolved(x, name, active=False)
 
     def norm_act(self, x: Tensor, name: str) -> Tensor:
-        return EvoNormalization(32, epsilon=self.epsilon, name=name)(x)
+        return self._evolved(x, name, active=True)
+
+    def _evolved(self, x: Tensor, name: str, *, active: bool) -> Tensor:
+        groups = x.shape[-1] // self.group if self.group else 32
+        return EvoNormalization(groups, self.epsilon, active, name=name)(x)
 
 
 NORMS: dict[str, type[Net]] = {"batch": Net, "group": GroupNet, "evo": EvoNet}

@@ -13,6 +13,7 @@ import numpy as np
 from keras import layers
 
 from zoo.build import OUTPUT
+from zoo.layers import TwinDense
 from zoo.outputs import classifier_layer, features_of
 from zoo.training.answers import answers
 from zoo.training.device import jit
@@ -62,7 +63,7 @@ def prepare(model: keras.Model, classes: int, top: float, activation: str = "sof
     before = old.input._keras_history.operation
     if isinstance(before, layers.Dropout):
         x = layers.Dropout(before.rate, name="drop")(x)
-    logits = _new_classifier(x, classes, old.name)
+    logits = _new_classifier(x, classes, old)
     probabilities = layers.Activation(activation, dtype="float32", name=OUTPUT)(logits)
     trunk = keras.Model(images, features)
     maps = cut(trunk, top)
@@ -85,9 +86,10 @@ def _compile_parts(network: Network) -> None:
         part.compile(jit_compile=jit())
 
 
-def _new_classifier(x: Any, classes: int, name: str) -> Any:
+def _new_classifier(x: Any, classes: int, old: Any) -> Any:
     """From zero, as Big Transfer does (Kolesnikov et al., arXiv 1912.11370): every seed starts alike."""
-    return layers.Dense(classes, kernel_initializer="zeros", name=name)(x)
+    kind = TwinDense if isinstance(old, TwinDense) else layers.Dense
+    return kind(classes, kernel_initializer="zeros", name=old.name)(x)
 
 
 def _sides(model: keras.Model, trunk: keras.Model, embed: keras.Model, classes: int) -> dict[str, Any]:
@@ -101,7 +103,7 @@ def _sides(model: keras.Model, trunk: keras.Model, embed: keras.Model, classes: 
         stands_on = [layer.name for layer in side.layers if layer.name in below][-1]
         if stands_on in learning:
             old = classifier_layer(side)
-            sides[name] = _new_classifier(old.input, classes, old.name)
+            sides[name] = _new_classifier(old.input, classes, old)
     return dict(sorted(sides.items()))
 
 

@@ -46,6 +46,13 @@ class Result:
     near_duplicates: list[dict[str, Any]]
     out: Path | None
 
+    def __repr__(self) -> str:
+        low, high = self.metrics["interval"]
+        return (
+            f"Result({self.model.name}: accuracy {self.metrics['accuracy']:.3f} ({low:.3f} to {high:.3f}), "
+            f"{self.metrics['held_out']}, out={str(self.out) if self.out else None!r})"
+        )
+
     def report(self, folder: str | PathLike[str] | None = None) -> Path:
         """Write report.html, one file that needs no network, into the folder (by default `out`).
 

@@ -40,6 +40,11 @@ class Slot:
     variable: Any
     axes: tuple[int, ...] | None
 
+    @property
+    def is_kernel(self) -> bool:
+        """Whether it is what a convolution or a linear layer multiplies by."""
+        return self.axes is not None
+
     def to_keras(self, tensor: np.ndarray) -> np.ndarray:
         if self.axes is None:
             # A factor for each channel may be kept as [C, 1, 1].
@@ -98,14 +103,16 @@ def slots(model: keras.Model) -> Iterator[Slot]:
         names = ROLES | getattr(layer, "reference_names", {})
         for variable in layer.variables:
             if variable.name in names:
-                axes = _axes(layer) if variable.name == "kernel" else None
+                axes = _axes(layer) if variable.name.endswith("kernel") else None
                 yield Slot(f"{layer.name}.{names[variable.name]}", variable, axes)
 
 
 def _axes(layer: Any) -> tuple[int, ...]:
     from keras import layers
 
-    if isinstance(layer, layers.Dense):
+    from zoo.layers import TwinDense
+
+    if isinstance(layer, (layers.Dense, TwinDense)):
         return (1, 0)
     if isinstance(layer, layers.Conv1D):
         return (2, 1, 0)
