@@ -130,9 +130,9 @@ class Export:
     path: Path
     name: str
     version: int
-    files: Mapping[str, File]
-    parity: Mapping[str, Parity]
-    costs: Mapping[str, Cost]
+    files: Mapping[str, File] = field(repr=False)
+    parity: Mapping[str, Parity] = field(repr=False)
+    costs: Mapping[str, Cost] = field(repr=False)
 
 
 def export(

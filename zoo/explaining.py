@@ -7,7 +7,7 @@ occlusion, which it lacks, are here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,8 @@ class Explanation:
 
     label: str
     probability: float
-    picture: np.ndarray
-    maps: dict[str, np.ndarray]
+    picture: np.ndarray = field(repr=False)
+    maps: dict[str, np.ndarray] = field(repr=False)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """A PNG: the picture, then every map over it."""

@@ -178,7 +178,7 @@ class Card:
     input_size: tuple[int, int] | None
     accuracy: dict[str, float]
     licence: str | None
-    weights: tuple[Weights, ...]
+    weights: tuple[Weights, ...] = field(repr=False)
     published: Published | None = None
     auxiliary: dict[str, Auxiliary] = field(default_factory=dict)
 
