@@ -1,0 +1,51 @@
+"""Layers that Keras lacks, or has in a form that neither exports nor trains well. Registered under "zoo".
+
+`reference_names` maps a variable to its name in the reference's state dict where that is not the usual one.
+"""
+
+import keras
+
+from zoo.layers.attention import Attention, Coordinates, MultiQueryAttention, Neighbours, WeighNeighbours
+from zoo.layers.convolutions import (
+    ConditionalConv2D,
+    GroupedConv2D,
+    PointwiseConv2D,
+    StandardizedConv2D,
+    for_conversion,
+    has_grouped_gradient,
+)
+from zoo.layers.factors import Affine, ChannelScale, Scale, SkipGain
+from zoo.layers.heads import GeneralizedMeanPooling2D, TwinDense
+from zoo.layers.maps import Blur, Nearest, SpaceToDepth
+from zoo.layers.norms import EvoNormalization, LocalResponseNormalization, ResponseNormalization
+
+__all__ = [
+    "Affine",
+    "Attention",
+    "Blur",
+    "ChannelScale",
+    "ConditionalConv2D",
+    "Coordinates",
+    "EvoNormalization",
+    "GeneralizedMeanPooling2D",
+    "GroupedConv2D",
+    "LocalResponseNormalization",
+    "MultiQueryAttention",
+    "Nearest",
+    "Neighbours",
+    "PointwiseConv2D",
+    "ResponseNormalization",
+    "Scale",
+    "SkipGain",
+    "SpaceToDepth",
+    "StandardizedConv2D",
+    "TwinDense",
+    "WeighNeighbours",
+    "for_conversion",
+    "has_grouped_gradient",
+]
+
+if keras.backend.backend() == "torch":
+    from zoo.torch_names import allow_dots
+
+    allow_dots()

@@ -1,0 +1,132 @@
+"""Attention among the places of a map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+
+@keras.saving.register_keras_serializable("zoo")
+class Attention(layers.Layer):
+    """Self-attention of all places: queries, keys and values, [N, H, W, 3 * C] -> [N, H, W, C]. Vaswani et
+    al., arXiv 1706.03762.
+    """
+
+    def __init__(self, heads: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.heads = heads
+
+    def call(self, x: Any) -> Any:
+        _, height, width, channels = ops.shape(x)
+        size = channels // (3 * self.heads)
+        tokens = ops.reshape(x, (-1, height * width, 3, self.heads, size))
+        parts = ops.transpose(tokens, (2, 0, 3, 1, 4))
+        queries, keys, values = parts[0], parts[1], parts[2]
+        scores = ops.matmul(queries, ops.swapaxes(keys, 2, 3)) * size**-0.5
+        y = ops.swapaxes(ops.matmul(ops.softmax(scores), values), 1, 2)
+        return ops.reshape(y, (-1, height, width, channels // 3))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (*input_shape[:-1], input_shape[-1] // 3)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "heads": self.heads}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class MultiQueryAttention(layers.Layer):
+    """Attention whose heads share keys and values: queries [N, H, W, heads * D], keys and values
+    [N, h, w, D] -> [N, H, W, heads * D]. Shazeer, arXiv 1911.02150.
+    """
+
+    def __init__(self, heads: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.heads = heads
+
+    def call(self, inputs: Any) -> Any:
+        queries, keys, values = inputs
+        _, height, width, channels = ops.shape(queries)
+        _, rows, columns, size = ops.shape(keys)
+        queries = ops.reshape(queries, (-1, height * width, self.heads, size))
+        keys, values = (ops.reshape(x, (-1, 1, rows * columns, size)) for x in (keys, values))
+        scores = ops.matmul(ops.swapaxes(queries, 1, 2), ops.swapaxes(keys, 2, 3)) * size**-0.5
+        y = ops.swapaxes(ops.matmul(ops.softmax(scores), values), 1, 2)
+        return ops.reshape(y, (-1, height, width, channels))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape[0]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "heads": self.heads}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class Neighbours(layers.Layer):
+    """The size x size places around every place, row by row, the border mirrored: [N, H, W, C] -> [N, H, W,
+    size * size, C]. The map must be larger than size // 2.
+    """
+
+    def __init__(self, size: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.size = size
+
+    def call(self, x: Any) -> Any:
+        return ops.stack(shifted(x, self.size), axis=3)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "size": self.size}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class WeighNeighbours(layers.Layer):
+    """Weights [N, H, W, size * size, G] and a map [N, H, W, C] -> weighted sums [N, H, W, C] over the
+    places around every place; channel c takes weight c modulo G.
+    """
+
+    def __init__(self, size: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.size = size
+
+    def call(self, inputs: Any) -> Any:
+        weights, x = inputs
+        _, height, width, channels = ops.shape(x)
+        groups = weights.shape[-1]
+        total = 0
+        for place, values in enumerate(shifted(x, self.size)):
+            shares = ops.reshape(values, (-1, height, width, channels // groups, groups))
+            total = total + shares * ops.expand_dims(weights[:, :, :, place], 3)
+        return ops.reshape(total, (-1, height, width, channels))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape[1]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "size": self.size}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class Coordinates(layers.Layer):
+    """Where every place of a map is, from -1 to 1: [N, H, W, C] -> x and y, [N, H, W, 2]."""
+
+    def call(self, x: Any) -> Any:
+        batch, height, width, _ = ops.shape(x)
+        rows, columns = (
+            2 * ops.cast(ops.arange(side), x.dtype) / ops.cast(side - 1, x.dtype) - 1
+            for side in (height, width)
+        )
+        places = ops.stack(ops.meshgrid(columns, rows), axis=-1)[None]
+        return ops.repeat(places, batch, axis=0)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (*input_shape[:-1], 2)
+
+
+def shifted(x: Any, size: int) -> list[Any]:
+    """The map moved to each place of a size x size window, mirrored at the border."""
+    _, height, width, _ = ops.shape(x)
+    reach = size // 2
+    wide = ops.pad(x, [(0, 0), (reach, reach), (reach, reach), (0, 0)], mode="reflect")
+    offsets = [(i, j) for i in range(size) for j in range(size)]
+    return [wide[:, i : i + height, j : j + width] for i, j in offsets]

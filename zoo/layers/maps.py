@@ -1,0 +1,77 @@
+"""Other sizes of a map: smoothed and halved, dealt to channels, doubled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+
+@keras.saving.register_keras_serializable("zoo")
+class Blur(layers.Layer):
+    """Halves a map [N, H, W, C] after smoothing it by the binomial kernel of 3x3. Zhang, arXiv 1904.11486.
+
+    border: what lies beyond the map, "reflect" or "constant" (zeros).
+    """
+
+    strides = (2, 2)
+
+    def __init__(self, border: str = "reflect", **options: Any) -> None:
+        super().__init__(**options)
+        self.border = border
+
+    def call(self, x: Any) -> Any:
+        row = ops.convert_to_tensor([0.25, 0.5, 0.25], x.dtype)
+        kernel = ops.broadcast_to(ops.outer(row, row)[:, :, None, None], (3, 3, x.shape[-1], 1))
+        wide = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode=self.border)
+        return ops.depthwise_conv(wide, kernel, self.strides, "valid", data_format="channels_last")
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "border": self.border}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class SpaceToDepth(layers.Layer):
+    """Patches of size x size pixels become places: [N, H, W, C] -> [N, H / size, W / size, size * size * C].
+    H and W must be multiples of the size.
+    """
+
+    def __init__(self, size: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.size = size
+        self.strides = (size, size)
+
+    def call(self, x: Any) -> Any:
+        _, height, width, channels = ops.shape(x)
+        rows, columns = height // self.size, width // self.size
+        x = ops.reshape(x, (-1, rows, self.size, columns, self.size * channels))
+        return ops.reshape(ops.swapaxes(x, 2, 3), (-1, rows, columns, self.size**2 * channels))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        batch, height, width, channels = input_shape
+        sides = (side if side is None else side // self.size for side in (height, width))
+        return (batch, *sides, self.size**2 * channels)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "size": self.size}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class Nearest(layers.Layer):
+    """Doubles a map [N, h, w, C] to the size of another [N, H, W, D], whose sides may be odd: row i repeats
+    row i * h // H, as PyTorch counts; tf.image looks at the places' middles instead.
+    """
+
+    strides = (0.5, 0.5)
+
+    def call(self, inputs: Any) -> Any:
+        x, other = inputs
+        for axis in (1, 2):
+            old, new = ops.shape(x)[axis], ops.shape(other)[axis]
+            x = ops.take(x, ops.arange(new) * old // new, axis=axis)
+        return x
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        x, other = input_shape
+        return (*other[:-1], x[-1])
