@@ -181,8 +181,8 @@ def null_model() -> Path:
 
 def request(model: str, signature: str, alias: str, value: Any, output: str) -> Path:
     """The file of a PredictRequest."""
-    from serving import tensors
-    from serving.protos import PredictRequest
+    from serving.wire import tensors
+    from serving.wire.protos import PredictRequest
 
     message = PredictRequest(output_filter=[output])
     message.model_spec.name, message.model_spec.signature_name = model, signature

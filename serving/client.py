@@ -16,9 +16,10 @@ from typing import Any
 import grpc
 import numpy as np
 
-from serving import fetching, tensors
+from serving import fetching
 from serving.errors import Code, ServingError
-from serving.protos import (
+from serving.wire import tensors
+from serving.wire.protos import (
     MODEL_SERVICE,
     PREDICTION_SERVICE,
     GetModelMetadataRequest,

@@ -7,18 +7,20 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from serving import choosing, config, flags, runtimes, tls
-from serving.batching import scheduled
+from serving import flags, runtimes
 from serving.errors import DeployError, ServingError, invalid
+from serving.faces import tls
+from serving.faces.grpc_face import GrpcOptions
+from serving.faces.operations import METRICS_PATH
+from serving.faces.rest_face import RestOptions
 from serving.flags import IGNORED, REFUSED, BadFlagError, Parsed
-from serving.grpc_face import GrpcOptions
-from serving.lifecycle import Load, ModelConfig, Timing
-from serving.operations import METRICS_PATH
-from serving.protos import message
-from serving.rest_face import RestOptions
+from serving.models import choosing, config
+from serving.models.batching import scheduled
+from serving.models.versions import Load, ModelConfig, Timing
+from serving.models.warmup import warmed
 from serving.runtimes.base import Engines
 from serving.server import Options, launch, log_to_stderr
-from serving.warmup import warmed
+from serving.wire.protos import message
 
 log = logging.getLogger("serving")
 

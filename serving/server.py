@@ -17,17 +17,21 @@ from typing import Any
 
 import click
 
-from serving import choosing, config, grpc_face, machine, observing, rest_face, runtimes, workers
-from serving.batching import scheduled
+from serving import machine, runtimes, workers
 from serving.errors import Code, DeployError
-from serving.grpc_face import GrpcOptions
-from serving.lifecycle import DEFAULT_TIMING, Load, ModelConfig, Models, Timing, why
-from serving.operations import METRICS_PATH
-from serving.request_log import RequestLog
-from serving.rest_face import RestOptions
+from serving.faces import grpc_face, rest_face
+from serving.faces.grpc_face import GrpcOptions
+from serving.faces.operations import METRICS_PATH
+from serving.faces.rest_face import RestOptions
+from serving.models import choosing, config
+from serving.models.batching import scheduled
+from serving.models.lifecycle import Models, why
+from serving.models.service import PredictionService
+from serving.models.versions import DEFAULT_TIMING, Load, ModelConfig, Timing
+from serving.models.warmup import warmed
 from serving.runtimes.base import Engines
-from serving.service import PredictionService
-from serving.warmup import warmed
+from serving.watching import observing
+from serving.watching.request_log import RequestLog
 
 log = logging.getLogger("serving")
 

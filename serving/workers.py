@@ -21,8 +21,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from serving import machine, metrics
+from serving import machine
 from serving.errors import DeployError
+from serving.watching import metrics
 
 log = logging.getLogger("serving")
 

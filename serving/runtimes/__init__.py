@@ -21,7 +21,7 @@ __all__ = [
 
 def load(version_dir: Path, runtime: str | None = None, engines: Engines = DEFAULT_ENGINES) -> Runtime:
     """Loads BASE/NAME/VERSION/ with the preferred of its files, or that of the runtime named. Nothing is
-    measured; `serving.choosing.load` does.
+    measured; `serving.models.choosing.load` does.
 
     Raises ServingError (INVALID_ARGUMENT, FAILED_PRECONDITION, NOT_FOUND or DATA_LOSS) that says what the
     directory lacks.

@@ -11,7 +11,7 @@ import numpy as np
 
 from serving.errors import ServingError, invalid
 from serving.machine import cores
-from serving.tensors import DType, of_array
+from serving.wire.tensors import DType, of_array
 
 PREDICT = "tensorflow/serving/predict"
 CLASSIFY = "tensorflow/serving/classify"

@@ -16,7 +16,6 @@ from flatbuffers.table import Table
 
 from serving.errors import Code, ServingError, invalid
 from serving.machine import cores
-from serving.protos import message
 from serving.runtimes import pictures
 from serving.runtimes.base import (
     DEFAULT_ENGINES,
@@ -28,7 +27,8 @@ from serving.runtimes.base import (
     TensorSpec,
     one_of,
 )
-from serving.tensors import DType, by_name, of_array
+from serving.wire.protos import message
+from serving.wire.tensors import DType, by_name, of_array
 
 
 class LiteRuntime(OfCalls):

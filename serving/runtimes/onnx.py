@@ -24,7 +24,7 @@ from serving.runtimes.base import (
     failed_on,
 )
 from serving.runtimes.shared_weights import optimised
-from serving.tensors import DType, by_name
+from serving.wire.tensors import DType, by_name
 
 log = logging.getLogger("serving")
 

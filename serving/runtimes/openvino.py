@@ -24,7 +24,7 @@ from serving.runtimes.base import (
     failed_on,
     one_of,
 )
-from serving.tensors import of_array
+from serving.wire.tensors import of_array
 
 DEVICE = "CPU"
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from serving.errors import Code, ServingError, invalid
-from serving.protos import Example
 from serving.runtimes.base import CLASSIFY, Arrays, Call, Signature, TensorSpec, check_shapes
-from serving.tensors import by_name
+from serving.wire.protos import Example
+from serving.wire.tensors import by_name
 from zoo.classifier import SINGLE_LABEL, named
 from zoo.errors import DataError
 from zoo.preprocessing import Preprocessing, evaluate, load_image

@@ -13,9 +13,9 @@ from google.protobuf import text_format
 
 from serving.errors import Code, ServingError, invalid
 from serving.machine import cores
-from serving.protos import POOL, message
 from serving.runtimes.base import DEFAULT_ENGINES, Engines, Signature, TensorSpec, conform
-from serving.tensors import by_number, to_array
+from serving.wire.protos import POOL, message
+from serving.wire.tensors import by_number, to_array
 
 log = logging.getLogger("serving")
 

@@ -79,7 +79,7 @@ def test_the_embedded_network_knows_its_class_names(environment):
 
 
 def test_the_descriptor_set_is_inside(environment):
-    code = "from serving import protos; print(protos.PredictRequest().DESCRIPTOR.full_name)"
+    code = "from serving.wire import protos; print(protos.PredictRequest().DESCRIPTOR.full_name)"
     assert (
         run(environment, environment / "bin/python", "-c", code).strip()
         == "tensorflow.serving.PredictRequest"

@@ -20,13 +20,15 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import serving
-from serving import grpc_face, rest_face, runtimes
-from serving.batching import scheduled
-from serving.grpc_face import GrpcOptions
-from serving.lifecycle import Load, ModelConfig, Models, Timing
-from serving.request_log import RequestLog
-from serving.rest_face import RestOptions
-from serving.service import PredictionService
+from serving import runtimes
+from serving.faces import grpc_face, rest_face
+from serving.faces.grpc_face import GrpcOptions
+from serving.faces.rest_face import RestOptions
+from serving.models.batching import scheduled
+from serving.models.lifecycle import Models
+from serving.models.service import PredictionService
+from serving.models.versions import Load, ModelConfig, Timing
+from serving.watching.request_log import RequestLog
 from zoo.writing import complete
 
 LABELS = ("red", "green", "blue", "dark", "light", "grey")

@@ -15,8 +15,10 @@ import numpy as np
 import onnx
 import pytest
 
-from serving import calls, turns
-from serving.batching import (
+from serving.errors import Code, ServingError, invalid
+from serving.machine import cores
+from serving.models import turns
+from serving.models.batching import (
     BatchedRuntime,
     Batching,
     Pool,
@@ -24,11 +26,10 @@ from serving.batching import (
     batched_by_file,
     threads,
 )
-from serving.config import parse
-from serving.errors import Code, ServingError, invalid
-from serving.machine import cores
+from serving.models.config import parse
+from serving.models.turns import Gate, GatedRuntime, Gates
 from serving.runtimes import Signature, load
-from serving.turns import Gate, GatedRuntime, Gates
+from serving.watching import calls
 
 Inputs = Mapping[str, np.ndarray]
 

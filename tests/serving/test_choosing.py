@@ -15,15 +15,15 @@ import pytest
 from onnx import numpy_helper
 
 import serving
-from serving import records
-from serving.choosing import load
 from serving.errors import Code, ServingError
-from serving.operations import METRICS_PATH
-from serving.protos import PredictionLog
+from serving.faces.operations import METRICS_PATH
+from serving.models.choosing import load
+from serving.models.warmup import FILE, entries
 from serving.runtimes import FIDELITIES, Candidate, start
 from serving.runtimes.base import Engines
 from serving.runtimes.candidates import CANDIDATES, found
-from serving.warmup import FILE, entries
+from serving.wire import records
+from serving.wire.protos import PredictionLog
 
 ONNX, LITERT = Candidate("onnx", "model.onnx"), Candidate("litert", "model.tflite")
 SAVED_MODEL = Candidate("tensorflow", "saved_model.pb")

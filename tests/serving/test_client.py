@@ -19,8 +19,8 @@ import pytest
 from serving import AsyncClient, Client, Endpoint, ServingError
 from serving.errors import Code
 from serving.fetching import fetch
-from serving.protos import PREDICTION_SERVICE, PredictResponse
-from serving.tensors import to_proto
+from serving.wire.protos import PREDICTION_SERVICE, PredictResponse
+from serving.wire.tensors import to_proto
 from zoo.errors import DataError
 
 BLACK = np.zeros((32, 48, 3), np.uint8)

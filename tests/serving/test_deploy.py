@@ -21,7 +21,7 @@ import pytest
 import serving
 from serving.deployment.local import start
 from serving.errors import Code
-from serving.lifecycle import ModelConfig, ServedModel, State
+from serving.models.versions import ModelConfig, ServedModel, State
 from serving.runtimes import load
 
 Publish = Callable[..., None]

@@ -10,9 +10,9 @@ import onnx
 import pytest
 
 from serving.errors import Code, ServingError
-from serving.protos import Example
 from serving.runtimes import Candidate, Runtime, start
 from serving.runtimes.candidates import CANDIDATES
+from serving.wire.protos import Example
 
 IMAGES = np.random.default_rng(5).uniform(0, 255, (3, 32, 40, 3)).astype(np.float32)
 # How far a probability may be off. The weights of an IR are float16.

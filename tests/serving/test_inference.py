@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pytest
 
-from serving import json_examples
 from serving.errors import Code, ServingError
-from serving.inference import (
+from serving.models.inference import (
     Class,
     bind,
     check_regression,
@@ -15,10 +14,11 @@ from serving.inference import (
     classification_outputs,
     values,
 )
-from serving.protos import Example
 from serving.runtimes import Signature, TensorSpec
 from serving.runtimes.base import CLASSIFY, REGRESS
-from serving.tensors import DTYPES
+from serving.wire import json_examples
+from serving.wire.protos import Example
+from serving.wire.tensors import DTYPES
 
 SPECS = {dtype.name: TensorSpec("t:0", dtype, (-1,)) for dtype in DTYPES}
 

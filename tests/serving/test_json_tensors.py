@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from serving.errors import Code, ServingError
-from serving.json_tensors import column_reply, parse_body, row_reply, to_arrays
 from serving.runtimes import Signature, TensorSpec
-from serving.tensors import DTYPES
+from serving.wire.json_tensors import column_reply, parse_body, row_reply, to_arrays
+from serving.wire.tensors import DTYPES
 
 TYPES = {dtype.name: dtype for dtype in DTYPES}
 

@@ -12,15 +12,8 @@ import onnx
 import pytest
 
 from serving.errors import Code, ServingError
-from serving.lifecycle import (
-    ALL_VERSIONS,
-    ModelConfig,
-    Models,
-    ServedModel,
-    State,
-    Timing,
-    VersionPolicy,
-)
+from serving.models.lifecycle import Models
+from serving.models.versions import ALL_VERSIONS, ModelConfig, ServedModel, State, Timing, VersionPolicy
 from serving.runtimes import Runtime, load
 
 MakeModel = Callable[..., onnx.ModelProto]

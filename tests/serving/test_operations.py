@@ -23,13 +23,15 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import serving
-from serving import Client, ClientTls, ServingError, observing, tls
-from serving.batching import scheduled
-from serving.config import parse
-from serving.grpc_face import GrpcOptions
-from serving.operations import METRICS_PATH
-from serving.rest_face import RestOptions
+from serving import Client, ClientTls, ServingError
+from serving.faces import tls
+from serving.faces.grpc_face import GrpcOptions
+from serving.faces.operations import METRICS_PATH
+from serving.faces.rest_face import RestOptions
+from serving.models.batching import scheduled
+from serving.models.config import parse
 from serving.runtimes import load
+from serving.watching import observing
 
 BLACK = np.zeros((32, 48, 3), np.uint8)
 InProcess = Callable[..., Any]
@@ -196,7 +198,7 @@ def test_requests_are_spans_of_the_callers_trace(base: Path, in_process: InProce
 WITHOUT_OPENTELEMETRY = """
 import sys
 sys.modules["opentelemetry"] = None
-from serving.observing import observed
+from serving.watching.observing import observed
 with observed("GRPC", "Predict", "m", None, lambda name: True) as call:
     print(call.model)
 """

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from serving import generate_descriptors, protos
+from serving.wire import generate_descriptors, protos
 
 LIGHT = """
 import sys
-from serving.protos import PredictRequest
+from serving.wire.protos import PredictRequest
 PredictRequest().inputs["x"].float_val.append(1.5)
 print("tensorflow" in sys.modules, "tensorflow_serving" in sys.modules)
 """
@@ -16,7 +16,7 @@ def test_the_descriptors_are_those_of_the_installed_package() -> None:
     from tensorflow_serving.apis import predict_pb2
 
     same = generate_descriptors.generate() == generate_descriptors.FILE.read_bytes()
-    assert same, "run python -m serving.generate_descriptors"
+    assert same, "run python -m serving.wire.generate_descriptors"
     ours = protos.PredictRequest()
     ours.model_spec.name = "m"
     ours.inputs["x"].float_val.append(1.5)

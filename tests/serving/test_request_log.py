@@ -13,16 +13,19 @@ import numpy as np
 import onnx
 import pytest
 
-from serving import Client, ServingError, config, metrics, records
-from serving.batching import scheduled
-from serving.config import parse
+from serving import Client, ServingError
 from serving.errors import Code
-from serving.lifecycle import ModelConfig
-from serving.protos import PREDICTION_SERVICE, Example, PredictionLog, message, methods
-from serving.request_log import RequestLog
+from serving.models import config
+from serving.models.batching import scheduled
+from serving.models.config import parse
+from serving.models.service import Answer, ModelSpec, Served
+from serving.models.versions import ModelConfig
+from serving.models.warmup import FILE, warmed
 from serving.runtimes import load
-from serving.service import Answer, ModelSpec, Served
-from serving.warmup import FILE, warmed
+from serving.watching import metrics
+from serving.watching.request_log import RequestLog
+from serving.wire import records
+from serving.wire.protos import PREDICTION_SERVICE, Example, PredictionLog, message, methods
 
 BLACK = np.zeros((32, 48, 3), np.uint8)
 

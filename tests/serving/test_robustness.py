@@ -26,11 +26,11 @@ from hypothesis import strategies as st
 
 from serving import Client, Endpoint, ServingError
 from serving.errors import Code
-from serving.protos import PREDICTION_SERVICE, Example, PredictRequest, message, methods
-from serving.rest_face import RestOptions
+from serving.faces.rest_face import RestOptions
+from serving.models.turns import Gate, Gates, gated
 from serving.runtimes import load
-from serving.tensors import to_proto
-from serving.turns import Gate, Gates, gated
+from serving.wire.protos import PREDICTION_SERVICE, Example, PredictRequest, message, methods
+from serving.wire.tensors import to_proto
 
 Publish = Callable[..., None]
 MakeModel = Callable[..., onnx.ModelProto]

@@ -18,8 +18,8 @@ import pytest
 import serving
 from serving import Client, Endpoint, ServingError
 from serving.errors import Code
-from serving.protos import Example, PredictRequest, PredictResponse
-from serving.tensors import to_proto
+from serving.wire.protos import Example, PredictRequest, PredictResponse
+from serving.wire.tensors import to_proto
 from zoo.errors import DataError
 from zoo.preprocessing import Preprocessing, evaluate, read_image
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from serving.errors import Code, ServingError
-from serving.protos import TensorProto
-from serving.tensors import DTYPES, to_array, to_proto
+from serving.wire.protos import TensorProto
+from serving.wire.tensors import DTYPES, to_array, to_proto
 
 NUMBERS = [d for d in DTYPES if d.name != "string"]
 

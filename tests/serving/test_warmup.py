@@ -8,12 +8,12 @@ import numpy as np
 import onnx
 import pytest
 
-from serving import records
 from serving.errors import Code, ServingError
-from serving.protos import Example, PredictionLog
+from serving.models.warmup import FILE, LIMIT, warm_up, warmed
 from serving.runtimes import load
-from serving.tensors import to_proto
-from serving.warmup import FILE, LIMIT, warm_up, warmed
+from serving.wire import records
+from serving.wire.protos import Example, PredictionLog
+from serving.wire.tensors import to_proto
 
 
 @pytest.fixture

@@ -21,14 +21,15 @@ import onnx
 import pytest
 
 import serving
-from serving import grpc_face, machine, rest_face
-from serving.grpc_face import GrpcOptions
-from serving.lifecycle import Models
-from serving.operations import METRICS_PATH
-from serving.protos import MODEL_SERVICE, methods
-from serving.rest_face import RestOptions
+from serving import machine
+from serving.faces import grpc_face, rest_face
+from serving.faces.grpc_face import GrpcOptions
+from serving.faces.operations import METRICS_PATH
+from serving.faces.rest_face import RestOptions
+from serving.models.lifecycle import Models
+from serving.models.service import PredictionService
 from serving.runtimes import load
-from serving.service import PredictionService
+from serving.wire.protos import MODEL_SERVICE, methods
 from serving.workers import reserved
 
 Publish = Callable[..., None]

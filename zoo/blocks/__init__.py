@@ -5,389 +5,56 @@ Every weighted layer is named as the module path of its reference implementation
 table.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from itertools import accumulate, pairwise
-from typing import Any
-
-from keras import layers
-
-from zoo.errors import ZooError
-from zoo.initializers import QuickHeUniform
-from zoo.layers import Blur, EvoNormalization, GeneralizedMeanPooling2D, GroupedConv2D, PointwiseConv2D
-
-Tensor = Any
-
-
-@dataclass(frozen=True)
-class Net:
-    """The conventions that one set of weights was trained with, and the layers made by them.
-
-    padding: "torch" pads k // 2 on both sides of a strided window, "same" as TensorFlow does. drop_path is
-    the rate of stochastic depth at the last block (Huang et al., arXiv 1603.09382); it grows linearly from
-    0 at the first. dropout is the rate after a hidden linear layer, for the networks that have some.
-    pooling is how the last map becomes a vector, one of POOLINGS.
-    """
-
-    padding: str = "torch"
-    epsilon: float = 1e-5
-    momentum: float = 0.9
-    activation: str = "relu"
-    drop_path: float = 0.0
-    dropout: float = 0.0
-    pooling: str = "avg"
-
-    def conv(
-        self,
-        x: Tensor,
-        filters: int,
-        kernel: int | tuple[int, int],
-        name: str,
-        stride: int = 1,
-        *,
-        bias: bool = False,
-        groups: int = 1,
-        dilation: int = 1,
-        padding: str | None = None,
-    ) -> Tensor:
-        """padding "valid" is for the few networks that shrink their maps; else the convention decides."""
-        x, border = (x, padding) if padding else self._pad(x, kernel, stride, name)
-        sparse = kernel == 1 and stride > 1 and groups == 1 and x.shape[-1] < 16
-        conv = (PointwiseConv2D if sparse else self.conv_layer(groups))(
-            filters,
-            kernel,
-            stride,
-            border,
-            dilation_rate=dilation,
-            use_bias=bias,
-            kernel_initializer=QuickHeUniform(),
-            name=name,
-        )
-        return conv(x)
-
-    def conv_layer(self, groups: int) -> Callable[..., Any]:
-        """What makes a convolution; networks with another kind of it override this."""
-        return partial(GroupedConv2D, groups=groups) if groups > 1 else layers.Conv2D
-
-    def depthwise(
-        self, x: Tensor, kernel: int | tuple[int, int], name: str, stride: int = 1, *, bias: bool = False
-    ) -> Tensor:
-        x, padding = self._pad(x, kernel, stride, name)
-        conv = layers.DepthwiseConv2D(
-            kernel, stride, padding, use_bias=bias, depthwise_initializer=QuickHeUniform(), name=name
-        )
-        return conv(x)
-
-    def norm(self, x: Tensor, name: str) -> Tensor:
-        return layers.BatchNormalization(epsilon=self.epsilon, momentum=self.momentum, name=name)(x)
-
-    def act(self, x: Tensor, name: str) -> Tensor:
-        return layers.Activation(self.activation, name=name)(x)
-
-    def norm_act(self, x: Tensor, name: str) -> Tensor:
-        return self.act(self.norm(x, name), f"{name}.act")
-
-    def conv_norm(
-        self, x: Tensor, filters: int, kernel: int, conv: str, norm: str, stride: int = 1
-    ) -> Tensor:
-        return self.norm(self.conv(x, filters, kernel, conv, stride), norm)
-
-    def conv_norm_act(
-        self, x: Tensor, filters: int, kernel: int, conv: str, norm: str, stride: int = 1
-    ) -> Tensor:
-        return self.norm_act(self.conv(x, filters, kernel, conv, stride), norm)
-
-    def unit(
-        self,
-        x: Tensor,
-        filters: int,
-        kernel: int | tuple[int, int],
-        name: str,
-        stride: int = 1,
-        *,
-        padding: str | None = None,
-    ) -> Tensor:
-        """Convolution, norm, activation, named NAME.conv and NAME.bn: the brick of the Inception networks."""
-        return self.norm_act(
-            self.conv(x, filters, kernel, f"{name}.conv", stride, padding=padding), f"{name}.bn"
-        )
-
-    def chain(
-        self, x: Tensor, units: Sequence[tuple[int, int | tuple[int, int]]], prefix: str, first: int = 0
-    ) -> Tensor:
-        """A branch of units, each (filters, kernel), named PREFIX0, PREFIX1, ... from `first`."""
-        for number, (filters, kernel) in enumerate(units, start=first):
-            x = self.unit(x, filters, kernel, f"{prefix}{number}")
-        return x
-
-    def linear(self, x: Tensor, units: int, name: str) -> Tensor:
-        """A hidden layer of a classifier: vectors [N, D] -> [N, units]."""
-        return layers.Dense(units, kernel_initializer=QuickHeUniform(), name=name)(x)
-
-    def drop(self, x: Tensor, name: str) -> Tensor:
-        return layers.Dropout(self.dropout, name=name)(x) if self.dropout else x
-
-    def add(self, shortcut: Tensor, residual: Tensor, name: str, position: float) -> Tensor:
-        """Shortcut + residual; in training the residual of a whole picture is dropped at a rate that grows
-        with position 0..1.
-        """
-        if self.drop_path and position:
-            rate = self.drop_path * position
-            residual = layers.Dropout(rate, noise_shape=(None, 1, 1, 1), name=f"{name}.drop_path")(residual)
-        return layers.Add(name=f"{name}.add")([shortcut, residual])
-
-    def global_pool(self, x: Tensor, name: str = "global_pool", keepdims: bool = False) -> Tensor:
-        """Maps [N, H, W, C] -> [N, C], or [N, 1, 1, C] with keepdims; one place is left as it is."""
-        one_place = tuple(x.shape[1:3]) == (1, 1)
-        return POOLINGS["avg" if one_place else self.pooling](x, name, keepdims)
-
-    def squeeze_excite(
-        self,
-        x: Tensor,
-        squeezed: int,
-        name: str,
-        convs: tuple[str, str] = ("conv_reduce", "conv_expand"),
-        *,
-        activation: str | None = None,
-        gate: str = "sigmoid",
-        norm: str | None = None,
-    ) -> Tensor:
-        """Channel attention. Hu et al., arXiv 1709.01507."""
-        reduce, expand = convs
-        s = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}.pool")(x)
-        s = self.conv(s, squeezed, 1, f"{name}.{reduce}", bias=True)
-        s = self.norm(s, f"{name}.{norm}") if norm else s
-        s = layers.Activation(activation or self.activation, name=f"{name}.act")(s)
-        s = self.conv(s, x.shape[-1], 1, f"{name}.{expand}", bias=True)
-        return gated(x, s, gate, name)
-
-    def squeeze_part(self, x: Tensor, name: str, *, part: float, activation: str | None = None) -> Tensor:
-        """`squeeze_excite` to a part of the channels, as timm rounds it and names its layers."""
-        squeezed = round_channels(x.shape[-1] * part, limit=0)
-        return self.squeeze_excite(x, squeezed, name, convs=("fc1", "fc2"), activation=activation)
-
-    def excite(self, x: Tensor, name: str, conv: str = "fc", gate: str = "sigmoid") -> Tensor:
-        """Channel attention that squeezes nothing. Lee and Park, arXiv 1911.06667."""
-        s = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}.pool")(x)
-        s = self.conv(s, x.shape[-1], 1, f"{name}.{conv}", bias=True)
-        return gated(x, s, gate, name)
-
-    def global_context(self, x: Tensor, squeezed: int, name: str, *, add: bool = False) -> Tensor:
-        """Channel attention to a mean of the places that counts each by what it shows; with `add`, what it
-        makes of them is added, instead of a gate. Cao et al., arXiv 1904.11492.
-        """
-        mlp = f"{name}.mlp_{'add' if add else 'scale'}"
-        channels = x.shape[-1]
-        weights = self.conv(x, 1, 1, f"{name}.conv_attn", bias=True)
-        weights = layers.Reshape((-1, 1), name=f"{name}.weights")(weights)
-        weights = layers.Softmax(axis=1, name=f"{name}.softmax")(weights)
-        places = layers.Reshape((-1, channels), name=f"{name}.places")(x)
-        s = layers.Dot(axes=1, name=f"{name}.context")([weights, places])
-        s = layers.Reshape((1, 1, channels), name=f"{name}.squeezed")(s)
-        s = self.conv(s, squeezed, 1, f"{mlp}.fc1", bias=True)
-        s = layers.LayerNormalization(epsilon=1e-6, name=f"{mlp}.norm")(s)
-        s = self.conv(self.act(s, f"{name}.act"), channels, 1, f"{mlp}.fc2", bias=True)
-        return layers.Add(name=f"{name}.add")([x, s]) if add else gated(x, s, "sigmoid", name)
-
-    def _pad(self, x: Tensor, kernel: int | tuple[int, int], stride: int, name: str) -> tuple[Tensor, str]:
-        if stride > 1 and self.padding == "torch" and kernel not in (1, (1, 1)):
-            sides = kernel // 2 if isinstance(kernel, int) else (kernel[0] // 2, kernel[1] // 2)
-            return layers.ZeroPadding2D(sides, name=f"{name}.pad")(x), "valid"
-        return x, "same"
-
-
-@dataclass(frozen=True)
-class LeakyNet(Net):
-    """A little of what is negative passes: the slope's part."""
-
-    slope: float = 0.01
-
-    def act(self, x: Tensor, name: str) -> Tensor:
-        return layers.LeakyReLU(self.slope, name=name)(x)
-
-
-class GroupNet(Net):
-    """Norms over 32 groups of a picture's channels, not over the batch. Wu and He, arXiv 1803.08494."""
-
-    def norm(self, x: Tensor, name: str) -> Tensor:
-        return layers.GroupNormalization(32, epsilon=self.epsilon, name=name)(x)
-
-
-@dataclass(frozen=True)
-class EvoNet(Net):
-    """Norm and activation in one, over groups of `group` channels, or over 32 groups."""
-
-    group: int = 0
-
-    def norm(self, x: Tensor, name: str) -> Tensor:
-        return self._evolved(x, name, active=False)
-
-    def norm_act(self, x: Tensor, name: str) -> Tensor:
-        return self._evolved(x, name, active=True)
-
-    def _evolved(self, x: Tensor, name: str, *, active: bool) -> Tensor:
-        groups = x.shape[-1] // self.group if self.group else 32
-        return EvoNormalization(groups, self.epsilon, active, name=name)(x)
-
-
-NORMS: dict[str, type[Net]] = {"batch": Net, "group": GroupNet, "evo": EvoNet}
-
-
-def average_and_max(x: Tensor, name: str, keepdims: bool) -> Tensor:
-    pools = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
-    both = [
-        pool(keepdims=keepdims, name=f"{name}.{part}")(x)
-        for pool, part in zip(pools, ("avg", "max"), strict=True)
-    ]
-    return layers.Average(name=name)(both)
-
-
-POOLINGS: dict[str, Callable[[Tensor, str, bool], Tensor]] = {
-    "avg": lambda x, name, keepdims: layers.GlobalAveragePooling2D(keepdims=keepdims, name=name)(x),
-    "max": lambda x, name, keepdims: layers.GlobalMaxPooling2D(keepdims=keepdims, name=name)(x),
-    "avgmax": average_and_max,
-    "gem": lambda x, name, keepdims: GeneralizedMeanPooling2D(keepdims=keepdims, name=name)(x),
-}
-
-
-SMOOTHINGS: dict[str, Callable[..., Any]] = {
-    "average": partial(layers.AveragePooling2D, 2, 2, "same"),
-    "blur": Blur,
-    "blur_zeros": partial(Blur, border="constant"),
-}
-
-
-def smoothed(x: Tensor, smooth: str, stride: int, name: str) -> Tensor:
-    """What takes the place of a stride of 2, so that less depends on where an object stands: a key of
-    SMOOTHINGS, or "" where the stride is taken. Zhang, arXiv 1904.11486.
-    """
-    return SMOOTHINGS[smooth](name=name)(x) if smooth and stride > 1 else x
-
-
-def max_pool(x: Tensor, kernel: int, stride: int, name: str, pad: int = 0, ceil: bool = False) -> Tensor:
-    """A max pool of a map that is nowhere negative (after a ReLU), so that its border may be zeros.
-
-    ceil keeps the last, incomplete window, as torch's ceil_mode does.
-    """
-    ends = [_missing(side, kernel, stride, pad) if ceil else 0 for side in x.shape[1:3]]
-    if pad or any(ends):
-        borders = tuple((pad, pad + end) for end in ends)
-        x = layers.ZeroPadding2D(borders, name=f"{name}.pad")(x)
-    return layers.MaxPooling2D(kernel, stride, name=name)(x)
-
-
-def max_pool_blurred(x: Tensor, name: str) -> Tensor:
-    """A 3x3 max pool at every place, blurred to every other one. Zhang, arXiv 1904.11486."""
-    return Blur(name=name)(layers.MaxPooling2D(3, 1, "same", name=f"{name}.max")(x))
-
-
-def max_pool_signed(x: Tensor, name: str) -> Tensor:
-    """A 3x3 max pool, at every other place, of a map that may be negative: its border must not be zeros, so
-    that it is taken at every place first.
-    """
-    x = layers.MaxPooling2D(3, 1, "same", name=f"{name}.max")(x)
-    return layers.MaxPooling2D(1, 2, name=name)(x)
-
-
-def _missing(side: int, kernel: int, stride: int, pad: int) -> int:
-    """How many places the last window lacks, unless it would start beyond the map."""
-    steps = -(-(side + 2 * pad - kernel) // stride)
-    if steps * stride >= side + pad:
-        steps -= 1
-    return max(0, steps * stride + kernel - side - 2 * pad)
-
-
-def flatten(x: Tensor, name: str) -> Tensor:
-    """[N, H, W, C] -> [N, C * H * W]: channels first, as the linear layers of the references were trained."""
-    return layers.Flatten(name=name)(layers.Permute((3, 1, 2), name=f"{name}.channels_first")(x))
-
-
-def concatenate(branches: list[Tensor], name: str) -> Tensor:
-    """Their channels beside each other, in this order."""
-    return layers.Concatenate(name=f"{name}.cat")(branches)
-
-
-def average_around(x: Tensor, name: str, stride: int = 1, *, count_border: bool = False) -> Tensor:
-    """The mean of the 3x3 neighbourhood of every place, or every other one. Beyond the border are zeros,
-    which count or not.
-    """
-    if count_border:
-        x = layers.ZeroPadding2D(1, name=f"{name}.pad")(x)
-    return layers.AveragePooling2D(3, stride, "valid" if count_border else "same", name=name)(x)
-
-
-def adaptive_pool(x: Tensor, size: tuple[int, int], name: str) -> Tensor:
-    """Average a map to size = (height, width), or stretch it, as the nets with flattened maps do."""
-    return x if tuple(x.shape[1:3]) == size else layers.AdaptiveAveragePooling2D(size, name=name)(x)
-
-
-def channels(x: Tensor, start: int, stop: int, name: str) -> Tensor:
-    """Some of the channels, by a stock layer: cropped as if rows and columns came last."""
-    crop = ((0, 0), (start, x.shape[-1] - stop))
-    return layers.Cropping2D(crop, data_format="channels_first", name=name)(x)
-
-
-def split(x: Tensor, sizes: Sequence[int], name: str) -> list[Tensor]:
-    """So many of the channels each, in their order."""
-    ends = pairwise(accumulate(sizes, initial=0))
-    return [channels(x, start, stop, f"{name}.{i}") for i, (start, stop) in enumerate(ends)]
-
-
-def parts(x: Tensor, count: int, name: str) -> list[Tensor]:
-    """Equal parts of the channels, in their order."""
-    return split(x, [x.shape[-1] // count] * count, name) if count > 1 else [x]
-
-
-def gated(x: Tensor, logits: Tensor, gate: str, name: str) -> Tensor:
-    """Every channel times what the gate makes of its logit, [N, 1, 1, C]."""
-    weights = layers.Activation(gate, name=f"{name}.gate")(logits)
-    return layers.Multiply(name=f"{name}.scale")([x, weights])
-
-
-def pad_channels(x: Tensor, count: int, name: str) -> Tensor:
-    """Zeros behind the channels, up to the count, for a shortcut into a wider map."""
-    missing = ((0, 0), (0, count - x.shape[-1]))
-    return layers.ZeroPadding2D(missing, data_format="channels_first", name=name)(x) if missing[1][1] else x
-
-
-def shuffle(x: Tensor, groups: int, name: str) -> Tensor:
-    """Deal the channels of each group to all groups. Zhang et al., arXiv 1707.01083."""
-    height, width, channels = x.shape[1:]
-    x = layers.Reshape((height, width, groups, channels // groups), name=f"{name}.groups")(x)
-    x = layers.Permute((1, 2, 4, 3), name=f"{name}.deal")(x)
-    return layers.Reshape((height, width, channels), name=name)(x)
-
-
-def require_multiple(images: Tensor, stride: int) -> None:
-    """ZooError unless the sides are multiples of the stride: for networks that join maps of several sizes."""
-    height, width = images.shape[1:3]
-    if height % stride or width % stride:
-        raise ZooError(
-            f"the network needs pictures whose sides are multiples of {stride} pixels, not {(height, width)}"
-        )
-
-
-def select(branches: list[Tensor], logits: Tensor, name: str, groups: int = 1) -> Tensor:
-    """Maps [N, H, W, C] -> their sum, where each channel's weights are a softmax over the branches.
-
-    logits: [N, 1, 1, groups * branches * C / groups], in that order.
-    """
-    count, channels = len(branches), branches[0].shape[-1]
-    gates = layers.Reshape((groups, count, channels // groups), name=f"{name}.logits")(logits)
-    gates = layers.Softmax(axis=2, name=f"{name}.softmax")(gates)
-    gates = layers.Permute((2, 1, 3), name=f"{name}.by_branch")(gates)
-    gates = layers.Reshape((1, 1, count * channels), name=f"{name}.gates")(gates)
-    pairs = zip(branches, parts(gates, count, f"{name}.gate"), strict=True)
-    weighted = [layers.Multiply(name=f"{name}.weighted.{i}")([x, gate]) for i, (x, gate) in enumerate(pairs)]
-    return layers.Add(name=f"{name}.sum")(weighted)
-
-
-def round_channels(channels: float, divisor: int = 8, limit: float = 0.9) -> int:
-    """To the nearest multiple of the divisor, but never below the limit's part of the channels. Howard et
-    al., arXiv 1704.04861, as released.
-    """
-    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < limit * channels else rounded
+from zoo.blocks.channelwise import (
+    Tensor,
+    channels,
+    concatenate,
+    gated,
+    pad_channels,
+    parts,
+    round_channels,
+    select,
+    shuffle,
+    split,
+)
+from zoo.blocks.net import NORMS, EvoNet, GroupNet, LeakyNet, Net
+from zoo.blocks.pools import (
+    POOLINGS,
+    SMOOTHINGS,
+    adaptive_pool,
+    average_around,
+    flatten,
+    max_pool,
+    max_pool_blurred,
+    max_pool_signed,
+    require_multiple,
+    smoothed,
+)
+
+__all__ = [
+    "NORMS",
+    "POOLINGS",
+    "SMOOTHINGS",
+    "EvoNet",
+    "GroupNet",
+    "LeakyNet",
+    "Net",
+    "Tensor",
+    "adaptive_pool",
+    "average_around",
+    "channels",
+    "concatenate",
+    "flatten",
+    "gated",
+    "max_pool",
+    "max_pool_blurred",
+    "max_pool_signed",
+    "pad_channels",
+    "parts",
+    "require_multiple",
+    "round_channels",
+    "select",
+    "shuffle",
+    "smoothed",
+    "split",
+]

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from serving import calls, metrics, tracing
 from serving.errors import Code
+from serving.watching import calls, metrics, tracing
 
 _access = logging.getLogger("serving.access")
 _access.propagate = False

@@ -28,8 +28,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-from serving.calls import Call
 from serving.errors import Code
+from serving.watching.calls import Call
 from zoo.writing import complete
 
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # of the library: where workers count, each in files of its own

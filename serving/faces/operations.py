@@ -7,11 +7,12 @@ from typing import Any
 
 from starlette.responses import PlainTextResponse, Response
 
-from serving import metrics
-from serving.choosing import choice_of
 from serving.errors import Code
-from serving.lifecycle import Models, ServedModel
+from serving.models.choosing import choice_of
+from serving.models.lifecycle import Models
+from serving.models.versions import ServedModel
 from serving.runtimes import Runtime
+from serving.watching import metrics
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 LIVE, READY, MODELS = "/v1/health/live", "/v1/health/ready", "/v1/models"

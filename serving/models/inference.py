@@ -10,7 +10,7 @@ import numpy as np
 from serving.errors import Code, ServingError, UnknownSignatureError, invalid
 from serving.runtimes import Runtime, Signature
 from serving.runtimes.base import CLASSIFY, PREDICT, REGRESS
-from serving.tensors import of_array
+from serving.wire.tensors import of_array
 
 log = logging.getLogger("serving")
 T = TypeVar("T")

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serving.errors import invalid
-from serving.inference import Class
-from serving.json_tensors import float_text, is_b64, json_type, to_bytes
-from serving.protos import Example
+from serving.models.inference import Class
+from serving.wire.json_tensors import float_text, is_b64, json_type, to_bytes
+from serving.wire.protos import Example
 
 _INT64 = (-(2**63), 2**63 - 1)
 

@@ -5,8 +5,8 @@ server by `opentelemetry-instrument`, or set a tracer provider.
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from serving.calls import Call
 from serving.errors import Code
+from serving.watching.calls import Call
 
 try:
     from opentelemetry import propagate, trace

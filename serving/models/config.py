@@ -9,8 +9,8 @@ from typing import Any
 from google.protobuf import text_format
 
 from serving.errors import ServingError, invalid
-from serving.lifecycle import ALL_VERSIONS, ModelConfig, VersionPolicy
-from serving.protos import POOL, message
+from serving.models.versions import ALL_VERSIONS, ModelConfig, VersionPolicy
+from serving.wire.protos import POOL, message
 
 log = logging.getLogger("serving")
 

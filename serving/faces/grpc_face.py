@@ -13,14 +13,16 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from serving import config, metrics, replies, requests
 from serving.errors import ServingError, invalid
-from serving.observing import observed
-from serving.profiler import Profiler
-from serving.protos import MODEL_SERVICE, POOL, PREDICTION_SERVICE, ReloadConfigResponse, methods
-from serving.service import PredictionService
-from serving.tls import Tls
-from serving.turns import CALLERS
+from serving.faces.profiler import Profiler
+from serving.faces.tls import Tls
+from serving.models import config
+from serving.models.service import PredictionService
+from serving.models.turns import CALLERS
+from serving.watching import metrics
+from serving.watching.observing import observed
+from serving.wire import replies, requests
+from serving.wire.protos import MODEL_SERVICE, POOL, PREDICTION_SERVICE, ReloadConfigResponse, methods
 
 log = logging.getLogger("serving")
 

@@ -23,13 +23,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from serving import calls, json_examples, json_tensors, operations, replies
 from serving.errors import Code, ServingError, UnknownSignatureError, invalid
-from serving.observing import observed
-from serving.protos import POOL
-from serving.service import ModelSpec, PredictionService
-from serving.tls import Tls
-from serving.turns import CALLERS
+from serving.faces import operations
+from serving.faces.tls import Tls
+from serving.models.service import ModelSpec, PredictionService
+from serving.models.turns import CALLERS
+from serving.watching import calls
+from serving.watching.observing import observed
+from serving.wire import json_examples, json_tensors, replies
+from serving.wire.protos import POOL
 
 log = logging.getLogger("serving")
 

@@ -5,13 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from serving import inference, metrics, records, requests
 from serving.errors import Code, ServingError, invalid
-from serving.inference import DEFAULT_SIGNATURE
-from serving.lifecycle import Load
-from serving.protos import PredictionLog
+from serving.models import inference
+from serving.models.inference import DEFAULT_SIGNATURE
+from serving.models.versions import Load
 from serving.runtimes import Runtime
 from serving.runtimes.base import CLASSIFY
+from serving.watching import metrics
+from serving.wire import records, requests
+from serving.wire.protos import PredictionLog
 
 log = logging.getLogger("serving")
 

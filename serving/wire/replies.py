@@ -3,10 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from serving import tensors
-from serving.inference import Arrays, Class
-from serving.lifecycle import VersionStatus
-from serving.protos import (
+from serving.models.inference import Arrays, Class
+from serving.models.service import Answer, ModelSpec
+from serving.models.versions import VersionStatus
+from serving.runtimes import Signature, TensorSpec
+from serving.runtimes.base import CLASSIFY
+from serving.wire import tensors
+from serving.wire.protos import (
     ClassificationResponse,
     GetModelMetadataResponse,
     GetModelStatusResponse,
@@ -15,9 +18,6 @@ from serving.protos import (
     RegressionResponse,
     SignatureDefMap,
 )
-from serving.runtimes import Signature, TensorSpec
-from serving.runtimes.base import CLASSIFY
-from serving.service import Answer, ModelSpec
 
 
 def predicted(spec: ModelSpec, answer: Answer[Arrays], content: bool = False) -> Any:

@@ -14,10 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from serving import metrics, records, replies, tensors, warmup
 from serving.errors import Code
-from serving.protos import message
-from serving.service import ModelSpec, Served
+from serving.models import warmup
+from serving.models.service import ModelSpec, Served
+from serving.watching import metrics
+from serving.wire import records, replies, tensors
+from serving.wire.protos import message
 
 log = logging.getLogger("serving")
 

@@ -1,7 +1,7 @@
 """How fast and how faithful each candidate of a version is: all answer the version's warm-up requests.
 
-A process of its own, `python -m serving.measuring QUESTION`: engines that are not chosen, TensorFlow above
-all, leave nothing in the server's memory, and one that crashes does not end it.
+A process of its own, `python -m serving.models.measuring QUESTION`: engines that are not chosen, TensorFlow
+above all, leave nothing in the server's memory, and one that crashes does not end it.
 """
 
 import json
@@ -19,14 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from serving import inference, requests, tensors, warmup
 from serving.errors import Code, ServingError
-from serving.inference import DEFAULT_SIGNATURE, Arrays, Feed
 from serving.machine import cores
+from serving.models import inference, warmup
+from serving.models.inference import DEFAULT_SIGNATURE, Arrays, Feed
 from serving.runtimes import FIDELITIES, Candidate, Runtime, Signature, TensorSpec, pictures, start
 from serving.runtimes.base import Engines, covers
 from serving.runtimes.candidates import SAVED_MODEL
 from serving.runtimes.tensorflow import read_signatures
+from serving.wire import requests, tensors
 
 PROBES = 8
 ROUNDS = 30

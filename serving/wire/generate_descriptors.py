@@ -1,5 +1,5 @@
 """Writes descriptors.binpb from the installed tensorflow-serving-api and gRPC's own services:
-`python -m serving.generate_descriptors [FILE]`.
+`python -m serving.wire.generate_descriptors [FILE]`.
 """
 
 import sys

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 
 from serving.errors import invalid
-from serving.protos import TensorProto
+from serving.wire.protos import TensorProto
 
 MAX_BYTES = (
     1 << 31

@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from serving import calls, metrics
-from serving.choosing import choice_of
 from serving.errors import Code, ServingError
 from serving.machine import cores
+from serving.models.choosing import choice_of
 from serving.runtimes import Runtime
 from serving.runtimes.base import QUEUED, queues
+from serving.watching import calls, metrics
 
 QUEUE_LIMIT = 100  # requests of one model that may wait
 CALLERS = 256  # threads of a face, made when they are needed: most of them wait here for a turn or a batch

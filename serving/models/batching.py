@@ -1,5 +1,5 @@
 """What runs together: requests that agree in signature, outputs, types and shapes share a run, by TensorFlow
-Serving's BatchingParameters. What is not batched waits its turn (serving/turns.py).
+Serving's BatchingParameters. What is not batched waits its turn (serving/models/turns.py).
 """
 
 import threading
@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from serving import calls, metrics
-from serving.choosing import choice_of
-from serving.config import read_batching
 from serving.errors import Code, ServingError, invalid
 from serving.machine import cores
+from serving.models.choosing import choice_of
+from serving.models.config import read_batching
+from serving.models.turns import Arrays, Gates, Load, gated, result_of
 from serving.runtimes import Runtime
-from serving.turns import Arrays, Gates, Load, gated, result_of
+from serving.watching import calls, metrics
 
 PER_MODEL_FILE = "batching_params.pbtxt"
 LATE = "Run() timeout exceeded while waiting in batching queue"

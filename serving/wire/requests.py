@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from serving import tensors
 from serving.errors import invalid
-from serving.inference import Feed, bind
+from serving.models.inference import Feed, bind
+from serving.models.service import ModelSpec
 from serving.runtimes import Signature
-from serving.service import ModelSpec
+from serving.wire import tensors
 
 
 def model_spec(request: Any) -> ModelSpec:

@@ -5,10 +5,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from serving import inference
 from serving.errors import Code, ServingError, invalid
-from serving.inference import DEFAULT_SIGNATURE, Arrays, Class, Feed
-from serving.lifecycle import Loaded, ModelConfig, Models, VersionStatus
+from serving.models import inference
+from serving.models.inference import DEFAULT_SIGNATURE, Arrays, Class, Feed
+from serving.models.lifecycle import Models
+from serving.models.versions import Loaded, ModelConfig, VersionStatus
 from serving.runtimes import Signature
 from serving.runtimes.base import CLASSIFY, REGRESS
 

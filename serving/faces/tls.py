@@ -11,8 +11,8 @@ from typing import Any
 
 import grpc
 
-from serving.config import read_ssl
 from serving.errors import invalid
+from serving.models.config import read_ssl
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """TensorFlow Serving's messages and services without TensorFlow.
 
 The classes are made from descriptors.binpb, a FileDescriptorSet kept as data (written by
-serving.generate_descriptors), in a descriptor pool of their own: importing tensorflow or tensorflow_serving
-in the same process neither clashes nor is needed.
+serving.wire.generate_descriptors), in a descriptor pool of their own: importing tensorflow or
+tensorflow_serving in the same process neither clashes nor is needed.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,8 @@
 """Which of a version's files serves it, by which engine: the fastest of those that are faithful.
 
-They are measured in a process of their own (serving.measuring), and the figures kept in the cache folder: a
-version is measured once on a machine, and again when its files, the engines or what is asked of them change.
+They are measured in a process of their own (serving.models.measuring), and the figures kept in the cache
+folder: a version is measured once on a machine, and again when its files, the engines or what is asked of
+them change.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ import numpy as np
 
 from serving.errors import ServingError
 from serving.machine import cores, processor
-from serving.measuring import Measured, Question, Report, saved_signatures
+from serving.models.measuring import Measured, Question, Report, saved_signatures
 from serving.processes import run_apart
 from serving.runtimes import Candidate, Runtime, Signature, found, start
 from serving.runtimes.base import DEFAULT_ENGINES, Arrays, Engines, covers, queues
@@ -191,7 +192,7 @@ def _report(question: Question) -> Report:
 def _asked(question: Question) -> Report:
     """By a process of its own; again without the candidate that ended it, should one do so."""
     try:
-        done = run_apart("serving.measuring", question.to_json())
+        done = run_apart("serving.models.measuring", question.to_json())
     except (OSError, subprocess.TimeoutExpired) as error:
         log.warning("%s could not be measured: %s", question.version_dir, error)
         return Report("", ())

@@ -1,0 +1,1 @@
+"""What callers reach: gRPC, REST, TLS, and what operators ask."""
