@@ -103,6 +103,19 @@ def test_of_every_block_one_convolution_is_left(name):
     assert not [layer for layer in fused.layers if isinstance(layer, keras.layers.Add)]
 
 
+@pytest.mark.parametrize(("name", "left"), [("ghostnetv3_100", 137), ("repvit_m0_9", 103)])
+def test_several_sums_in_a_block(name, left):
+    network = zoo.load(name, weights=None, classes=3, input_size=64, classifier_activation=None)
+    x = np.random.default_rng(0).uniform(0, 255, (4, 64, 64, 3)).astype(np.float32)
+    for _ in range(3):
+        network(x, training=True)
+    fused = zoo.fuse(network)
+    kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
+    assert len([layer for layer in fused.layers if isinstance(layer, kinds)]) == left
+    logits = np.asarray(network(x))
+    np.testing.assert_allclose(fused(x), logits, atol=1e-4 * logits.std())
+
+
 def small(body):
     """A model of what `body` makes of images [N, 8, 8, 4], with norms that do something."""
     keras.utils.set_random_seed(0)

@@ -121,11 +121,10 @@ def attended(net: Net, x: Tensor, y: Tensor, name: str) -> Tensor:
 
 def ghost_branched(net: Net, x: Tensor, channels: int, name: str, *, active: bool) -> Tensor:
     """`ghost`, each convolution the sum of several."""
-    primary, cheap = f"{name}.primary", f"{name}.cheap"
-    x = summed([convolved(net, x, channels // 2, f"{primary}_rpr_conv.{i}") for i in range(3)], primary)
-    x = net.act(x, f"{primary}_activation") if active else x
-    branches = [*depthwise_branches(net, x, 3, 1, cheap), net.norm(x, f"{cheap}_rpr_skip")]
-    y = summed(branches, cheap)
+    primary, cheap = f"{name}.primary_rpr_conv", f"{name}.cheap"
+    x = summed([convolved(net, x, channels // 2, f"{primary}.{i}") for i in range(3)], primary)
+    x = net.act(x, f"{name}.primary_activation") if active else x
+    y = summed([*depthwise_branches(net, x, 3, 1, cheap), net.norm(x, f"{cheap}_rpr_skip")], cheap)
     y = net.act(y, f"{cheap}_activation") if active else y
     return layers.Concatenate(name=f"{name}.concat")([x, y])
 
