@@ -149,8 +149,8 @@ def network(name: str, pictures: list[Any]) -> Any:
         model(part, training=True)
     heads = zoo.heads(model)
     logits = np.concatenate([np.asarray(heads(part, training=False)["logits"]) for part in parts])
-    layer = classifier_layer(model)
-    layer.kernel.assign(layer.kernel * (2.5 / max(float(logits.std()), 1e-6)))
+    for weight in classifier_layer(model).weights:
+        weight.assign(weight * (2.5 / max(float(logits.std()), 1e-6)))
     return model
 
 

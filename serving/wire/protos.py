@@ -19,7 +19,7 @@ MODEL_SERVICE = "tensorflow.serving.ModelService"
 
 def _load() -> DescriptorPool:
     pool = DescriptorPool()
-    data = resources.files("serving").joinpath("descriptors.binpb").read_bytes()
+    data = resources.files("serving.wire").joinpath("descriptors.binpb").read_bytes()
     for file in descriptor_pb2.FileDescriptorSet.FromString(data).file:
         pool.AddSerializedFile(file.SerializeToString())
     return pool
