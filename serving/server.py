@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import click
@@ -150,7 +151,7 @@ def launch(
     if options.workers == 1:
         run(options, told, stopping)
         return
-    _stop_on_signals(stopping)
+    stop_on_signals(stopping)
     with _ports(options) as (grpc_port, rest_port):
         job = workers.Job(module, arguments, options.workers, grpc_port, rest_port)
         workers.serve(job, lambda ready: told(Ready(**ready)), stopping)
@@ -181,7 +182,7 @@ def run(
     """
     machine.keep_freed_memory()
     stopping = stopping or threading.Event()
-    _stop_on_signals(stopping)
+    stop_on_signals(stopping)
     if options.access_log:
         observing.log_requests()
     models = Models(options.models, options.load, options.timing, options.free_labels)
@@ -195,9 +196,19 @@ def run(
     models.stop()
 
 
-def _stop_on_signals(stopping: threading.Event) -> None:
+def stop_on_signals(stopping: threading.Event) -> None:
+    """SIGTERM and SIGINT set the event, by a thread: the handler may interrupt the main thread where it holds
+    the event's lock, and would wait for it forever.
+    """
+    heard: SimpleQueue[None] = SimpleQueue()
+
+    def stop() -> None:
+        heard.get()
+        stopping.set()
+
+    threading.Thread(target=stop, name="signals", daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, lambda *_: heard.put(None))
 
 
 def _serve_until(

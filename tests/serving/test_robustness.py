@@ -231,6 +231,21 @@ def test_a_run_longer_than_the_deadline_is_504_and_deadline_exceeded(
 # --- pictures that are none, over REST ------------------------------------------------------------------
 
 
+def test_a_signal_is_heard_where_the_event_is_locked() -> None:
+    """As in the moment in which the main thread begins to wait for it."""
+    code = """
+import signal, threading
+from serving.server import stop_on_signals
+
+stopping = threading.Event()
+stop_on_signals(stopping)
+with stopping._cond:
+    signal.raise_signal(signal.SIGTERM)
+assert stopping.wait(30)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 def test_bad_pictures_over_rest_are_named(endpoint: Endpoint, png: Callable[..., bytes]) -> None:
     header = b"IHDR" + struct.pack(">II", 60_000, 60_000) + png((0, 0, 0))[24:29]
     bomb = png((0, 0, 0))[:12] + header + struct.pack(">I", zlib.crc32(header)) + png((0, 0, 0))[33:]
