@@ -10,6 +10,6 @@ def sha256_of(path: Path) -> str:
 
 
 def digest_of(path: Path, algorithm: str) -> str:
-    """The hexadecimal "sha256" or "md5" of a file."""
+    """The hexadecimal "sha256", "sha1" or "md5" of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()

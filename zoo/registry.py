@@ -24,7 +24,8 @@ class Weights:
     test_input_size for the *_test ones); padding and epsilon are those of zoo.blocks.Net, build what else of
     the network was another when these weights were trained. layout "keras": the file is one of
     keras.applications (zoo.weights.keras_layout), with the given order of layers and channels of its first
-    kernel, "rgb" or "bgr". md5 and sha256 are the file's, as published.
+    kernel, "rgb" or "bgr". md5, sha1 and sha256 are the file's, as published; where url is a .zip's, those of
+    the one file inside.
     """
 
     architecture: str
@@ -34,6 +35,7 @@ class Weights:
     url: str | None = None
     sha256: str | None = None
     md5: str | None = None
+    sha1: str | None = None
     package: str | None = None
     file: str | None = None
     renames: tuple[tuple[str, str], ...] = ()

@@ -1,7 +1,9 @@
 """From a line of the catalog to a verified file, against a server with the publishers' addresses."""
 
 import hashlib
+import io
 import os
+import zipfile
 from dataclasses import replace
 from importlib.metadata import distribution
 from pathlib import Path
@@ -33,6 +35,14 @@ def surroundings(cache_folder, monkeypatch, site):
 
 def by_url(site, path: str = RELEASE) -> Weights:
     return Weights("resnet18", "tv_in1k", url=site.url + path)
+
+
+def zipped(members: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return packed.getvalue()
 
 
 def test_the_hub_s_file_is_fetched_once_and_verified_with_the_hash_it_states(site, cache_folder):
@@ -96,6 +106,38 @@ def test_an_md5_where_nothing_better_is_published(site, cache_folder):
     with pytest.raises(WeightsError, match=f"damaged: its md5 is .*, not {stated.md5}"):
         fetch(stated)
     assert not path.exists()
+
+
+def test_a_release_packed_into_a_zip(site, cache_folder):
+    """As imgclsmob publishes: NAME-ERROR-SHA1.pth.zip, the sha1 that of the .pth inside."""
+    release = "/v0.0.405/net-0774-d79ba5f5.pth.zip"
+    site.files[release] = zipped({"net.pth": DATA})
+    stated = replace(by_url(site, release), sha1=hashlib.sha1(DATA).hexdigest())
+    with pytest.raises(WeightsError, match=f"the sha1 of what came is {stated.sha1}, not 1234"):
+        fetch(replace(stated, sha1="1234" * 10))
+    assert [path for path in cache_folder.rglob("*") if path.is_file()] == []
+    path = fetch(stated)
+    assert path.name == "net-0774-d79ba5f5.pth"
+    assert path.read_bytes() == DATA
+    assert {p.name for p in path.parent.iterdir()} == {path.name, f"{path.name}.sha256"}
+    site.files.clear()
+    assert fetch(stated) == path
+
+
+@pytest.mark.parametrize(
+    ("packed", "reason"),
+    [
+        (b"no archive", "not a sound .zip archive"),
+        (zipped({"a.pth": DATA, "b.pth": DATA}), "holds 2 files, where one was expected"),
+        (zipped({"a.pth": DATA})[:-40], "not a sound .zip archive"),
+        (zipped({"a.pth": bytes(100 << 20)}), "unpacks to more than"),
+    ],
+)
+def test_a_zip_that_is_none(site, cache_folder, packed, reason):
+    site.files["/net.pth.zip"] = packed
+    with pytest.raises(WeightsError, match=reason):
+        fetch(by_url(site, "/net.pth.zip"))
+    assert [path for path in cache_folder.rglob("*") if path.is_file()] == []
 
 
 def test_an_address_that_leaves_the_cache(site):

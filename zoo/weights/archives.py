@@ -5,6 +5,7 @@ unpacks to far more than came.
 from __future__ import annotations
 
 import gzip
+import shutil
 import stat
 import tarfile
 import zipfile
@@ -32,6 +33,20 @@ def extract(archive: Path, folder: Path) -> None:
                 _extract(members, bounded, folder, limit)
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise WeightsError(f"{archive} is not a sound .tar.gz archive: {error}") from error
+
+
+def unpack_only(archive: Path, destination: Path) -> None:
+    """Write the one file of a .zip to the destination, whatever its name inside. Raises WeightsError."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            members = [member for member in opened.infolist() if not member.is_dir()]
+            if len(members) != 1:
+                raise WeightsError(f"{archive} holds {len(members)} files, where one was expected")
+            _check_total(archive, 1, members[0].file_size)
+            with opened.open(members[0]) as source, destination.open("wb") as target:
+                shutil.copyfileobj(source, target)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise WeightsError(f"{archive} is not a sound .zip archive: {error}") from error
 
 
 def check_zip(archive: Path) -> None:

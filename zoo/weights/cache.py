@@ -1,6 +1,6 @@
 """Downloaded weights on disk: one folder, every file with its sha256 beside it, verified at each use."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import requests
@@ -16,25 +16,25 @@ def fetch(
     name: str,
     *,
     sha256: str = "",
-    md5: str = "",
+    stated: Mapping[str, str] | None = None,
     published: Callable[[requests.Response], str] = lambda _: "",
 ) -> Path:
     """The file `name` (a relative path) of the cache, downloaded from the URL if it is not there yet.
 
-    sha256, md5 and published as in `download`. A file that is there is not asked for again, but read once to
-    compare its hash with the recorded and the given one. Raises DownloadError; WeightsError when a hash
+    sha256, stated and published as in `download`. A file that is there is not asked for again, but read once
+    to compare its hash with the recorded and the given one. Raises DownloadError; WeightsError when a hash
     differs, and the file is removed.
     """
     path = folder() / name
     if path.exists():
-        return verified(path, sha256, md5)
-    return download(url, path, sha256=sha256, md5=md5, published=published)
+        return verified(path, sha256, stated)
+    return download(url, path, sha256=sha256, stated=stated, published=published)
 
 
-def verified(path: Path, sha256: str = "", md5: str = "") -> Path:
+def verified(path: Path, sha256: str = "", stated: Mapping[str, str] | None = None) -> Path:
     """The path, if its hash is the recorded and the given one; else the file is removed: WeightsError.
 
-    A file without a record, put there by hand, gets one if its md5 is the given one.
+    A file without a record, put there by hand, gets one if its other hashes are the stated ones.
     """
     record = record_of(path)
     known = record.read_text().partition(" ")[0] if record.exists() else ""
@@ -42,7 +42,8 @@ def verified(path: Path, sha256: str = "", md5: str = "") -> Path:
     for expected in (known, sha256.lower()):
         _refuse_unless(path, "sha256", digest, expected)
     if not known:
-        _refuse_unless(path, "md5", digest_of(path, "md5") if md5 else "", md5.lower())
+        for algorithm, expected in (stated or {}).items():
+            _refuse_unless(path, algorithm, digest_of(path, algorithm), expected.lower())
         record.write_text(f"{digest}  {path.name}\n")
     return path
 

@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from rich.progress import TextColumn
 from zoo.digests import digest_of, sha256_of
 from zoo.errors import DownloadError, WeightsError, ZooError
 from zoo.progress import progress
+from zoo.weights import archives
 
 CHUNK = 1 << 16  # bytes; what a break can cost beyond itself
 LIMIT = 8 << 30  # bytes; no published set of weights comes near it
@@ -35,6 +36,11 @@ class _Job:
         return self.destination.with_name(f"{self.destination.name}.part")
 
     @property
+    def unpacked(self) -> Path:
+        """Where the file of a .zip goes before its hash is known to be right."""
+        return self.destination.with_name(f"{self.destination.name}.part.unpacked")
+
+    @property
     def memo(self) -> Path:
         """The URL and the validator (ETag) that the partial file belongs to."""
         return self.destination.with_name(f"{self.destination.name}.part.etag")
@@ -52,14 +58,15 @@ def download(
     destination: Path,
     *,
     sha256: str = "",
-    md5: str = "",
+    stated: Mapping[str, str] | None = None,
     published: Callable[[requests.Response], str] = lambda _: "",
     limit: int = LIMIT,
 ) -> Path:
     """Fetch the URL to `destination`, its hash to `destination`.sha256; an existing destination stays.
 
-    sha256: the hexadecimal hash or a prefix of it; without one, what `published` finds in the answer's
-    headers. md5: where upstream publishes that alone. At most `limit` bytes. The bytes go to
+    Of a .zip, the one file inside is what is wanted, and what the hashes are of. sha256: the hexadecimal hash
+    or a prefix of it; without one, what `published` finds in the answer's headers. stated: other hashes by
+    algorithm, {"md5": ...}, where upstream publishes those. At most `limit` bytes. The bytes go to
     `destination`.part first, which a later call resumes if the server still has the same file (ETag);
     processes that want the same destination take turns (POSIX file locks). Proxies are those of the
     environment (HTTPS_PROXY, NO_PROXY ...). Raises DownloadError when the file cannot be had (at once when
@@ -74,8 +81,8 @@ def download(
             if destination.exists():
                 job.part.unlink()
                 return destination
-            stated = _fetch(job, file)
-            _publish(job, {"sha256": sha256 or stated, "md5": md5})
+            found = _fetch(job, file)
+            _publish(job, {"sha256": sha256 or found, **(stated or {})})
     except ZooError:
         raise
     except requests.RequestException as error:
@@ -199,16 +206,33 @@ def _pour(job: _Job, answer: requests.Response, file: BinaryIO, have: int) -> No
 def _publish(job: _Job, expected: dict[str, str]) -> None:
     """Rename the file if its hashes start with the expected ones, by algorithm; '' fits every file."""
     job.memo.unlink(missing_ok=True)
-    for algorithm, start in expected.items():
-        digest = digest_of(job.part, algorithm) if start else ""
-        if not digest.startswith(start.lower()):
+    with _arrived(job) as arrived:
+        for algorithm, start in expected.items():
+            digest = digest_of(arrived, algorithm) if start else ""
+            if not digest.startswith(start.lower()):
+                raise WeightsError(
+                    f"{job.url}: the {algorithm} of what came is {digest}, not {start}; it was removed. "
+                    f"Try again, and if it stays so, the file has been replaced or tampered with"
+                )
+        record_of(job.destination).write_text(f"{sha256_of(arrived)}  {job.destination.name}\n")
+        os.replace(arrived, job.destination)
+
+
+@contextmanager
+def _arrived(job: _Job) -> Iterator[Path]:
+    """The file that came, or the one inside the .zip that came; nothing of a wrong one stays."""
+    try:
+        if job.url.endswith(".zip"):
+            archives.unpack_only(job.part, job.unpacked)
+            yield job.unpacked
             job.part.unlink()
-            raise WeightsError(
-                f"{job.url}: the {algorithm} of what came is {digest}, not {start}; it was removed. "
-                f"Try again, and if it stays so, the file has been replaced or tampered with"
-            )
-    record_of(job.destination).write_text(f"{sha256_of(job.part)}  {job.destination.name}\n")
-    os.replace(job.part, job.destination)
+        else:
+            yield job.part
+    except WeightsError:
+        job.part.unlink()
+        raise
+    finally:
+        job.unpacked.unlink(missing_ok=True)
 
 
 def _reason(error: Exception) -> str:

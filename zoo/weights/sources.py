@@ -91,8 +91,9 @@ def _from_url(weights: Weights) -> Path:
     name = PurePosixPath("url", parts.netloc.replace(":", "_"), parts.path.lstrip("/"))
     if ".." in name.parts:
         raise WeightsError(f"{weights.name}: {weights.url} is no address of a file")
+    stated = {k: v for k in ("md5", "sha1") if (v := getattr(weights, k))}
     pinned = _pinned(weights, name.name)
-    return cache.fetch(weights.url, str(name), sha256=pinned, md5=weights.md5 or "")
+    return cache.fetch(weights.url, str(name).removesuffix(".zip"), sha256=pinned, stated=stated)
 
 
 def _pinned(weights: Weights, name: str) -> str:
