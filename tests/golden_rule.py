@@ -54,6 +54,7 @@ SCALES = (
     (r"_rpr_(conv\.\d|scale)\.bn1\.weight$|_rpr_skip\.weight$", 0.45, 0),
     (r"\.channel_mixer\.conv2\.bn\.weight$|\.ffn\.conv2\.bn\.weight$", 0.3, 0),
     (r"\.token_mixer\.(conv1?\.bn|conv1)\.weight$", 0.25, 0),
+    (r"\.unit\d+\.(res_unit\.)?body\.conv[23]\.bn\.weight$", 0.5, 0),
     (r"^incre_modules\.\d+\.0\.(bn3|downsample\.1)\.weight$", 0.3, 0),
 )
 DAMPED = re.compile(

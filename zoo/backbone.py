@@ -12,7 +12,7 @@ import keras
 
 from zoo.classifier import attach, facts
 from zoo.errors import ZooError
-from zoo.layers import GeneralizedMeanPooling2D
+from zoo.layers import GeneralizedMeanPooling2D, Nearest
 from zoo.loading import DEFAULT, load
 from zoo.outputs import classifier_layer, features_of
 
@@ -117,7 +117,8 @@ def _strides(model: keras.Model) -> dict[Any, int]:
         if isinstance(layer, keras.layers.InputLayer):
             strides[layer] = 1
         elif known and not isinstance(layer, NO_MAP):
-            strides[layer] = round(max(known) * _step(layer))
+            stretched = isinstance(layer, Nearest)
+            strides[layer] = min(known) if stretched else round(max(known) * _step(layer))
     return strides
 
 

@@ -46,9 +46,10 @@ def test_every_file_has_a_hash(name):
     MobileNets have none, and say so.
     """
     facts = WEIGHTS[name]
-    hashed = facts.keys() & {"hub", "sha256", "md5"} or HASHED.search(facts["url"])
+    hashed = facts.keys() & {"hub", "sha256", "sha1", "md5"} or HASHED.search(facts["url"])
     assert hashed or ("/mobilenet" in facts["url"] and facts["remark"].startswith("no hash is published"))
     assert re.fullmatch(r"[0-9a-f]{64}", facts.get("sha256", "0" * 64))
+    assert re.fullmatch(r"[0-9a-f]{40}", facts.get("sha1", "0" * 40))
     assert re.fullmatch(r"[0-9a-f]{32}", facts.get("md5", "0" * 32))
     assert facts.get("sha256", "").startswith(tuple(HASHED.findall(facts.get("file", ""))) or "")
 

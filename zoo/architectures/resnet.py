@@ -7,7 +7,6 @@ arXiv 1605.07146; smoothing where the map is halved Zhang, arXiv 1904.11486.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import count
 
 from keras import layers
 
@@ -63,15 +62,28 @@ def residual_stages(
     block(net, x, planes, stride, name) gives the residual, shortcut(net, x, channels, stride, name) brings
     the block's input to the residual's shape where they differ.
     """
-    done = count()
-    for stage, (depth, planes) in enumerate(zip(depths, PLANES, strict=True), start=1):
-        for i in range(depth):
-            stride = 2 if i == 0 and stage > 1 else 1
-            name = f"layer{stage}.{i}"
-            y = block(net, x, planes, stride, name)
-            if stride > 1 or x.shape[-1] != y.shape[-1]:
-                x = shortcut(net, x, y.shape[-1], stride, f"{name}.downsample")
-            x = net.act(net.add(x, y, name, position=next(done) / (sum(depths) - 1)), f"{name}.act")
+    for stage in range(1, len(depths) + 1):
+        x = residual_stage(net, x, stage, depths, block, shortcut)
+    return x
+
+
+def residual_stage(
+    net: Net,
+    x: Tensor,
+    stage: int,
+    depths: Sequence[int],
+    block: Callable[..., Tensor],
+    shortcut: Callable[..., Tensor],
+) -> Tensor:
+    """One of them, counted from 1."""
+    before = sum(depths[: stage - 1])
+    for i in range(depths[stage - 1]):
+        stride = 2 if i == 0 and stage > 1 else 1
+        name = f"layer{stage}.{i}"
+        y = block(net, x, PLANES[stage - 1], stride, name)
+        if stride > 1 or x.shape[-1] != y.shape[-1]:
+            x = shortcut(net, x, y.shape[-1], stride, f"{name}.downsample")
+        x = net.act(net.add(x, y, name, position=(before + i) / (sum(depths) - 1)), f"{name}.act")
     return x
 
 

@@ -17,7 +17,7 @@ from zoo.blocks.channelwise import (
     shuffle,
     split,
 )
-from zoo.blocks.net import NORMS, EvoNet, GroupNet, LeakyNet, Net
+from zoo.blocks.net import NORMS, EvoNet, GroupNet, LeakyNet, Net, instance_norm
 from zoo.blocks.pools import (
     POOLINGS,
     SMOOTHINGS,
@@ -46,6 +46,7 @@ __all__ = [
     "concatenate",
     "flatten",
     "gated",
+    "instance_norm",
     "max_pool",
     "max_pool_blurred",
     "max_pool_signed",

@@ -209,6 +209,11 @@ class GroupNet(Net):
         return layers.GroupNormalization(32, epsilon=self.epsilon, name=name)(x)
 
 
+def instance_norm(x: Tensor, name: str, epsilon: float = 1e-5) -> Tensor:
+    """Every channel of a picture by its own mean and deviation. Ulyanov et al., arXiv 1607.08022."""
+    return layers.GroupNormalization(x.shape[-1], epsilon=epsilon, name=name)(x)
+
+
 @dataclass(frozen=True)
 class EvoNet(Net):
     """Norm and activation in one, over groups of `group` channels, or over 32 groups."""

@@ -16,10 +16,11 @@ from zoo.layers.convolutions import (
 )
 from zoo.layers.factors import Affine, ChannelScale, Scale, SkipGain
 from zoo.layers.heads import GeneralizedMeanPooling2D, TwinDense
-from zoo.layers.maps import Blur, Nearest, SpaceToDepth
+from zoo.layers.maps import AcrossChannels, Blur, Nearest, SpaceToDepth
 from zoo.layers.norms import EvoNormalization, LocalResponseNormalization, ResponseNormalization
 
 __all__ = [
+    "AcrossChannels",
     "Affine",
     "Attention",
     "Blur",

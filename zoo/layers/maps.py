@@ -1,4 +1,4 @@
-"""Other sizes of a map: smoothed and halved, dealt to channels, doubled."""
+"""Other sizes of a map: smoothed and halved, dealt to channels, stretched; and a map of its channels."""
 
 from __future__ import annotations
 
@@ -59,11 +59,9 @@ class SpaceToDepth(layers.Layer):
 
 @keras.saving.register_keras_serializable("zoo")
 class Nearest(layers.Layer):
-    """Doubles a map [N, h, w, C] to the size of another [N, H, W, D], whose sides may be odd: row i repeats
-    row i * h // H, as PyTorch counts; tf.image looks at the places' middles instead.
+    """Stretches a map [N, h, w, C] to the size of another [N, H, W, D], of any sides: row i repeats row
+    i * h // H, as PyTorch counts; tf.image looks at the places' middles instead.
     """
-
-    strides = (0.5, 0.5)
 
     def call(self, inputs: Any) -> Any:
         x, other = inputs
@@ -75,3 +73,18 @@ class Nearest(layers.Layer):
     def compute_output_shape(self, input_shape: Any) -> Any:
         x, other = input_shape
         return (*other[:-1], x[-1])
+
+
+@keras.saving.register_keras_serializable("zoo")
+class AcrossChannels(layers.Layer):
+    """The greatest value of every place and their mean: maps [N, H, W, C] -> [N, H, W, 2]. Woo et al., arXiv
+    1807.06521, section 3.
+    """
+
+    def call(self, x: Any) -> Any:
+        return ops.concatenate(
+            [ops.max(x, axis=-1, keepdims=True), ops.mean(x, axis=-1, keepdims=True)], axis=-1
+        )
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (*input_shape[:-1], 2)
