@@ -55,6 +55,9 @@ SCALES = (
     (r"\.channel_mixer\.conv2\.bn\.weight$|\.ffn\.conv2\.bn\.weight$", 0.3, 0),
     (r"\.token_mixer\.(conv1?\.bn|conv1)\.weight$", 0.25, 0),
     (r"\.unit\d+\.(res_unit\.)?body\.conv[23]\.bn\.weight$", 0.5, 0),
+    (r"\.unit\d+\.(conv[35]\.bn|expand_bn3|s_evolve_bn)\.weight$", 0.3, 0),
+    (r"\.unit\d+\.body\.pw_conv\.bn\.weight$", 0.6, 0),
+    (r"\.res_blocks\.\d\.(conv\.)?bn\.weight$", 0.2, 0),
     (r"^incre_modules\.\d+\.0\.(bn3|downsample\.1)\.weight$", 0.3, 0),
 )
 DAMPED = re.compile(

@@ -172,5 +172,6 @@ def _macs(layer: Any) -> int:
     if isinstance(layer, TwinDense):
         return 2 * math.prod(layer.kernel.shape)
     if isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)):
-        return math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:-1])
+        calls = len(layer._inbound_nodes)  # PolyNet's convolutions are applied several times
+        return calls * math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:-1])
     return 0

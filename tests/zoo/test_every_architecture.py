@@ -95,7 +95,7 @@ def test_it_takes_other_classes_and_sizes(network, pictures):
 
 def test_training_lowers_the_loss(network, pictures):
     """One step does, short enough to overshoot nowhere."""
-    sgd = keras.optimizers.SGD(1e-4, clipnorm=1.0)
+    sgd = keras.optimizers.SGD(1e-5, clipnorm=1.0)
     network.compile(sgd, "sparse_categorical_crossentropy", run_eagerly=True)
     before = float(network.train_on_batch(pictures, LABELS))
     probabilities = np.asarray(network(pictures, training=True))

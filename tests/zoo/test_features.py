@@ -39,7 +39,7 @@ CHANNELS = {
 }
 
 
-DEEPEST = {"squeezenet": 4, "bagnet": 3, "drn": 3}  # others have five halvings
+DEEPEST = {"squeezenet": 4, "darknet": 4, "bagnet": 3, "drn": 3}  # others have five halvings
 
 
 def smallest_of_every_builder():

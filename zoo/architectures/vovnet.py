@@ -7,10 +7,27 @@ One-shot aggregation: a chain of convolutions whose maps are joined once, at its
 from collections.abc import Sequence
 from itertools import count
 
+from keras import layers
+
 from zoo.blocks import Net, Tensor, concatenate, max_pool
 
 INNER = (128, 160, 192, 224)
 CHANNELS = (256, 512, 768, 1024)
+
+
+def vovnet(net: Net, images: Tensor, *, depths: Sequence[int], slim: int = 1) -> Tensor:
+    """Images, normalised -> feature map [N, H/32, W/32, 1024 / slim]. slim: the divisor of all widths behind
+    the stem. A block that keeps its map has a shortcut.
+    """
+    x = stem(net, images, separable=False)
+    for stage, depth in enumerate(depths):
+        name = f"stages.{stage}"
+        x = max_pool(x, 3, 2, f"{name}.pool", ceil=True) if stage else x
+        for i in range(depth):
+            block = f"{name}.blocks.{i}"
+            y = aggregation(net, x, INNER[stage] // slim, CHANNELS[stage] // slim, 5, block, separable=False)
+            x = layers.Add(name=f"{block}.add")([x, y]) if i else y
+    return x
 
 
 def vovnetv2(

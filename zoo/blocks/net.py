@@ -66,11 +66,24 @@ class Net:
         return partial(GroupedConv2D, groups=groups) if groups > 1 else layers.Conv2D
 
     def depthwise(
-        self, x: Tensor, kernel: int | tuple[int, int], name: str, stride: int = 1, *, bias: bool = False
+        self,
+        x: Tensor,
+        kernel: int | tuple[int, int],
+        name: str,
+        stride: int = 1,
+        *,
+        bias: bool = False,
+        dilation: int = 1,
     ) -> Tensor:
         x, padding = self._pad(x, kernel, stride, name)
         conv = layers.DepthwiseConv2D(
-            kernel, stride, padding, use_bias=bias, depthwise_initializer=QuickHeUniform(), name=name
+            kernel,
+            stride,
+            padding,
+            dilation_rate=dilation,
+            use_bias=bias,
+            depthwise_initializer=QuickHeUniform(),
+            name=name,
         )
         return conv(x)
 
