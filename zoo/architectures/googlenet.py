@@ -2,9 +2,11 @@
 Ioffe and Szegedy, "Batch normalization", arXiv 1502.03167, figure 5.
 
 inception_v1 is torchvision's and the authors' released form: with batch normalisation, and 3x3 windows in
-the branch that the paper gives 5x5. inception_v2 is Caffe's BN-Inception in names, widths and the biases of
-its convolutions; figure 5, and the authors' code, pool into 96 channels instead of 128 in blocks 4c and 4d.
+the branch that the paper gives 5x5. inception_v2 is Caffe's BN-Inception in widths and the biases of its
+convolutions; figure 5, and the authors' code, pool into 96 channels instead of 128 in blocks 4c and 4d.
 """
+
+from collections.abc import Sequence
 
 from keras import layers
 
@@ -73,43 +75,51 @@ def auxiliary(net: Net, x: Tensor, name: str) -> Tensor:
 
 def inception_v2(net: Net, images: Tensor) -> Tensor:
     """Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, 1024]."""
-    x = biased(net, images, 64, 7, "conv1_7x7_s2", 2)
-    x = max_pool(x, 3, 2, "pool1_3x3_s2", ceil=True)
-    x = biased(net, x, 64, 1, "conv2_3x3_reduce")
-    x = biased(net, x, 192, 3, "conv2_3x3")
-    x = max_pool(x, 3, 2, "pool2_3x3_s2", ceil=True)
+    x = net.unit(images, 64, 7, "features.init_block.conv1", 2, bias=True)
+    x = max_pool(x, 3, 2, "features.init_block.pool1", ceil=True)
+    x = net.unit(x, 64, 1, "features.init_block.conv2.conv1", bias=True)
+    x = net.unit(x, 192, 3, "features.init_block.conv2.conv2", bias=True)
+    x = max_pool(x, 3, 2, "features.init_block.pool2", ceil=True)
+    stage, unit = 1, 0
     for block, widths in V2.items():
-        x = inception_double(net, x, widths, f"inception_{block}")
+        halves = not widths[0]
+        stage, unit = (stage + 1, 1) if halves else (stage, unit + 1)
+        name = f"features.stage{stage}.unit{unit}"
+        x = halving(net, x, widths, name) if halves else inception_double(net, x, widths, block == "5b", name)
     return x
 
 
-def inception_double(net: Net, x: Tensor, widths: tuple[int, ...], name: str) -> Tensor:
-    """Two 3x3 windows for the 5x5 one."""
+def inception_double(net: Net, x: Tensor, widths: tuple[int, ...], maxima: bool, name: str) -> Tensor:
+    """Two 3x3 windows for the 5x5 one; maxima, instead of means, only in the last block."""
     one, reduced_3, three, reduced_double, double, pooled = widths
-    stride = 1 if one else 2
-    y = biased(net, x, reduced_3, 1, f"{name}_3x3_reduce")
-    z = biased(net, x, reduced_double, 1, f"{name}_double_3x3_reduce")
-    z = biased(net, z, double, 3, f"{name}_double_3x3_1")
-    branches = [
-        *([biased(net, x, one, 1, f"{name}_1x1")] if one else []),
-        biased(net, y, three, 3, f"{name}_3x3", stride),
-        biased(net, z, double, 3, f"{name}_double_3x3_2", stride),
-        pool_branch(net, x, pooled, name),
-    ]
-    return concatenate(branches, f"{name}_output")
-
-
-def pool_branch(net: Net, x: Tensor, filters: int, name: str) -> Tensor:
-    """Maxima where the map halves and in the last block, means elsewhere."""
-    if not filters:
-        # Caffe keeps the incomplete window; "same" is that for even sides, and fits the convolutions for odd.
-        return layers.MaxPooling2D(3, 2, "same", name=f"{name}_pool")(x)
-    if name.endswith("5b"):
-        x = layers.MaxPooling2D(3, 1, "same", name=f"{name}_pool")(x)
+    name = f"{name}.branches"
+    if maxima:
+        around = layers.MaxPooling2D(3, 1, "same", name=f"{name}.branch4.pool")(x)
     else:
-        x = average_around(x, f"{name}_pool", count_border=True)
-    return biased(net, x, filters, 1, f"{name}_pool_proj")
+        around = average_around(x, f"{name}.branch4.pool", count_border=True)
+    branches = [
+        net.unit(x, one, 1, f"{name}.branch1", bias=True),
+        biased_chain(net, x, [(reduced_3, 1), (three, 3)], f"{name}.branch2"),
+        biased_chain(net, x, [(reduced_double, 1), (double, 3), (double, 3)], f"{name}.branch3"),
+        net.unit(around, pooled, 1, f"{name}.branch4.conv", bias=True),
+    ]
+    return concatenate(branches, name)
 
 
-def biased(net: Net, x: Tensor, filters: int, kernel: int, name: str, stride: int = 1) -> Tensor:
-    return net.norm_act(net.conv(x, filters, kernel, name, stride, bias=True), f"{name}_bn")
+def halving(net: Net, x: Tensor, widths: tuple[int, ...], name: str) -> Tensor:
+    _, reduced_3, three, reduced_double, double, _ = widths
+    name = f"{name}.branches"
+    branches = [
+        biased_chain(net, x, [(reduced_3, 1), (three, 3)], f"{name}.branch1", 2),
+        biased_chain(net, x, [(reduced_double, 1), (double, 3), (double, 3)], f"{name}.branch2", 2),
+        # Caffe keeps the incomplete window; "same" is that for even sides, and fits the convolutions for odd.
+        layers.MaxPooling2D(3, 2, "same", name=f"{name}.branch3")(x),
+    ]
+    return concatenate(branches, name)
+
+
+def biased_chain(net: Net, x: Tensor, units: Sequence[tuple[int, int]], name: str, stride: int = 1) -> Tensor:
+    """The stride is the last unit's."""
+    for i, (filters, kernel) in enumerate(units, start=1):
+        x = net.unit(x, filters, kernel, f"{name}.conv{i}", stride if i == len(units) else 1, bias=True)
+    return x

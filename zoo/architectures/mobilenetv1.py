@@ -6,7 +6,7 @@
 from dataclasses import replace
 
 from zoo.blocks import Net, Tensor, round_channels
-from zoo.blocks.mobile import Stage, scaled, separable, trunk
+from zoo.blocks.mobile import Stage, Stages, scaled, separable, trunk
 
 
 def mobilenetv1(net: Net, images: Tensor, *, width: float, head: int | None = None) -> Tensor:
@@ -38,7 +38,7 @@ STAGES = [
     Stage(separable_act, 3, 1024, 2, 2, skip=False),
 ]
 
-FAST_STAGES = [
+FAST_STAGES: Stages = [
     Stage(separable_act, 3, 64, 1, 2, skip=False),
     Stage(separable_act, 3, 128, 2, 2, skip=False),
     Stage(separable_act, 3, 256, 2, 2, skip=False),

@@ -114,12 +114,12 @@ class Net:
         name: str,
         stride: int = 1,
         *,
+        bias: bool = False,
         padding: str | None = None,
     ) -> Tensor:
         """Convolution, norm, activation, named NAME.conv and NAME.bn: the brick of the Inception networks."""
-        return self.norm_act(
-            self.conv(x, filters, kernel, f"{name}.conv", stride, padding=padding), f"{name}.bn"
-        )
+        x = self.conv(x, filters, kernel, f"{name}.conv", stride, bias=bias, padding=padding)
+        return self.norm_act(x, f"{name}.bn")
 
     def chain(
         self, x: Tensor, units: Sequence[tuple[int, int | tuple[int, int]]], prefix: str, first: int = 0
