@@ -74,6 +74,8 @@ def tensor(key: str, shape: list[int], damping: float = 1) -> Array:
     """
     draws = _generator(key)
     last = key.rpartition(".")[2]
+    if last == "index":
+        return draws.integers(0, shape[0], shape).astype(np.float32)
     if last == "running_var":
         return draws.random(shape, dtype=np.float32) + np.float32(0.5)
     values = draws.standard_normal(shape, dtype=np.float32)

@@ -47,16 +47,12 @@ def residual(net: Net, x: Tensor, width: int, stride: int, bottleneck: bool, nam
     y = net.norm(x, f"{name}.body.conv1.bn")
     if bottleneck:
         y = net.conv(y, width, 1, f"{name}.body.conv1.conv")
-        y = norm_act_conv(net, y, width, 3, f"{name}.body.conv2", stride)
-        y = norm_act_conv(net, y, 4 * width, 1, f"{name}.body.conv3")
+        y = net.pre_unit(y, width, 3, f"{name}.body.conv2", stride)
+        y = net.pre_unit(y, 4 * width, 1, f"{name}.body.conv3")
     else:
         y = net.conv(y, width, 3, f"{name}.body.conv1.conv", stride)
-        y = norm_act_conv(net, y, width, 3, f"{name}.body.conv2")
+        y = net.pre_unit(y, width, 3, f"{name}.body.conv2")
     y = net.norm(y, f"{name}.bn")
     if stride > 1:
         x = layers.AveragePooling2D(2, 2, "same", name=f"{name}.identity_pool")(x)
     return layers.Add(name=f"{name}.add")([pad_channels(x, y.shape[-1], f"{name}.pad"), y])
-
-
-def norm_act_conv(net: Net, x: Tensor, filters: int, kernel: int, name: str, stride: int = 1) -> Tensor:
-    return net.conv(net.norm_act(x, f"{name}.bn"), filters, kernel, f"{name}.conv", stride)

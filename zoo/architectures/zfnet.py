@@ -3,6 +3,8 @@
 AlexNet of 2012, whose contrast normalisation across maps it keeps, here behind the pools.
 """
 
+from collections.abc import Sequence
+
 from keras import layers
 
 from zoo.architectures.alexnet import hidden
@@ -10,14 +12,26 @@ from zoo.blocks import Net, Tensor, max_pool
 from zoo.layers import LocalResponseNormalization
 
 
-def zfnet(net: Net, images: Tensor) -> Tensor:
-    """Images [N, H, W, 3], normalised -> [N, 4096]; maps of 110, 55, 26, 13 and 6 pixels from 224."""
+def zfnet(
+    net: Net, images: Tensor, *, widths: Sequence[int] = (384, 384, 256), norm_first: bool = False
+) -> Tensor:
+    """Images [N, H, W, 3], normalised -> [N, 4096]; maps of 110, 55, 26, 13 and 6 pixels from 224.
+
+    widths: of the last three convolutions; norm_first: contrast is normalised before the pools, by a mean of
+    squares in place of their sum.
+    """
     x = layers.ZeroPadding2D(1, name="conv1.pad")(images)
     x = net.act(net.conv(x, 96, 7, "conv1", 2, bias=True, padding="valid"), "relu1")
-    x = LocalResponseNormalization(name="norm1")(max_pool(x, 3, 2, "pool1", ceil=True))
+    x = pool_and_normalise(x, norm_first, "1")
     x = net.act(net.conv(x, 256, 5, "conv2", 2, bias=True, padding="valid"), "relu2")
-    x = LocalResponseNormalization(name="norm2")(max_pool(x, 3, 2, "pool2", ceil=True))
-    x = net.act(net.conv(x, 384, 3, "conv3", bias=True), "relu3")
-    x = net.act(net.conv(x, 384, 3, "conv4", bias=True), "relu4")
-    x = net.act(net.conv(x, 256, 3, "conv5", bias=True), "relu5")
-    return hidden(net, max_pool(x, 3, 2, "pool5"))
+    x = pool_and_normalise(x, norm_first, "2")
+    for number, width in enumerate(widths, start=3):
+        x = net.act(net.conv(x, width, 3, f"conv{number}", bias=True), f"relu{number}")
+    return hidden(net, max_pool(x, 3, 2, "pool5", ceil=True))
+
+
+def pool_and_normalise(x: Tensor, norm_first: bool, number: str) -> Tensor:
+    if norm_first:
+        x = LocalResponseNormalization(alpha=1e-4 / 5, name=f"norm{number}")(x)
+        return max_pool(x, 3, 2, f"pool{number}", ceil=True)
+    return LocalResponseNormalization(name=f"norm{number}")(max_pool(x, 3, 2, f"pool{number}", ceil=True))

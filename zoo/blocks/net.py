@@ -121,6 +121,24 @@ class Net:
         x = self.conv(x, filters, kernel, f"{name}.conv", stride, bias=bias, padding=padding)
         return self.norm_act(x, f"{name}.bn")
 
+    def pre_unit(
+        self,
+        x: Tensor,
+        filters: int,
+        kernel: int,
+        name: str,
+        stride: int = 1,
+        *,
+        bias: bool = False,
+        groups: int = 1,
+        dilation: int = 1,
+    ) -> Tensor:
+        """The same the other way round, NAME.bn before NAME.conv. He et al., arXiv 1603.05027."""
+        x = self.norm_act(x, f"{name}.bn")
+        return self.conv(
+            x, filters, kernel, f"{name}.conv", stride, bias=bias, groups=groups, dilation=dilation
+        )
+
     def chain(
         self, x: Tensor, units: Sequence[tuple[int, int | tuple[int, int]]], prefix: str, first: int = 0
     ) -> Tensor:

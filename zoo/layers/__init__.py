@@ -16,7 +16,7 @@ from zoo.layers.convolutions import (
 )
 from zoo.layers.factors import Affine, ChannelScale, Scale, SkipGain
 from zoo.layers.heads import GeneralizedMeanPooling2D, TwinDense
-from zoo.layers.maps import AcrossChannels, Blur, Nearest, SpaceToDepth
+from zoo.layers.maps import AcrossChannels, Blur, Nearest, PairSum, SelectChannels, SpaceToDepth
 from zoo.layers.norms import EvoNormalization, LocalResponseNormalization, ResponseNormalization
 
 __all__ = [
@@ -34,9 +34,11 @@ __all__ = [
     "MultiQueryAttention",
     "Nearest",
     "Neighbours",
+    "PairSum",
     "PointwiseConv2D",
     "ResponseNormalization",
     "Scale",
+    "SelectChannels",
     "SkipGain",
     "SpaceToDepth",
     "StandardizedConv2D",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import layers, ops
@@ -88,3 +88,45 @@ class AcrossChannels(layers.Layer):
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return (*input_shape[:-1], 2)
+
+
+@keras.saving.register_keras_serializable("zoo")
+class PairSum(layers.Layer):
+    """Sums of neighbouring channels: maps [N, H, W, C] -> [N, H, W, C / 2]. Sun et al., arXiv 1901.03495."""
+
+    def call(self, x: Any) -> Any:
+        return x[..., ::2] + x[..., 1::2]
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (*input_shape[:-1], input_shape[-1] // 2)
+
+
+@keras.saving.register_keras_serializable("zoo")
+class SelectChannels(layers.Layer):
+    """Some of the channels, in an order that was learned: maps [N, H, W, C] -> [N, H, W, count]. A fresh one
+    takes the first. Huang et al., arXiv 1711.09224, figure 4.
+    """
+
+    reference_names: ClassVar[dict[str, str]] = {"index": "index"}
+
+    def __init__(self, count: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.count = count
+
+    def build(self, input_shape: Any) -> None:
+        self.index = self.add_weight(
+            shape=(self.count,), initializer=_in_order, dtype="int32", trainable=False, name="index"
+        )
+
+    def call(self, x: Any) -> Any:
+        return ops.take(x, self.index, axis=-1)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (*input_shape[:-1], self.count)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "count": self.count}
+
+
+def _in_order(shape: Any, dtype: Any) -> Any:
+    return ops.arange(shape[0], dtype=dtype)

@@ -79,7 +79,11 @@ def assign(model: keras.Model, tensors: Mapping[str, np.ndarray]) -> None:
         for key, value in values.items()
         if value.shape != tuple(targets[key].variable.shape)
     ]
-    integers = [f"{key} is {tensors[key].dtype}" for key in values if tensors[key].dtype.kind in "biu"]
+    integers = [
+        f"{key} is {tensors[key].dtype}"
+        for key in values
+        if tensors[key].dtype.kind in "biu" and "int" not in targets[key].variable.dtype
+    ]
     problems = [
         _first("missing", missing),
         _first("left over", left_over),
