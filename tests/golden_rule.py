@@ -58,6 +58,8 @@ SCALES = (
     (r"\.unit\d+\.(conv[35]\.bn|expand_bn3|s_evolve_bn)\.weight$", 0.3, 0),
     (r"\.unit\d+\.body\.pw_conv\.bn\.weight$", 0.6, 0),
     (r"\.res_blocks\.\d\.(conv\.)?bn\.weight$", 0.2, 0),
+    (r"\.spatial_gating_unit\.conv1\.weight$|\.attn\.proj_2\.weight$", 0.3, 0),
+    (r"^backbone\.(blocks\d\.\d+\.mlp\.fc2|stages\.\d\.blocks\.\d+\.pw2\.bn)\.weight$", 0.3, 0),
     (r"^incre_modules\.\d+\.0\.(bn3|downsample\.1)\.weight$", 0.3, 0),
 )
 DAMPED = re.compile(

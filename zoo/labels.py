@@ -3,8 +3,22 @@
 from functools import cache
 from importlib.resources import files
 
+FILES = {
+    "ImageNet-1k": "imagenet-1k.txt",
+    "CIFAR-10": "cifar-10.txt",
+    "CIFAR-100": "cifar-100.txt",
+    "SVHN": "svhn.txt",
+}
+
 
 @cache
+def labels_of(pictures: str) -> tuple[str, ...]:
+    """The class names of a collection of pictures, a key of FILES, in the order of every public weight
+    file.
+    """
+    return tuple(files("zoo.catalog").joinpath(FILES[pictures]).read_text("utf-8").splitlines())
+
+
 def imagenet_labels() -> tuple[str, ...]:
-    """The 1000 class names of ImageNet-1k, in the order of every public weight file."""
-    return tuple(files("zoo.catalog").joinpath("imagenet-1k.txt").read_text("utf-8").splitlines())
+    """The 1000 class names of ImageNet-1k."""
+    return labels_of("ImageNet-1k")

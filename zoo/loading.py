@@ -20,7 +20,7 @@ from zoo.arguments import classes_of, rate_of, sides
 from zoo.build import build
 from zoo.classifier import MODEL_FILES, Facts, attach, load_file
 from zoo.errors import UnknownModelError, WeightsError, ZooError
-from zoo.labels import imagenet_labels
+from zoo.labels import labels_of
 from zoo.registry import Architecture, Weights, card, is_known, resolve, weights_of
 from zoo.weights import keras_layout
 from zoo.weights.cache import discard
@@ -269,8 +269,9 @@ def _classes_in(path: Path, layer: str) -> int | None:
 def _labels(tag: Weights, count: int, classes: int | Sequence[str] | None) -> tuple[str, ...]:
     if classes is not None and not isinstance(classes, int):
         return tuple(classes)
-    if count == tag.classes == len(imagenet_labels()):
-        return imagenet_labels()
+    known = labels_of(tag.pictures)
+    if count == tag.classes == len(known):
+        return known
     return tuple(str(i) for i in range(count))
 
 

@@ -20,12 +20,12 @@ IMAGENET = "ImageNet-1k"
 class Weights:
     """One published set of weights: where it is, its licence, and the conventions of its training.
 
-    input_size is in pixels, top1 and top5 in percent on ImageNet-1k's validation set at input_size (at
-    test_input_size for the *_test ones); padding and epsilon are those of zoo.blocks.Net, build what else of
-    the network was another when these weights were trained. layout "keras": the file is one of
-    keras.applications (zoo.weights.keras_layout), with the given order of layers and channels of its first
-    kernel, "rgb" or "bgr". md5, sha1 and sha256 are the file's, as published; where url is a .zip's, those of
-    the one file inside.
+    input_size is in pixels, top1 and top5 in percent on the validation or test set of `pictures` at
+    input_size (at test_input_size for the *_test ones); padding and epsilon are those of zoo.blocks.Net,
+    build what else of the network was another when these weights were trained. layout "keras": the file is
+    one of keras.applications (zoo.weights.keras_layout), with the given order of layers and channels of its
+    first kernel, "rgb" or "bgr". md5, sha1 and sha256 are the file's, as published; where url is a .zip's,
+    those of the one file inside.
     """
 
     architecture: str
@@ -43,6 +43,7 @@ class Weights:
     order: tuple[str, ...] = ()
     channels: str = "rgb"
     classes: int = 1000
+    pictures: str = IMAGENET
     input_size: int = 224
     test_input_size: int | None = None
     crop: float = 0.875

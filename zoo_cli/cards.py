@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from zoo.registry import Card, Weights, resolve
+from zoo.registry import IMAGENET, Card, Published, Weights, resolve
 
 if TYPE_CHECKING:
     from exporters import Parity
@@ -78,17 +78,19 @@ def _accuracy_text(card: Card) -> str:
     """Of the card's weights, at the size of their training and the larger one of their tests; else what is
     published without them.
     """
-    if card.published:
-        where = f"on {card.published.pictures}, {card.published.source}"
-        return f"{_tops(card.published.top1, card.published.top5)} {where}"
     weights = next((one for one in card.weights if one.name == card.name), None)
     if weights is None:
-        return NOT_STATED
+        return _published_text(card.published) if card.published else NOT_STATED
     sizes = {
         weights.input_size: _tops(weights.top1, weights.top5),
         weights.test_input_size: _tops(weights.top1_test, weights.top5_test),
     }
-    return "; ".join(f"{tops} at {size} px" for size, tops in sizes.items() if tops) or NOT_STATED
+    on = "" if weights.pictures == IMAGENET else f" on {weights.pictures}"
+    return "; ".join(f"{tops} at {size} px{on}" for size, tops in sizes.items() if tops) or NOT_STATED
+
+
+def _published_text(published: Published) -> str:
+    return f"{_tops(published.top1, published.top5)} on {published.pictures}, {published.source}"
 
 
 def _tops(top1: float | None, top5: float | None) -> str:

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+import zoo
 from zoo.errors import DownloadError, WeightsError
 from zoo.registry import Weights, resolve
 from zoo.weights import cache
 from zoo.weights import download as download_module
+from zoo.weights.convert import state_dict
 from zoo.weights.download import CHUNK
 from zoo.weights.readers import read
 from zoo.weights.sources import fetch
@@ -122,6 +124,21 @@ def test_a_release_packed_into_a_zip(site, cache_folder):
     assert {p.name for p in path.parent.iterdir()} == {path.name, f"{path.name}.sha256"}
     site.files.clear()
     assert fetch(stated) == path
+
+
+def test_a_network_comes_out_of_such_a_release(site, cache_folder, torch_format, monkeypatch):
+    """With the classes of the pictures that it was trained on."""
+    name = "pyramidnet110_a48_cifar.pytorchcv_cifar10"
+    trained = zoo.load(name, weights=None, classifier_activation=None)
+    data = torch_format.zip_file(*torch_format.state_dict(state_dict(trained)))
+    architecture, tag = resolve(name)
+    site.files["/net.pth.zip"] = zipped({"net.pth": data})
+    here = replace(tag, url=f"{site.url}/net.pth.zip", sha1=hashlib.sha1(data).hexdigest())
+    monkeypatch.setitem(architecture.weights, tag.tag, here)
+    model = zoo.load(name, classifier_activation=None)
+    pictures = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
+    np.testing.assert_array_equal(model(pictures, training=False), trained(pictures, training=False))
+    assert model.zoo.labels[:3] == ("airplane", "automobile", "bird")
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_accuracy_is_plausible_and_has_a_source(name):
 @pytest.mark.parametrize("name", [name for name, facts in ARCHITECTURES.items() if "published" in facts])
 def test_what_is_published_without_weights_is_plausible_and_has_a_source(name):
     published = ARCHITECTURES[name]["published"]
-    assert "weights" not in ARCHITECTURES[name]
+    assert "weights" not in ARCHITECTURES[name] or "_cifar" in name
     assert 50 < published["top1"] < published.get("top5", 100)
     assert published["source"]
     assert ("CIFAR" in published.get("pictures", "")) == ("_cifar" in name)

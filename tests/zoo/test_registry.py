@@ -9,6 +9,9 @@ import pytest
 
 import zoo
 from zoo import registry
+from zoo.labels import labels_of
+
+CLASSES = {"ImageNet-1k": 1000, "CIFAR-10": 10, "CIFAR-100": 100, "SVHN": 10}
 
 
 def test_every_name_that_the_package_shows_is_there():
@@ -77,8 +80,8 @@ def test_names_of_timms_past_torchvision_keras_and_authors_are_known(alias, name
 
 
 def test_a_network_without_weights_has_other_names_too():
-    architecture, weights = registry.resolve("wrn_28_10")
-    assert (architecture.name, weights) == ("wrn_28_10_cifar", None)
+    architecture, weights = registry.resolve("wrn_16_8")
+    assert (architecture.name, weights) == ("wrn_16_8_cifar", None)
 
 
 @pytest.mark.parametrize(
@@ -120,11 +123,11 @@ def test_an_unknown_family_is_no_empty_list(family, message):
 
 
 def test_what_is_published_of_a_network_without_public_weights_is_told():
-    card = zoo.describe("zfnet")
-    assert (card.accuracy, card.published.top1, card.published.top5) == ({}, 61.7, 83.6)
-    assert zoo.describe("wrn_28_10_cifar").published.pictures == "CIFAR-10"
-    accuracies = [registry.resolve(name)[0].accuracy for name in ("zfnet", "wrn_28_10_cifar", "resnet18")]
-    assert accuracies[:2] == [61.7, None]
+    card = zoo.describe("darknet19")
+    assert (card.accuracy, card.published.top1, card.published.top5) == ({}, 72.9, 91.2)
+    assert zoo.describe("wrn_16_8_cifar").published.pictures == "CIFAR-10"
+    accuracies = [registry.resolve(name)[0].accuracy for name in ("darknet19", "wrn_16_8_cifar", "resnet18")]
+    assert accuracies[:2] == [72.9, None]
     assert accuracies[2] == registry.resolve("resnet18")[0].best.accuracy
 
 
@@ -135,8 +138,16 @@ def test_accuracy_and_licence_hold_for_the_same_weights():
     both = zoo.list_models("resnet50", min_accuracy=81.1, licence="CC-BY-NC-4.0", pretrained=True)
     assert both == ["resnet50.fb_swsl_ig1b_ft_in1k"]
     assert zoo.list_models("resnet18", min_accuracy=90) == []
-    assert zoo.list_models("zfnet", min_accuracy=0) == []
-    assert zoo.list_models("zfnet", licence="mit", pretrained=False) == []
+    assert zoo.list_models("darknet19", min_accuracy=0) == []
+    assert zoo.list_models("darknet19", licence="mit", pretrained=False) == []
+
+
+def test_weights_for_other_pictures_know_their_classes_and_count_not_as_imagenets():
+    architecture, weights = registry.resolve("wrn_28_10_cifar.pytorchcv_cifar100")
+    assert (weights.classes, weights.pictures, weights.top1) == (100, "CIFAR-100", 82.12)
+    assert (weights.accuracy, architecture.accuracy) == (None, None)
+    assert labels_of(weights.pictures)[:2] == ("apple", "aquarium fish")
+    assert all(len(labels_of(pictures)) == count for pictures, count in CLASSES.items())
 
 
 def test_a_licence_is_named_by_its_identifier():
