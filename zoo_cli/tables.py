@@ -220,6 +220,7 @@ def _figure(x: str) -> tuple[Any, Any]:
 def _draw(figure: Any, axes: Any, dots: Sequence[Dot], names: Sequence[str], path: Path) -> None:
     """The same bytes for the same catalog and matplotlib."""
     from matplotlib import colormaps
+    from PIL import Image
 
     colours = [colormaps["tab10"](number % 10) for *_, number in dots]
     x, y, areas, _ = zip(*dots, strict=True)
@@ -229,6 +230,10 @@ def _draw(figure: Any, axes: Any, dots: Sequence[Dot], names: Sequence[str], pat
     axes.legend(loc="lower right", frameon=False, labelspacing=1.6, borderpad=1.2, fontsize=9)
     _name(figure, axes, dots, names)
     figure.savefig(path, metadata={"Software": None})
+    with Image.open(path) as drawn:
+        # A palette is a third of the size.
+        palette = drawn.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    palette.save(path, optimize=True)
 
 
 def _name(figure: Any, axes: Any, dots: Sequence[Dot], names: Sequence[str]) -> None:

@@ -15,6 +15,8 @@ from zoo.registry import resolve
 LARGE_MACS, LARGE_PARAMS = 9e9, 60e6
 LIGHT_MACS = 6e8  # a SavedModel is traced, saved and loaded for three times as long as ONNX
 SPREAD = 2.5  # standard deviation of the logits
+# Under the usual larger kernels its own float32 is 1e-3 from its float64.
+KERNELS = {"scnet50": "glorot_uniform"}
 
 
 def smallest_of_every_family():
@@ -32,7 +34,8 @@ def smallest_of_every_family():
 def test_its_files_are_equal(architecture, tmp_path):
     size = 36 if architecture.macs_size < 64 else max(64, architecture.smallest)
     keras.utils.set_random_seed(0)
-    model = zoo.load(architecture.name, weights=None, classes=10, input_size=size)
+    kernels = KERNELS.get(architecture.name)
+    model = zoo.load(architecture.name, weights=None, classes=10, input_size=size, initializer=kernels)
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (2, size, size, 3), np.uint8)
     logits = np.asarray(zoo.heads(model)(pictures, training=False)["logits"])

@@ -53,10 +53,10 @@ def test_in_a_terminal_list_is_a_table():
 
 
 def test_describe_says_that_a_network_has_no_public_weights():
-    text = run("describe", "zfnet")
+    text = run("describe", "darknet19")
     assert "licence        no public weights" in text
     assert "weights        none" in text
-    assert "accuracy       top-1 61.7, top-5 83.6 on ImageNet-1k, the paper's first version" in text
+    assert "accuracy       top-1 72.9, top-5 91.2 on ImageNet-1k, the paper, Table 6" in text
 
 
 def test_describe_shows_the_card():

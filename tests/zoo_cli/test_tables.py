@@ -31,8 +31,8 @@ def test_every_architecture_has_a_row_and_nothing_is_blank():
 def test_a_row_says_what_the_catalog_does():
     (row,) = [row for row in rows() if len(row) == 9 and row[1] == "vgg16"]
     assert row[:7] == ["2014", "vgg16", "16", "138.4 M", "15.47 G", "224", "71.6"]
-    (row,) = [row for row in rows() if len(row) == 9 and row[1] == "zfnet"]
-    assert row[6:] == ["61.7", "no public weights", "no public weights"]
+    (row,) = [row for row in rows() if len(row) == 9 and row[1] == "darknet19"]
+    assert row[6:] == ["72.9", "no public weights", "no public weights"]
     (row,) = [row for row in rows() if len(row) == 9 and row[1] == "seresnet18"]
     assert row[6:] == ["not stated", "no public weights", "no public weights"]
 
