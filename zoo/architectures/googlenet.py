@@ -6,8 +6,6 @@ the branch that the paper gives 5x5. inception_v2 is Caffe's BN-Inception in wid
 convolutions; figure 5, and the authors' code, pool into 96 channels instead of 128 in blocks 4c and 4d.
 """
 
-from collections.abc import Sequence
-
 from keras import layers
 
 from zoo.blocks import Net, Tensor, adaptive_pool, average_around, concatenate, flatten, max_pool
@@ -99,8 +97,8 @@ def inception_double(net: Net, x: Tensor, widths: tuple[int, ...], maxima: bool,
         around = average_around(x, f"{name}.branch4.pool", count_border=True)
     branches = [
         net.unit(x, one, 1, f"{name}.branch1", bias=True),
-        biased_chain(net, x, [(reduced_3, 1), (three, 3)], f"{name}.branch2"),
-        biased_chain(net, x, [(reduced_double, 1), (double, 3), (double, 3)], f"{name}.branch3"),
+        net.chain(x, [(reduced_3, 1), (three, 3)], f"{name}.branch2.conv", 1, bias=True),
+        net.chain(x, [(reduced_double, 1), (double, 3), (double, 3)], f"{name}.branch3.conv", 1, bias=True),
         net.unit(around, pooled, 1, f"{name}.branch4.conv", bias=True),
     ]
     return concatenate(branches, name)
@@ -110,16 +108,11 @@ def halving(net: Net, x: Tensor, widths: tuple[int, ...], name: str) -> Tensor:
     _, reduced_3, three, reduced_double, double, _ = widths
     name = f"{name}.branches"
     branches = [
-        biased_chain(net, x, [(reduced_3, 1), (three, 3)], f"{name}.branch1", 2),
-        biased_chain(net, x, [(reduced_double, 1), (double, 3), (double, 3)], f"{name}.branch2", 2),
+        net.chain(x, [(reduced_3, 1), (three, 3)], f"{name}.branch1.conv", 1, stride=2, bias=True),
+        net.chain(
+            x, [(reduced_double, 1), (double, 3), (double, 3)], f"{name}.branch2.conv", 1, stride=2, bias=True
+        ),
         # Caffe keeps the incomplete window; "same" is that for even sides, and fits the convolutions for odd.
         layers.MaxPooling2D(3, 2, "same", name=f"{name}.branch3")(x),
     ]
     return concatenate(branches, name)
-
-
-def biased_chain(net: Net, x: Tensor, units: Sequence[tuple[int, int]], name: str, stride: int = 1) -> Tensor:
-    """The stride is the last unit's."""
-    for i, (filters, kernel) in enumerate(units, start=1):
-        x = net.unit(x, filters, kernel, f"{name}.conv{i}", stride if i == len(units) else 1, bias=True)
-    return x

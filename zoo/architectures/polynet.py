@@ -40,7 +40,7 @@ def stem(net: Net, x: Tensor, name: str) -> Tensor:
     x = net.unit(x, 64, 3, f"{name}.conv3")
     x = pooled_and_convolved(net, x, 96, f"{name}.block1")
     parts = [
-        chain(net, x, units, f"{name}.block2.branches.branch{i}.conv_list", padding="valid")
+        net.chain(x, units, f"{name}.block2.branches.branch{i}.conv_list.conv", 1, padding="valid")
         for i, units in enumerate(STEM_4A, start=1)
     ]
     return pooled_and_convolved(net, concatenate(parts, f"{name}.block2"), 192, f"{name}.block3")
@@ -53,21 +53,10 @@ def pooled_and_convolved(net: Net, x: Tensor, filters: int, name: str) -> Tensor
 
 def reduction(net: Net, x: Tensor, branches: Branches, name: str) -> Tensor:
     parts = [
-        chain(net, x, units, f"{name}.branches.branch{i}.conv_list", 2, padding="valid")
+        net.chain(x, units, f"{name}.branches.branch{i}.conv_list.conv", 1, stride=2, padding="valid")
         for i, units in enumerate(branches, start=1)
     ]
     return concatenate([*parts, max_pool(x, 3, 2, f"{name}.pool")], name)
-
-
-def chain(
-    net: Net, x: Tensor, units: Units, name: str, stride: int = 1, padding: str | None = None
-) -> Tensor:
-    """Stride and padding are the last unit's."""
-    for i, (filters, kernel) in enumerate(units, start=1):
-        last = i == len(units)
-        border = padding if last else None
-        x = net.unit(x, filters, kernel, f"{name}.conv{i}", stride if last else 1, padding=border)
-    return x
 
 
 def poly_and_two_way(
@@ -85,7 +74,7 @@ def two_way(net: Net, x: Tensor, block: Branches, scale: float, name: str) -> Te
     for way in range(2):
         path = f"{name}.res_blocks.{way}"
         parts = [
-            chain(net, x, units, f"{path}.branches.branch{i}.conv_list")
+            net.chain(x, units, f"{path}.branches.branch{i}.conv_list.conv", 1)
             if len(units) > 1
             else net.unit(x, *units[0], f"{path}.branches.branch{i}.conv")
             for i, units in enumerate(block, start=1)

@@ -140,11 +140,23 @@ class Net:
         )
 
     def chain(
-        self, x: Tensor, units: Sequence[tuple[int, int | tuple[int, int]]], prefix: str, first: int = 0
+        self,
+        x: Tensor,
+        units: Sequence[tuple[int, int | tuple[int, int]]],
+        prefix: str,
+        first: int = 0,
+        *,
+        stride: int = 1,
+        bias: bool = False,
+        padding: str | None = None,
     ) -> Tensor:
-        """A branch of units, each (filters, kernel), named PREFIX0, PREFIX1, ... from `first`."""
+        """A branch of units, each (filters, kernel), named PREFIX0, PREFIX1, ... from `first`. Stride and
+        padding are the last unit's.
+        """
+        last = first + len(units) - 1
         for number, (filters, kernel) in enumerate(units, start=first):
-            x = self.unit(x, filters, kernel, f"{prefix}{number}")
+            step, border = (stride, padding) if number == last else (1, None)
+            x = self.unit(x, filters, kernel, f"{prefix}{number}", step, bias=bias, padding=border)
         return x
 
     def linear(self, x: Tensor, units: int, name: str) -> Tensor:
