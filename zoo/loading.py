@@ -26,6 +26,7 @@ from zoo.weights import keras_layout
 from zoo.weights.cache import discard
 from zoo.weights.convert import assign, renamed, slots, state_dict
 from zoo.weights.readers import holds_model, read
+from zoo.weights.repository import Repository, is_repository, open_repository, recipe_of
 from zoo.weights.sources import fetch
 
 log = logging.getLogger("zoo")
@@ -53,8 +54,9 @@ def load(
     """A pretrained Classifier by name, or a saved one by path.
 
     name: FAMILY, ARCHITECTURE, ARCHITECTURE.TAG, a published alias; or a .keras or .h5 file, or a folder
-    with a model.keras (which comes before a network of that name); or "hub:" and the folder or address of a
-    module of TensorFlow Hub (`zoo.hub.load`).
+    with a model.keras (which comes before a network of that name); or what timm's users publish on the hub,
+    "hf-hub:USER/REPOSITORY[@REVISION]", or keep in a folder with its config.json; or "hub:" and the folder
+    or address of a module of TensorFlow Hub (`zoo.hub.load`).
     weights: the name's own by default; a tag; the path of a .safetensors, .pth, .pt, .bin, .npz, .keras, .h5
     or .weights.h5 file, read with the name's conventions; None for fresh ones.
     classes: a number or the labels; another number than the weights' keeps the backbone, with a new head.
@@ -91,16 +93,23 @@ def load(
             classifier_activation=classifier_activation,
             drop_rate=drop_rate,
         )
-    if _is_file(name):
+    found = open_repository(name) if _is_repository(name) else None
+    if not found and _is_file(name):
         asked = (classes, input_size, pooling, drop_rate, drop_path, auxiliary, activation, initializer)
         plain = weights == DEFAULT and classifier_activation == "softmax" and not any(asked)
         return _from_file(Path(name), own=plain)
-    architecture, named = resolve(str(name))
-    tag, path = _choose(architecture, named, weights)
+    if found:
+        architecture, tag, path = _of_repository(found, weights)
+    else:
+        architecture, named = resolve(str(name))
+        tag, path = _choose(architecture, named, weights)
     if initializer and weights is not None:
         raise ZooError("an initializer is for a fresh network: give weights=None with it")
-    size = input_size or tag.preprocessing.input_size
+    size = input_size or (found or tag.preprocessing).input_size
+    pooling = pooling or (found.pooling if found else None)
     wanted = tag.classes if classes is None else classes if isinstance(classes, int) else len(classes)
+    if not wanted:
+        raise ZooError(f"{name} has no classifier: give classes=, a number or labels, for a new one")
     options: dict[str, Any] = {
         "input_size": size,
         "classifier_activation": classifier_activation,
@@ -121,19 +130,24 @@ def load(
             if discard(path):
                 raise WeightsError(f"{error}. {path} was removed from the cache") from error
             raise
-    labels = _labels(tag, wanted, classes)
+    recipe = recipe_of(found.timm if found else tag.timm_name, pooling, activation)
     known = Facts(
         name=tag.name if path else architecture.name,
-        labels=labels,
+        labels=_labels(tag, wanted, classes),
         preprocessing=replace(tag.preprocessing, input_size=size),
-        card=_card(architecture, tag if path else None),
+        card=_card(architecture, tag if path else None) | ({"timm": recipe} if recipe else {}),
     )
     return attach(model, known)
 
 
+def _is_repository(name: str | PathLike[str]) -> bool:
+    """A folder with a model.keras is that model, whatever else is in it."""
+    return is_repository(name) and not (Path(name) / MODEL_IN_FOLDER).is_file()
+
+
 def has_auxiliary(name: str | PathLike[str], input_size: int | tuple[int, int] | None = None) -> bool:
     """Whether it is the name of a network with auxiliary heads that can stand on pictures of this size."""
-    if str(name).startswith(hub.PREFIX) or _is_file(name):
+    if str(name).startswith(hub.PREFIX) or _is_repository(name) or _is_file(name):
         return False
     architecture, named = resolve(str(name))
     heads = architecture.auxiliary.values()
@@ -161,6 +175,13 @@ def _from_file(path: Path, own: bool) -> keras.Model:
 def _fresh(architecture: Architecture) -> Weights:
     """The conventions of a network that has no public weights: its paper's pictures and classes."""
     return Weights(architecture.name, "none", input_size=architecture.macs_size, classes=architecture.classes)
+
+
+def _of_repository(found: Repository, weights: Any) -> tuple[Architecture, Weights, Path | None]:
+    """The network, its conventions, and the file to read (None: fresh variables)."""
+    if weights is not None and weights != DEFAULT:
+        raise ZooError(f'{found.place} has its own weights: others go with "{found.timm}"')
+    return found.architecture, found.weights, found.file() if weights else None
 
 
 def _choose(architecture: Architecture, named: Weights | None, weights: Any) -> tuple[Weights, Path | None]:
@@ -199,6 +220,8 @@ def _fill(
     for name in (architecture.classifier, *(side.classifier for side in architecture.auxiliary.values())):
         key = next((key for key in own if key.startswith(f"{name}.") and own[key].is_kernel), "")
         if key not in tensors:
+            headless = new_head and not tag.classes and name == architecture.classifier
+            keep += [key for key in own if headless and key.startswith(f"{name}.")]
             continue
         wanted, stored = own[key].reference_shape[0], tensors[key].shape[0]
         if wanted == stored:
@@ -269,7 +292,7 @@ def _classes_in(path: Path, layer: str) -> int | None:
 def _labels(tag: Weights, count: int, classes: int | Sequence[str] | None) -> tuple[str, ...]:
     if classes is not None and not isinstance(classes, int):
         return tuple(classes)
-    known = labels_of(tag.pictures)
+    known = tag.labels or labels_of(tag.pictures)
     if count == tag.classes == len(known):
         return known
     return tuple(str(i) for i in range(count))

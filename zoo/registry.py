@@ -21,11 +21,11 @@ class Weights:
     """One published set of weights: where it is, its licence, and the conventions of its training.
 
     input_size is in pixels, top1 and top5 in percent on the validation or test set of `pictures` at
-    input_size (at test_input_size for the *_test ones); padding and epsilon are those of zoo.blocks.Net,
-    build what else of the network was another when these weights were trained. layout "keras": the file is
-    one of keras.applications (zoo.weights.keras_layout), with the given order of layers and channels of its
-    first kernel, "rgb" or "bgr". md5, sha1 and sha256 are the file's, as published; where url is a .zip's,
-    those of the one file inside.
+    input_size (at test_input_size for the *_test ones); labels name the classes where those of `pictures` do
+    not; padding and epsilon are those of zoo.blocks.Net, build what else of the network was another when
+    these weights were trained. layout "keras": the file is one of keras.applications
+    (zoo.weights.keras_layout), with the given order of layers and channels of its first kernel, "rgb" or
+    "bgr". md5, sha1 and sha256 are the file's, as published; where url is a .zip's, those of the one inside.
     """
 
     architecture: str
@@ -44,6 +44,7 @@ class Weights:
     channels: str = "rgb"
     classes: int = 1000
     pictures: str = IMAGENET
+    labels: tuple[str, ...] | None = None
     input_size: int = 224
     test_input_size: int | None = None
     crop: float = 0.875
@@ -69,6 +70,11 @@ class Weights:
     def published_name(self) -> str | None:
         """The name under which the hub knows these weights, for instance tf_efficientnet_b0.in1k."""
         return self.hub.partition("/")[2] if self.hub else None
+
+    @property
+    def timm_name(self) -> str | None:
+        """What timm calls the network with these weights' conventions, for instance tf_efficientnet_b0."""
+        return self.published_name.partition(".")[0] if self.published_name else None
 
     @property
     def licence_id(self) -> str:

@@ -171,11 +171,22 @@ class Site:
     def asked(self, path: str) -> list[dict[str, str]]:
         return [headers for asked, headers in self.requests if asked == path]
 
-    def publish_on_hub(self, repository: str, data: bytes, stated: str | None = None) -> str:
-        """As the hub does: /REPO/resolve/main/FILE redirects to a store, and states the sha256 on the way."""
-        path, store = f"/{repository}/resolve/main/model.safetensors", f"/store/{repository}"
+    def publish_on_hub(
+        self,
+        repository: str,
+        data: bytes,
+        stated: str | None = None,
+        *,
+        file: str = "model.safetensors",
+        revision: str = "main",
+        store_url: str = "",
+    ) -> str:
+        """As the hub does: /REPO/resolve/REVISION/FILE redirects to a store and states the sha256."""
+        path = f"/{repository}/resolve/{revision}/{file}"
+        store = f"/store/{repository}" if file == "model.safetensors" else f"/store/{repository}/{file}"
         linked = stated if stated is not None else hashlib.sha256(data).hexdigest()
-        self.redirects[path] = (f"{self.url}{store}?signature=secret", {"X-Linked-ETag": f'"{linked}"'})
+        target = f"{store_url or self.url}{store}?signature=secret"
+        self.redirects[path] = (target, {"X-Linked-ETag": f'"{linked}"'})
         self.files[store] = data
         return path
 

@@ -8,7 +8,7 @@ import requests
 from zoo.caching import folder
 from zoo.digests import digest_of, sha256_of
 from zoo.errors import WeightsError
-from zoo.weights.download import download, record_of
+from zoo.weights.download import LIMIT, download, record_of
 
 
 def fetch(
@@ -18,17 +18,21 @@ def fetch(
     sha256: str = "",
     stated: Mapping[str, str] | None = None,
     published: Callable[[requests.Response], str] = lambda _: "",
+    headers: Mapping[str, str] | None = None,
+    limit: int = LIMIT,
 ) -> Path:
     """The file `name` (a relative path) of the cache, downloaded from the URL if it is not there yet.
 
-    sha256, stated and published as in `download`. A file that is there is not asked for again, but read once
-    to compare its hash with the recorded and the given one. Raises DownloadError; WeightsError when a hash
-    differs, and the file is removed.
+    sha256, stated, published, headers and limit as in `download`. A file that is there is not asked for
+    again, but read once to compare its hash with the recorded and the given one. Raises DownloadError;
+    WeightsError when a hash differs, and the file is removed.
     """
     path = folder() / name
     if path.exists():
         return verified(path, sha256, stated)
-    return download(url, path, sha256=sha256, stated=stated, published=published)
+    return download(
+        url, path, sha256=sha256, stated=stated, published=published, headers=headers, limit=limit
+    )
 
 
 def verified(path: Path, sha256: str = "", stated: Mapping[str, str] | None = None) -> Path:

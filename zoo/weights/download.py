@@ -29,6 +29,7 @@ class _Job:
     url: str
     destination: Path
     published: Callable[[requests.Response], str]
+    headers: Mapping[str, str]
     limit: int
 
     @property
@@ -60,19 +61,21 @@ def download(
     sha256: str = "",
     stated: Mapping[str, str] | None = None,
     published: Callable[[requests.Response], str] = lambda _: "",
+    headers: Mapping[str, str] | None = None,
     limit: int = LIMIT,
 ) -> Path:
     """Fetch the URL to `destination`, its hash to `destination`.sha256; an existing destination stays.
 
     Of a .zip, the one file inside is what is wanted, and what the hashes are of. sha256: the hexadecimal hash
     or a prefix of it; without one, what `published` finds in the answer's headers. stated: other hashes by
-    algorithm, {"md5": ...}, where upstream publishes those. At most `limit` bytes. The bytes go to
+    algorithm, {"md5": ...}, where upstream publishes those. headers are sent with the request; where it is
+    redirected to another host, Authorization is not. At most `limit` bytes. The bytes go to
     `destination`.part first, which a later call resumes if the server still has the same file (ETag);
     processes that want the same destination take turns (POSIX file locks). Proxies are those of the
     environment (HTTPS_PROXY, NO_PROXY ...). Raises DownloadError when the file cannot be had (at once when
     ZOO_OFFLINE is set), WeightsError when its hash differs; then nothing is kept.
     """
-    job = _Job(url, destination, published, limit)
+    job = _Job(url, destination, published, headers or {}, limit)
     if offline():
         raise job.failure("not asked for, because ZOO_OFFLINE is set")
     try:
@@ -159,7 +162,7 @@ def _attempt(job: _Job, file: BinaryIO) -> str:
 
 def _headers(job: _Job, have: int) -> dict[str, str]:
     # A transfer encoding would make the ranges those of other bytes.
-    headers = {"Accept-Encoding": "identity"}
+    headers = {**job.headers, "Accept-Encoding": "identity"}
     url, _, validator = (job.memo.read_text() if job.memo.exists() else "").partition("\n")
     if have and url == job.url and validator.startswith('"'):
         headers |= {"Range": f"bytes={have}-", "If-Range": validator}

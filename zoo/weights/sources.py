@@ -7,11 +7,12 @@ import re
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from zoo.digests import sha256_of
-from zoo.errors import DownloadError, WeightsError
+from zoo.errors import DownloadError, WeightsError, ZooError
 from zoo.weights import cache
+from zoo.weights.download import LIMIT
 
 if TYPE_CHECKING:
     import requests
@@ -68,12 +69,28 @@ def _from_package(weights: Weights) -> Path:
 
 
 def _from_hub(weights: Weights) -> Path:
+    assert weights.hub is not None
+    return from_repository(weights.hub, "model.safetensors", sha256=weights.sha256 or "")
+
+
+def from_repository(repository: str, file: str, *, sha256: str = "", limit: int = LIMIT) -> Path:
+    """A file of the hub's USER/NAME or USER/NAME@REVISION, checked by the hash that the hub states, and
+    downloaded once, with the token in HF_TOKEN, which a private repository asks for.
+
+    Raises ZooError for another name, DownloadError, WeightsError.
+    """
+    name, _, revision = repository.partition("@")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", repository) or ".." in re.split("[/@]", repository):
+        raise ZooError(f'"{repository}" is no repository of the hub: give USER/NAME or USER/NAME@REVISION')
     base = (os.environ.get("ZOO_HUB_URL") or HUB).rstrip("/")
+    token = os.environ.get("HF_TOKEN")
     return cache.fetch(
-        f"{base}/{weights.hub}/resolve/main/model.safetensors",
-        f"hub/{weights.hub}/model.safetensors",
-        sha256=weights.sha256 or "",
+        f"{base}/{name}/resolve/{quote(revision or 'main', safe='')}/{file}",
+        f"hub/{repository}/{file}",
+        sha256=sha256,
         published=_hub_sha256,
+        headers={"Authorization": f"Bearer {token}"} if token else {},
+        limit=limit,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from os import PathLike
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from safetensors.numpy import save_file
 
+from zoo.classifier import facts
 from zoo.errors import UnknownModelError, WeightsError
 from zoo.registry import resolve
 from zoo.weights.convert import slots, state_dict
+from zoo.weights.repository import CONFIG, FILES, config_of
 from zoo.writing import complete
 
 if TYPE_CHECKING:
@@ -20,21 +23,46 @@ if TYPE_CHECKING:
 
 
 def save(model: keras.Model, path: str | PathLike[str]) -> Path:
-    """Write a .safetensors file with the keys, shapes and layouts of the reference; complete or not at all.
+    """Write a .safetensors file with the keys, shapes and layouts of the reference; or a new folder with it
+    and a config.json, as timm.create_model("local-dir:FOLDER", pretrained=True) and `zoo.load` open it and
+    the hub takes it. Complete or not at all.
 
     The same weights give the same bytes. PyTorch's load_state_dict(strict=True) takes the file: it counts
-    BatchNorm's missing num_batches_tracked from 0. Raises WeightsError for another ending, and for variables
-    that have no name there.
+    BatchNorm's missing num_batches_tracked from 0. Raises WeightsError for another ending, a folder that is
+    there, a folder for a network that timm does not build, and for variables that have no name there.
     """
     path = Path(path)
-    if path.suffix != ".safetensors":
-        raise WeightsError(f'cannot save weights to "{path}": the name must end in .safetensors')
+    if path.suffix not in ("", ".safetensors"):
+        raise WeightsError(
+            f'cannot save weights to "{path}": the name must end in .safetensors; a folder\'s has no ending'
+        )
     _check(model)
     tensors = {key: np.ascontiguousarray(value) for key, value in _in_its_shapes(model).items()}
-    with complete(path) as partial:
-        # What PyTorch's readers ask for.
-        save_file(tensors, partial, metadata={"format": "pt"})
+    if path.suffix:
+        with complete(path) as partial:
+            _write(tensors, partial)
+    else:
+        _write_folder(model, tensors, path)
     return path
+
+
+def _write(tensors: dict[str, np.ndarray], path: Path) -> None:
+    # What PyTorch's readers ask for.
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def _write_folder(model: keras.Model, tensors: dict[str, np.ndarray], path: Path) -> None:
+    if path.exists():
+        raise WeightsError(f'"{path}" exists: give the name of a new folder')
+    config = config_of(facts(model), tensors, _first_convolution(model))
+    with complete(path) as partial:
+        partial.mkdir()
+        _write(tensors, partial / FILES[0])
+        (partial / CONFIG).write_text(f"{json.dumps(config, indent=2, ensure_ascii=False)}\n", "utf-8")
+
+
+def _first_convolution(model: keras.Model) -> str:
+    return next(slot.key.rpartition(".")[0] for slot in slots(model) if slot.is_kernel)
 
 
 def _in_its_shapes(model: keras.Model) -> dict[str, np.ndarray]:
