@@ -120,9 +120,9 @@ def _accuracies(group: Sequence[Architecture]) -> str:
     """On ImageNet-1k, or on the pictures of those that were made for others."""
     if any(a.accuracy is not None for a in group):
         return _range([a.accuracy for a in group], "{:.1f}".format)
-    others = [a.published for a in group if a.published]
-    shown = _range([one.top1 for one in others], "{:.1f}".format)
-    return f"{shown} on {others[0].pictures}" if others else shown
+    others = [stated for a in group if (stated := a.weights.get(a.default or "", a.published))]
+    shown = _range([stated.top1 for stated in others], "{:.1f}".format)
+    return shown if shown == NOT_STATED else f"{shown} on {others[0].pictures}"
 
 
 def _family(members: Sequence[Architecture]) -> str:

@@ -43,7 +43,7 @@ def test_counts_equal_the_catalogs(name):
 def test_the_card_is_complete(name):
     card = zoo.describe(name)
     assert all([card.title, card.paper, card.brought])
-    assert 2012 <= card.year <= 2026
+    assert 1998 <= card.year <= 2026
     assert min(card.parameters, card.macs, card.macs_size) > 0
     for weights in card.weights:
         assert weights.licence != "unknown", weights.name

@@ -31,10 +31,14 @@ def densenet(
     return dense_blocks(net, x, growth, depths, bottleneck, compression=0.5)
 
 
-def cifar(net: Net, images: Tensor, *, growth: int, depth: int) -> Tensor:
-    """DenseNet for pictures of 32 pixels: [N, H, W, 3], normalised -> feature map [N, H/4, W/4, C]."""
-    x = net.conv(images, 16, 3, "features.conv0")
-    return dense_blocks(net, x, growth, [(depth - 4) // 3] * 3, plain, compression=1)
+def cifar(
+    net: Net, images: Tensor, *, growth: int, depth: int, stem: int = 16, compression: float = 1
+) -> Tensor:
+    """DenseNet for pictures of 32 pixels: [N, H, W, 3], normalised -> feature map [N, H/4, W/4, C]. stem: the
+    first convolution's filters; with a compression below 1 it is DenseNet-C.
+    """
+    x = net.conv(images, stem, 3, "features.conv0")
+    return dense_blocks(net, x, growth, [(depth - 4) // 3] * 3, plain, compression)
 
 
 def cifar_bc(net: Net, images: Tensor, *, growth: int, depth: int) -> Tensor:

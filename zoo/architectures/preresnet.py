@@ -3,11 +3,10 @@ mappings in deep residual networks", arXiv 1603.05027; Zagoruyko and Komodakis, 
 arXiv 1605.07146.
 
 No public weights follow one naming of layers; these names are ResNet's. Shortcuts into a narrower map are
-projections, but for basic blocks of plain width, whose shortcut is free of parameters (option A of He et
-al., arXiv 1512.03385).
+projections, or free of parameters (options B and A of He et al., arXiv 1512.03385).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -40,11 +39,19 @@ ORDERINGS = {
 
 
 def resnet(
-    net: Net, images: Tensor, *, block: str, depth: int, ordering: str = "full_preactivation", widen: int = 1
+    net: Net,
+    images: Tensor,
+    *,
+    block: str,
+    depth: int,
+    ordering: str = "full_preactivation",
+    widen: int = 1,
+    shortcut: str = "projected",
 ) -> Tensor:
     """Three stages of `depth` units. Images [N, H, W, 3], normalised -> feature map [N, H/4, W/4, C].
 
-    block: "basic", "bottleneck", or "wide" (basic, `widen` times as wide); ordering: a key of ORDERINGS.
+    block: "basic" (`widen` times as wide) or "bottleneck"; ordering: a key of ORDERINGS; shortcut: one of
+    SHORTCUTS.
     """
     order = ORDERINGS[ordering]
     x = net.conv(images, WIDTHS[0], 3, "conv1")
@@ -56,7 +63,7 @@ def resnet(
             stride = 2 if i == 0 and stage > 1 else 1
             convs = convolutions(block, width * widen, stride)
             position = number / (3 * depth - 1)
-            x = unit(net, x, convs, order, f"layer{stage}.{i}", position, free=block == "basic")
+            x = unit(net, x, convs, order, f"layer{stage}.{i}", position, SHORTCUTS[shortcut])
     return steps(net, x, order.before, "bn")
 
 
@@ -74,8 +81,7 @@ def unit(
     order: Ordering,
     name: str,
     position: float,
-    *,
-    free: bool,
+    shortcut: Callable[..., Tensor],
 ) -> Tensor:
     """In the network's first unit, and where a shortcut changes the shape, both paths share the first
     activation.
@@ -85,7 +91,7 @@ def unit(
     changes = stride > 1 or x.shape[-1] != channels
     x = y if changes or position == 0 else x
     if changes:
-        x = (padded if free else projected)(net, x, channels, stride, order, f"{name}.downsample")
+        x = shortcut(net, x, channels, stride, order, f"{name}.downsample")
     for i, (filters, kernel, step) in enumerate(convs, start=1):
         if i > 1:
             y = steps(net, y, order.before, f"{name}.bn{i}")
@@ -110,3 +116,6 @@ def padded(net: Net, x: Tensor, channels: int, stride: int, order: Ordering, nam
     """Every other pixel, and zeros for the new channels."""
     x = layers.MaxPooling2D(1, stride, name=f"{name}.0")(x)
     return pad_channels(x, channels, f"{name}.1")
+
+
+SHORTCUTS: dict[str, Callable[..., Tensor]] = {"projected": projected, "padded": padded}

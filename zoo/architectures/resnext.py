@@ -24,3 +24,12 @@ def resnext(
     """
     residual = partial(bottleneck, groups=cardinality, width=width)
     return residual_stages(net, entry(net, images, deep_stem), depths, residual, SHORTCUTS[shortcut])
+
+
+def cifar(net: Net, images: Tensor, *, depth: int, cardinality: int, width: int) -> Tensor:
+    """Three stages of `depth` blocks for pictures of 32 pixels: [N, H, W, 3], normalised -> [N, H/4, W/4,
+    1024].
+    """
+    x = net.conv_norm_act(images, 64, 3, "conv1", "bn1")
+    residual = partial(bottleneck, groups=cardinality, width=width)
+    return residual_stages(net, x, [depth] * 3, residual, SHORTCUTS["projected"])

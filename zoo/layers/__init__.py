@@ -16,7 +16,7 @@ from zoo.layers.convolutions import (
 )
 from zoo.layers.factors import Affine, ChannelScale, Scale, SkipGain
 from zoo.layers.heads import GeneralizedMeanPooling2D, TwinDense
-from zoo.layers.maps import AcrossChannels, Blur, Nearest, PairSum, SelectChannels, SpaceToDepth
+from zoo.layers.maps import AcrossChannels, Blur, Grey, Nearest, PairSum, SelectChannels, SpaceToDepth
 from zoo.layers.norms import EvoNormalization, LocalResponseNormalization, ResponseNormalization
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Coordinates",
     "EvoNormalization",
     "GeneralizedMeanPooling2D",
+    "Grey",
     "GroupedConv2D",
     "LocalResponseNormalization",
     "MultiQueryAttention",

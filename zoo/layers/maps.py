@@ -91,6 +91,17 @@ class AcrossChannels(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class Grey(layers.Layer):
+    """The luminance of ITU-R BT.601: maps [N, H, W, 3] of red, green and blue -> [N, H, W, 1]."""
+
+    def call(self, x: Any) -> Any:
+        return ops.sum(x * ops.array((0.299, 0.587, 0.114), x.dtype), axis=-1, keepdims=True)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (*input_shape[:-1], 1)
+
+
+@keras.saving.register_keras_serializable("zoo")
 class PairSum(layers.Layer):
     """Sums of neighbouring channels: maps [N, H, W, C] -> [N, H, W, C / 2]. Sun et al., arXiv 1901.03495."""
 
