@@ -60,6 +60,7 @@ SCALES = (
     (r"\.res_blocks\.\d\.(conv\.)?bn\.weight$", 0.2, 0),
     (r"\.spatial_gating_unit\.conv1\.weight$|\.attn\.proj_2\.weight$", 0.3, 0),
     (r"^backbone\.(blocks\d\.\d+\.mlp\.fc2|stages\.\d\.blocks\.\d+\.pw2\.bn)\.weight$", 0.3, 0),
+    (r"^focalnet\..*\.(modulation\.projection_(context|out)|mlp\.fc2)\.weight$", 0.2, 0),
     (r"^incre_modules\.\d+\.0\.(bn3|downsample\.1)\.weight$", 0.3, 0),
 )
 DAMPED = re.compile(

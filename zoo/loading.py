@@ -25,9 +25,11 @@ from zoo.registry import Architecture, Weights, card, is_known, resolve, weights
 from zoo.weights import keras_layout
 from zoo.weights.cache import discard
 from zoo.weights.convert import assign, renamed, slots, state_dict
+from zoo.weights.opening import open_repository
 from zoo.weights.readers import holds_model, read
-from zoo.weights.repository import Repository, is_repository, open_repository, recipe_of
+from zoo.weights.repository import Repository, is_repository
 from zoo.weights.sources import fetch
+from zoo.weights.timm_config import recipe_of
 
 log = logging.getLogger("zoo")
 
@@ -54,9 +56,9 @@ def load(
     """A pretrained Classifier by name, or a saved one by path.
 
     name: FAMILY, ARCHITECTURE, ARCHITECTURE.TAG, a published alias; or a .keras or .h5 file, or a folder
-    with a model.keras (which comes before a network of that name); or what timm's users publish on the hub,
-    "hf-hub:USER/REPOSITORY[@REVISION]", or keep in a folder with its config.json; or "hub:" and the folder
-    or address of a module of TensorFlow Hub (`zoo.hub.load`).
+    with a model.keras (which comes before a network of that name); or what users of timm and of Hugging
+    Face's transformers publish, "hf-hub:USER/REPOSITORY[@REVISION]", or keep in a folder with its
+    config.json; or "hub:" and the folder or address of a module of TensorFlow Hub (`zoo.hub.load`).
     weights: the name's own by default; a tag; the path of a .safetensors, .pth, .pt, .bin, .npz, .keras, .h5
     or .weights.h5 file, read with the name's conventions; None for fresh ones.
     classes: a number or the labels; another number than the weights' keeps the backbone, with a new head.
@@ -180,7 +182,7 @@ def _fresh(architecture: Architecture) -> Weights:
 def _of_repository(found: Repository, weights: Any) -> tuple[Architecture, Weights, Path | None]:
     """The network, its conventions, and the file to read (None: fresh variables)."""
     if weights is not None and weights != DEFAULT:
-        raise ZooError(f'{found.place} has its own weights: others go with "{found.timm}"')
+        raise ZooError(f'{found.place} has its own weights: others go with "{found.architecture.name}"')
     return found.architecture, found.weights, found.file() if weights else None
 
 

@@ -202,9 +202,10 @@ def test_the_conventions_are_those_of_timm_s_name(tmp_path):
         (config(of_weights={"input_size": [1, 64, 64]}, model_args={}), ZooError, "pictures of 1 channels"),
         (config(model_args={"act_layer": "silu"}), ZooError, "built with act_layer='silu'"),
         (config(of_weights={"interpolation": "lanczos"}), ZooError, "interpolation is bilinear or bicubic"),
-        ({"model_type": "bert"}, ZooError, "none that timm writes .KeyError: 'architecture'"),
-        ([1, 2], ZooError, "none that timm writes"),
-        ("not JSON", ZooError, "none that timm writes"),
+        ({"model_type": "bert"}, UnknownModelError, "model_type 'bert', which the zoo does not read"),
+        (config(of_weights={"mean": 0.5}), ZooError, "config.json cannot be read"),
+        ([1, 2], ZooError, "holds a list, not a table"),
+        ("not JSON", ZooError, "is not JSON"),
         (config(num_classes=4, label_names=None), WeightsError, "has the weights of 3 classes"),
     ],
 )

@@ -47,9 +47,9 @@ class Slot:
 
     def to_keras(self, tensor: np.ndarray) -> np.ndarray:
         if self.axes is None:
-            # A factor for each channel may be kept as [C, 1, 1].
-            flat = len(self.variable.shape) == 1 and tensor.shape[1:] == (1, 1)
-            return tensor[:, 0, 0] if flat else tensor
+            # A factor for each channel may be kept as [C, 1, 1] or [1, 1, 1, C].
+            flat = len(self.variable.shape) == 1 and max(tensor.shape, default=0) == tensor.size
+            return tensor.reshape(-1) if flat else tensor
         if len(self.axes) == 2 and tensor.shape[2:] == (1, 1):
             tensor = tensor[..., 0, 0]
         if len(self.axes) == 4 and tensor.ndim == 2 and tensor.size == np.prod(self.variable.shape):

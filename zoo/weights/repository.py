@@ -1,41 +1,28 @@
-"""Networks that timm's users publish or keep in a folder: config.json beside the weights, read and written.
-
-The keys are those of timm.models.save_for_hf, timm 1.0.31; the folder is what its push_to_hf_hub uploads.
-"""
+"""Networks on the hub and in folders: a config.json that describes one, with its weights beside it."""
 
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from zoo.errors import DownloadError, UnknownModelError, WeightsError, ZooError
-from zoo.registry import Architecture, Weights, resolve
+from zoo.errors import DownloadError, ZooError
+from zoo.registry import Architecture, Weights
 from zoo.weights.download import LIMIT
 from zoo.weights.sources import from_repository
-
-if TYPE_CHECKING:
-    from zoo.classifier import Facts
-
-log = logging.getLogger("zoo")
 
 PREFIXES = ("hf-hub:", "hf_hub:")
 CONFIG = "config.json"
 FILES = ("model.safetensors", "pytorch_model.bin")
 CONFIG_LIMIT = 16 << 20  # bytes; the labels and descriptions of 21,000 classes take 2 MB
-POOLINGS = ("avg", "max", "avgmax")
-# Arguments that a network may have been made with and is the same without.
-HARMLESS = ("num_classes", "drop_rate", "drop_path_rate", "img_size")
 
 
 @dataclass(frozen=True)
 class Repository:
-    """What config.json says: the network, its weights, their pictures' (height, width) in pixels, the pooling
-    (None: the network's own), and timm's name of the network.
+    """What is said of the network: its weights, their pictures' (height, width) in pixels, the pooling (None:
+    the network's own), and what timm calls it (None: timm does not have it).
     """
 
     place: str
@@ -43,14 +30,14 @@ class Repository:
     weights: Weights
     input_size: tuple[int, int]
     pooling: str | None
-    timm: str
+    timm: str | None
 
     def file(self) -> Path:
         """The weights, downloaded once from the hub. Raises DownloadError, WeightsError."""
         failures = []
         for name in FILES:
             try:
-                return _file(self.place, name)
+                return file_of(self.place, name)
             except DownloadError as error:
                 failures.append(f"- {error}")
         raise DownloadError("\n".join((f"{self.place}: no weights could be had. Tried:", *failures)))
@@ -61,156 +48,31 @@ def is_repository(name: str | PathLike[str]) -> bool:
     return str(name).startswith(PREFIXES) or (Path(name) / CONFIG).is_file()
 
 
-def open_repository(name: str | PathLike[str]) -> Repository:
-    """Read the config.json of "hf-hub:USER/REPOSITORY[@REVISION]", or of a folder.
-
-    Raises ZooError for one that timm did not write and for a network that is built otherwise than the zoo's,
-    UnknownModelError for one that is not in it, DownloadError.
-    """
-    place = str(name)
-    try:
-        config = _file(place, CONFIG)
-    except DownloadError as error:
-        raise DownloadError(f"{place}: {error}. A private repository needs a token in HF_TOKEN") from error
-    try:
-        return _repository(place, json.loads(config.read_text("utf-8")))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, ZooError):
-            raise
-        raise ZooError(
-            f"{place}: its {CONFIG} is none that timm writes ({type(error).__name__}: {error}); "
-            "zoo.load(NAME, weights=PATH) reads a weight file by itself"
-        ) from error
+def tag_of(place: str) -> str:
+    """USER/REPOSITORY[@REVISION], or the folder's name."""
+    return place.partition(":")[2] if place.startswith(PREFIXES) else Path(place).resolve().name
 
 
-def _file(place: str, name: str) -> Path:
+def file_of(place: str, name: str, limit: int = LIMIT) -> Path:
+    """One of its files, of at most `limit` bytes. Raises DownloadError, WeightsError."""
     if place.startswith(PREFIXES):
-        limit = CONFIG_LIMIT if name == CONFIG else LIMIT
-        return from_repository(place.partition(":")[2], name, limit=limit)
+        return from_repository(tag_of(place), name, limit=limit)
     path = Path(place) / name
     if not path.is_file():
         raise DownloadError(f'"{path}" does not exist')
     return path
 
 
-def _repository(place: str, config: Mapping[str, Any]) -> Repository:
-    # Before it had a part of its own, all of the weights' facts stood beside the name.
-    stated = config.get("pretrained_cfg", config)
-    timm = config["architecture"]
+def facts_of(place: str, name: str) -> dict[str, Any]:
+    """A JSON file. Raises ZooError where it is none that holds a table, DownloadError."""
     try:
-        architecture, named = resolve(timm)
-    except UnknownModelError as error:
-        raise UnknownModelError(f"{place} has a network that is not in the zoo: {error}") from error
-    arguments = config.get("model_args", {})
-    _refuse_other_networks(place, arguments)
-    channels, height, width = stated.get("input_size", (3, 224, 224))
-    if channels != 3:
-        raise ZooError(f"{place} takes pictures of {channels} channels; the zoo's networks take RGB")
-    if stated.get("crop_mode", "center") != "center":
-        log.warning("%s: its pictures were not cropped but %sed; here they are", place, stated["crop_mode"])
-    classes = int(config.get("num_classes", stated.get("num_classes", 1000)))
-    like = _conventions(architecture, named, timm, stated.get("tag"))
-    weights = Weights(
-        architecture=architecture.name,
-        tag=_tag(place),
-        licence=stated.get("license", "unknown"),
-        classes=classes,
-        labels=_labels(place, config, stated, classes),
-        input_size=int(height),
-        crop=float(stated.get("crop_pct", 0.875)),
-        interpolation=stated.get("interpolation", "bicubic"),
-        mean=_three(stated.get("mean", like.mean)),
-        std=_three(stated.get("std", like.std)),
-        padding=like.padding,
-        epsilon=like.epsilon,
-        build=like.build,
-    )
-    size, pooling = (int(height), int(width)), arguments.get("global_pool")
-    return Repository(place, architecture, weights, size, pooling, timm)
-
-
-def _refuse_other_networks(place: str, arguments: Mapping[str, Any]) -> None:
-    known = {"in_chans": (3,), "global_pool": POOLINGS}
-    for name, value in arguments.items():
-        if name not in HARMLESS and value not in known.get(name, ()):
-            raise ZooError(f"{place} was built with {name}={value!r}, which the zoo does not build")
-
-
-def _conventions(architecture: Architecture, named: Weights | None, timm: str, tag: str | None) -> Weights:
-    """Public weights of the same network of timm's, by which its padding and epsilon are known."""
-    same = [weights for weights in architecture.weights.values() if weights.timm_name == timm]
-    return next(
-        (w for w in same if w.tag == tag), next(iter(same), named or Weights(architecture.name, "none"))
-    )
-
-
-def _tag(place: str) -> str:
-    return place.partition(":")[2] if place.startswith(PREFIXES) else Path(place).resolve().name
-
-
-def _three(numbers: Sequence[float]) -> tuple[float, float, float]:
-    red, green, blue = map(float, numbers)
-    return red, green, blue
-
-
-def _labels(
-    place: str, config: Mapping[str, Any], stated: Mapping[str, Any], classes: int
-) -> tuple[str, ...] | None:
-    """Each class by its description, where those tell all apart, else by its name; a gap by its number."""
-    names = config.get("label_names") or stated.get("label_names") or stated.get("labels")
-    if not names:
-        return None
-    given = names if isinstance(names, Mapping) else {str(i): name for i, name in enumerate(names)}
-    if not classes or not given.keys() <= {str(i) for i in range(classes)}:
-        log.warning("%s names %d labels for %d classes: they are left out", place, len(given), classes)
-        return None
-    descriptions = config.get("label_descriptions") or stated.get("label_descriptions") or {}
-    plain = tuple(str(given.get(str(i), i)) for i in range(classes))
-    described = tuple(str(descriptions.get(name, name)) for name in plain)
-    return described if len(set(described)) == classes else plain
-
-
-def recipe_of(timm: str | None, pooling: str | None, activation: str | None) -> dict[str, Any] | None:
-    """By what timm.create_model builds the same network: the part of config.json that a model's card keeps.
-
-    None where timm cannot.
-    """
-    if not timm or activation or (pooling and pooling not in POOLINGS):
-        return None
-    return {"architecture": timm, "model_args": {"global_pool": pooling} if pooling else {}}
-
-
-def config_of(facts: Facts, tensors: Mapping[str, Any], first_conv: str) -> dict[str, Any]:
-    """The config.json of a model, from its facts, its weights under timm's names and its first convolution's.
-
-    Raises WeightsError where timm does not have the network.
-    """
-    recipe = facts.card.get("timm")
-    if not recipe:
-        raise WeightsError(
-            f"timm does not build {facts.name} as it is, so a folder for it cannot be written; "
-            "a name that ends in .safetensors saves the weights by themselves"
-        )
-    classifier = resolve(recipe["architecture"])[0].classifier
-    taken = facts.preprocessing
-    return {
-        **recipe,
-        "num_classes": len(facts.labels),
-        "num_features": tensors[f"{classifier}.weight"].shape[1],
-        "label_names": list(facts.labels),
-        "pretrained_cfg": {
-            "tag": facts.name.partition(".")[2],
-            "license": facts.card.get("licence") or "unknown",
-            "num_classes": len(facts.labels),
-            "input_size": [3, *taken.input_size],
-            "fixed_input_size": False,
-            "interpolation": taken.interpolation,
-            "crop_pct": taken.crop,
-            "crop_mode": "center",
-            "mean": list(taken.mean),
-            "std": list(taken.std),
-            "pool_size": None,
-            "first_conv": first_conv,
-            "classifier": classifier,
-        },
-    }
+        text = file_of(place, name, CONFIG_LIMIT).read_text("utf-8")
+    except DownloadError as error:
+        raise DownloadError(f"{place}: {error}. A private repository needs a token in HF_TOKEN") from error
+    try:
+        facts = json.loads(text)
+    except ValueError as error:
+        raise ZooError(f"{place}: its {name} is not JSON: {error}") from error
+    if not isinstance(facts, dict):
+        raise ZooError(f"{place}: its {name} holds a {type(facts).__name__}, not a table of facts")
+    return facts

@@ -15,7 +15,8 @@ from zoo.classifier import facts
 from zoo.errors import UnknownModelError, WeightsError
 from zoo.registry import resolve
 from zoo.weights.convert import slots, state_dict
-from zoo.weights.repository import CONFIG, FILES, config_of
+from zoo.weights.repository import CONFIG, FILES
+from zoo.weights.timm_config import config_of
 from zoo.writing import complete
 
 if TYPE_CHECKING:

@@ -1,0 +1,109 @@
+"""The config.json and preprocessor_config.json of Hugging Face's transformers 5.24: image classifiers that
+AutoModelForImageClassification saved. Networks and names of layers: zoo/catalog/elsewhere/transformers.toml.
+"""
+
+from __future__ import annotations
+
+import logging
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from zoo.errors import UnknownModelError, ZooError
+from zoo.registry import Architecture, Weights, resolve
+from zoo.weights.repository import Repository, facts_of, tag_of
+
+log = logging.getLogger("zoo")
+
+PICTURES = "preprocessor_config.json"
+INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
+SQUASHED = 384  # pixels, from which ConvNextImageProcessor does not crop
+
+
+def repository_of(place: str, config: Mapping[str, Any]) -> Repository:
+    """What it describes. Raises UnknownModelError for a network that is not in the zoo, ZooError for one that
+    is built otherwise than the zoo's, DownloadError.
+    """
+    kind = config.get("model_type")
+    if kind not in _kinds():
+        known = ", ".join(_kinds())
+        raise UnknownModelError(
+            f"{place} has the model_type {kind!r}, which the zoo does not read; it reads {known}"
+        )
+    facts = _kinds()[kind]
+    _refuse_other_networks(place, config, facts["same"])
+    architecture, _ = resolve(_network(place, config, facts["networks"]))
+    pictures = facts_of(place, PICTURES)
+    size, crop = _size_and_crop(place, pictures)
+    if config.get("problem_type") == "multi_label_classification":
+        log.warning('%s names several labels for a picture: give classifier_activation="sigmoid"', place)
+    labels = _labels(config)
+    weights = Weights(
+        architecture=architecture.name,
+        tag=tag_of(place),
+        renames=tuple((pattern, name) for pattern, name in facts["renames"]),
+        classes=len(labels),
+        labels=labels,
+        input_size=size[0],
+        crop=crop,
+        interpolation=INTERPOLATIONS[pictures.get("resample", 3)],
+        mean=tuple(pictures["image_mean"]),
+        std=tuple(pictures["image_std"]),
+        padding=facts["padding"],
+        epsilon=facts["epsilon"],
+    )
+    return Repository(place, architecture, weights, size, None, _timm(architecture, weights))
+
+
+@cache
+def _kinds() -> dict[str, Any]:
+    return tomllib.loads(files("zoo.catalog").joinpath("elsewhere/transformers.toml").read_text("utf-8"))
+
+
+def _refuse_other_networks(place: str, config: Mapping[str, Any], same: Mapping[str, Any]) -> None:
+    for name, value in {"num_channels": 3, **same}.items():
+        if config.get(name, value) != value:
+            raise ZooError(
+                f"{place} was built with {name}={config[name]!r}, which the zoo does not build, but {value!r}"
+            )
+
+
+def _network(place: str, config: Mapping[str, Any], networks: Mapping[str, Mapping[str, Any]]) -> str:
+    """The network whose facts are those of the config."""
+    for name, facts in networks.items():
+        if all(config[key] == value for key, value in facts.items()):
+            return name
+    keys = next(iter(networks.values()))
+    stated = ", ".join(f"{key}={config[key]!r}" for key in keys)
+    raise UnknownModelError(f"{place} is a {config['model_type']} with {stated}, which is not in the zoo")
+
+
+def _timm(architecture: Architecture, weights: Weights) -> str | None:
+    """What timm calls the network with these conventions."""
+    conventions = (weights.padding, weights.epsilon)
+    known = [w for w in architecture.weights.values() if (w.padding, w.epsilon) == conventions]
+    return next((w.timm_name for w in known if w.timm_name), None)
+
+
+def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
+    names = {int(number): str(name) for number, name in config["id2label"].items()}
+    return tuple(names.get(i, str(i)) for i in range(max(names) + 1))
+
+
+def _size_and_crop(place: str, pictures: Mapping[str, Any]) -> tuple[tuple[int, int], float]:
+    """(height, width) in pixels, and the fraction that the centre crop keeps."""
+    size = pictures["size"]
+    size = {"shortest_edge": size} if isinstance(size, int) else size
+    cropped = pictures.get("crop_size")
+    if cropped and pictures.get("do_center_crop", True):
+        cropped = {"height": cropped, "width": cropped} if isinstance(cropped, int) else cropped
+        edge = size.get("shortest_edge") or min(size["height"], size["width"])
+        whole = (cropped["height"], cropped["width"])
+        return whole, min(1.0, min(whole) / edge)
+    edge = size.get("shortest_edge")
+    if edge and edge < SQUASHED:
+        return (edge, edge), float(pictures.get("crop_pct", 224 / 256))
+    log.warning("%s: its pictures were not cropped but squashed; here they are cropped", place)
+    return ((edge, edge) if edge else (size["height"], size["width"])), 1.0
