@@ -243,7 +243,17 @@ def list_models(
 
 
 def describe(name: str) -> Card:
-    """The card of an architecture or of ARCHITECTURE.TAG; UnknownModelError gives the nearest names."""
+    """The card of an architecture, of ARCHITECTURE.TAG, or of what users publish: "hf-hub:USER/REPOSITORY" or
+    such a folder, whose config.json is read. UnknownModelError gives the nearest names.
+    """
+    if not is_known(name):
+        # What reads them takes longer to import than the catalog to be read.
+        from zoo.weights.opening import open_repository
+        from zoo.weights.repository import is_repository
+
+        if is_repository(name):
+            found = open_repository(name)
+            return replace(card(found.architecture, found.weights), weights=(found.weights,))
     architecture, weights = resolve(name)
     return card(architecture, weights)
 

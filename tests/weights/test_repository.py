@@ -99,6 +99,9 @@ def test_a_published_network_answers_as_it_did(site, trained, cache_folder):
     )
     assert (cache_folder / "hub/alice/flowers/model.safetensors").is_file()
     asked = len(site.requests)
+    card = zoo.describe("hf-hub:alice/flowers")
+    assert (card.name, card.licence, card.input_size) == (f"{SMALL}.alice/flowers", "mit", (64, 64))
+    assert [weights.labels for weights in card.weights] == [LABELS]
     zoo.load("hf_hub:alice/flowers")
     assert len(site.requests) == asked
 

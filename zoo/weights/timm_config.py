@@ -43,6 +43,7 @@ def repository_of(place: str, config: Mapping[str, Any]) -> Repository:
     weights = Weights(
         architecture=architecture.name,
         tag=tag_of(place),
+        url=place,
         licence=stated.get("license", "unknown"),
         classes=classes,
         labels=_labels(place, config, stated, classes),

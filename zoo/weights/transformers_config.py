@@ -43,6 +43,7 @@ def repository_of(place: str, config: Mapping[str, Any]) -> Repository:
     weights = Weights(
         architecture=architecture.name,
         tag=tag_of(place),
+        url=place,
         renames=tuple((pattern, name) for pattern, name in facts["renames"]),
         classes=len(labels),
         labels=labels,
