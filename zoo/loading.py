@@ -6,7 +6,7 @@ import logging
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -95,51 +95,77 @@ def load(
             classifier_activation=classifier_activation,
             drop_rate=drop_rate,
         )
-    found = open_repository(name) if _is_repository(name) else None
-    if not found and _is_file(name):
+    if _is_repository(name):
+        chosen = _published(open_repository(name), weights)
+    elif _is_file(name):
         asked = (classes, input_size, pooling, drop_rate, drop_path, auxiliary, activation, initializer)
         plain = weights == DEFAULT and classifier_activation == "softmax" and not any(asked)
         return _from_file(Path(name), own=plain)
-    if found:
-        architecture, tag, path = _of_repository(found, weights)
     else:
-        architecture, named = resolve(str(name))
-        tag, path = _choose(architecture, named, weights)
+        chosen = _named(str(name), weights)
     if initializer and weights is not None:
         raise ZooError("an initializer is for a fresh network: give weights=None with it")
-    size = input_size or (found or tag.preprocessing).input_size
-    pooling = pooling or (found.pooling if found else None)
-    wanted = tag.classes if classes is None else classes if isinstance(classes, int) else len(classes)
-    if not wanted:
-        raise ZooError(f"{name} has no classifier: give classes=, a number or labels, for a new one")
-    options: dict[str, Any] = {
-        "input_size": size,
-        "classifier_activation": classifier_activation,
-        "dropout": drop_rate,
-        "drop_path": drop_path,
-        "pooling": pooling,
-        "auxiliary": auxiliary,
-        "activation": activation,
-        "initializer": initializer,
-    }
-    model = build(architecture, tag, classes=wanted, **options)
+    size, pooling = input_size or chosen.input_size, pooling or chosen.pooling
+    wanted = _count(chosen.tag, classes)
+    model = build(
+        chosen.architecture,
+        chosen.tag,
+        classes=wanted,
+        input_size=size,
+        classifier_activation=classifier_activation,
+        dropout=drop_rate,
+        drop_path=drop_path,
+        pooling=pooling,
+        auxiliary=auxiliary,
+        activation=activation,
+        initializer=initializer,
+    )
     if drop_path and not any(layer.name.endswith(".drop_path") for layer in model.layers):
-        log.warning("%s has no branches to drop: drop_path changes nothing", architecture.name)
-    if path is not None:
-        try:
-            _fill(model, architecture, tag, path, new_head=classes is not None)
-        except WeightsError as error:
-            if discard(path):
-                raise WeightsError(f"{error}. {path} was removed from the cache") from error
-            raise
-    recipe = recipe_of(found.timm if found else tag.timm_name, pooling, activation)
+        log.warning("%s has no branches to drop: drop_path changes nothing", chosen.architecture.name)
+    if chosen.path:
+        _fill_or_discard(model, chosen.architecture, chosen.tag, chosen.path, new_head=classes is not None)
     known = Facts(
-        name=tag.name if path else architecture.name,
-        labels=_labels(tag, wanted, classes),
-        preprocessing=replace(tag.preprocessing, input_size=size),
-        card=_card(architecture, tag if path else None) | ({"timm": recipe} if recipe else {}),
+        name=chosen.tag.name if chosen.path else chosen.architecture.name,
+        labels=_labels(chosen.tag, wanted, classes),
+        preprocessing=replace(chosen.tag.preprocessing, input_size=size),
+        card=_card(chosen) | recipe_of(chosen.timm, pooling, activation),
     )
     return attach(model, known)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The network to build, the weights whose conventions count, the file to read (None: fresh variables),
+    the pictures' (height, width) in pixels, the pooling (None: the network's own), and timm's name of it.
+    """
+
+    architecture: Architecture
+    tag: Weights
+    path: Path | None
+    input_size: tuple[int, int]
+    pooling: str | None
+    timm: str | None
+
+
+def _published(found: Repository, weights: Any) -> _Chosen:
+    if weights is not None and weights != DEFAULT:
+        raise ZooError(f'{found.place} has its own weights: others go with "{found.architecture.name}"')
+    path = found.file() if weights else None
+    return _Chosen(found.architecture, found.weights, path, found.input_size, found.pooling, found.timm)
+
+
+def _named(name: str, weights: Any) -> _Chosen:
+    architecture, named = resolve(name)
+    tag, path = _choose(architecture, named, weights)
+    return _Chosen(architecture, tag, path, tag.preprocessing.input_size, None, tag.timm_name)
+
+
+def _count(tag: Weights, classes: int | Sequence[str] | None) -> int:
+    """How many classes the network is to have."""
+    wanted = tag.classes if classes is None else classes if isinstance(classes, int) else len(classes)
+    if not wanted:
+        raise ZooError(f"{tag.name} has no classifier: give classes=, a number or labels, for a new one")
+    return wanted
 
 
 def _is_repository(name: str | PathLike[str]) -> bool:
@@ -179,13 +205,6 @@ def _fresh(architecture: Architecture) -> Weights:
     return Weights(architecture.name, "none", input_size=architecture.macs_size, classes=architecture.classes)
 
 
-def _of_repository(found: Repository, weights: Any) -> tuple[Architecture, Weights, Path | None]:
-    """The network, its conventions, and the file to read (None: fresh variables)."""
-    if weights is not None and weights != DEFAULT:
-        raise ZooError(f'{found.place} has its own weights: others go with "{found.architecture.name}"')
-    return found.architecture, found.weights, found.file() if weights else None
-
-
 def _choose(architecture: Architecture, named: Weights | None, weights: Any) -> tuple[Weights, Path | None]:
     """The tag whose conventions count, and the file to read (None: fresh variables)."""
     tag = named or _fresh(architecture)
@@ -206,6 +225,18 @@ def _choose(architecture: Architecture, named: Weights | None, weights: Any) -> 
             raise WeightsError(f'weights "{path}" does not exist')
         weights_of(architecture, str(weights))
     return tag, path
+
+
+def _fill_or_discard(
+    model: keras.Model, architecture: Architecture, tag: Weights, path: Path, *, new_head: bool
+) -> None:
+    """A file of the cache that does not fit is removed from it."""
+    try:
+        _fill(model, architecture, tag, path, new_head=new_head)
+    except WeightsError as error:
+        if discard(path):
+            raise WeightsError(f"{error}. {path} was removed from the cache") from error
+        raise
 
 
 def _fill(
@@ -300,7 +331,7 @@ def _labels(tag: Weights, count: int, classes: int | Sequence[str] | None) -> tu
     return tuple(str(i) for i in range(count))
 
 
-def _card(architecture: Architecture, tag: Weights | None) -> dict[str, Any]:
-    facts = asdict(card(architecture, tag))
+def _card(chosen: _Chosen) -> dict[str, Any]:
+    facts = asdict(card(chosen.architecture, chosen.tag if chosen.path else None))
     del facts["weights"]
     return facts

@@ -70,9 +70,8 @@ def _refuse_other_networks(place: str, arguments: Mapping[str, Any]) -> None:
 def _conventions(architecture: Architecture, named: Weights | None, timm: str, tag: str | None) -> Weights:
     """Public weights of the same network of timm's, by which its padding and epsilon are known."""
     same = [weights for weights in architecture.weights.values() if weights.timm_name == timm]
-    return next(
-        (w for w in same if w.tag == tag), next(iter(same), named or Weights(architecture.name, "none"))
-    )
+    exact = [weights for weights in same if weights.tag == tag]
+    return next(iter([*exact, *same]), named or Weights(architecture.name, "none"))
 
 
 def _three(numbers: Sequence[float]) -> tuple[float, float, float]:
@@ -97,14 +96,14 @@ def _labels(
     return described if len(set(described)) == classes else plain
 
 
-def recipe_of(timm: str | None, pooling: str | None, activation: str | None) -> dict[str, Any] | None:
-    """By what timm.create_model builds the same network: the part of config.json that a model's card keeps.
-
-    None where timm cannot.
+def recipe_of(timm: str | None, pooling: str | None, activation: str | None) -> dict[str, Any]:
+    """By what timm.create_model builds the same network: the part of config.json that a model's card keeps,
+    as "timm"; nothing where timm cannot.
     """
     if not timm or activation or (pooling and pooling not in POOLINGS):
-        return None
-    return {"architecture": timm, "model_args": {"global_pool": pooling} if pooling else {}}
+        return {}
+    arguments = {"global_pool": pooling} if pooling else {}
+    return {"timm": {"architecture": timm, "model_args": arguments}}
 
 
 def config_of(facts: Facts, tensors: Mapping[str, Any], first_conv: str) -> dict[str, Any]:
