@@ -13,7 +13,7 @@ import keras
 from zoo.classifier import attach, facts
 from zoo.errors import ZooError
 from zoo.layers import GeneralizedMeanPooling2D, Nearest
-from zoo.loading import DEFAULT, load
+from zoo.loading import DEFAULT, load_trunk
 from zoo.outputs import classifier_layer, features_of
 
 # The numbered part of the network that a layer stands in: "blocks.2.0" of "blocks.2.0.conv_dw.pad".
@@ -47,7 +47,7 @@ def features(
 
     Raises ZooError naming the levels that exist where one of them does not, and what `load` raises.
     """
-    model = load(name, weights, input_size=input_size)
+    model = load_trunk(name, weights, input_size=input_size)
     maps = maps_of(model)
     missing = [level for level in levels if level not in maps]
     existing = ", ".join(f"{level} (stride {2**level})" for level in maps) or _only_stride(model)
@@ -79,7 +79,7 @@ def embedder(
 
     name, weights, input_size: as in `load`, which says what is raised.
     """
-    model = load(name, weights, input_size=input_size)
+    model = load_trunk(name, weights, input_size=input_size)
     vectors = keras.layers.Activation("linear", dtype="float32", name="features")(
         features_of(classifier_layer(model))
     )

@@ -106,7 +106,7 @@ def load(
     if initializer and weights is not None:
         raise ZooError("an initializer is for a fresh network: give weights=None with it")
     size, pooling = input_size or chosen.input_size, pooling or chosen.pooling
-    wanted = _count(chosen.tag, classes)
+    wanted = _count(chosen, classes)
     model = build(
         chosen.architecture,
         chosen.tag,
@@ -160,17 +160,39 @@ def _named(name: str, weights: Any) -> _Chosen:
     return _Chosen(architecture, tag, path, tag.preprocessing.input_size, None, tag.timm_name)
 
 
-def _count(tag: Weights, classes: int | Sequence[str] | None) -> int:
+def _count(chosen: _Chosen, classes: int | Sequence[str] | None) -> int:
     """How many classes the network is to have."""
-    wanted = tag.classes if classes is None else classes if isinstance(classes, int) else len(classes)
-    if not wanted:
-        raise ZooError(f"{tag.name} has no classifier: give classes=, a number or labels, for a new one")
-    return wanted
+    if classes is not None:
+        return classes if isinstance(classes, int) else len(classes)
+    own = chosen.tag.classes or (0 if chosen.path else chosen.architecture.classes)
+    if not own:
+        raise ZooError(
+            f"{chosen.tag.name} has no classifier: give classes=, a number or labels, for a new one; "
+            "zoo.embedder and zoo.features need none"
+        )
+    return own
 
 
 def _is_repository(name: str | PathLike[str]) -> bool:
     """A folder with a model.keras is that model, whatever else is in it."""
     return is_repository(name) and not (Path(name) / MODEL_IN_FOLDER).is_file()
+
+
+def load_trunk(
+    name: str | PathLike[str], weights: str | PathLike[str] | None = DEFAULT, **options: Any
+) -> keras.Model:
+    """`load`, for those who leave the classifier off or put another in its place: weights may have none."""
+    return load(name, weights, classes=None if _has_classifier(name, weights) else 1, **options)
+
+
+def _has_classifier(name: str | PathLike[str], weights: str | PathLike[str] | None) -> bool:
+    if _is_repository(name):
+        return open_repository(name).weights.classes > 0
+    if str(name).startswith(hub.PREFIX) or _is_file(name):
+        return True
+    architecture, named = resolve(str(name))
+    tag = architecture.weights.get(str(weights), named)
+    return tag is None or tag.classes > 0
 
 
 def has_auxiliary(name: str | PathLike[str], input_size: int | tuple[int, int] | None = None) -> bool:

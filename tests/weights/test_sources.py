@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import save
 
 import zoo
-from zoo.errors import DownloadError, WeightsError
+from zoo.errors import DownloadError, WeightsError, ZooError
 from zoo.registry import Weights, resolve
 from zoo.weights import cache
 from zoo.weights import download as download_module
@@ -139,6 +139,27 @@ def test_a_network_comes_out_of_such_a_release(site, cache_folder, torch_format,
     pictures = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
     np.testing.assert_array_equal(model(pictures, training=False), trained(pictures, training=False))
     assert model.zoo.labels[:3] == ("airplane", "automobile", "bird")
+
+
+def test_weights_without_a_classifier_serve_features_and_classes_of_one_s_own(site, cache_folder, tmp_path):
+    name = "resnet50_clip_gap"
+    trained = zoo.load(name, weights=None, classes=3, input_size=64)
+    tensors = {key: np.ascontiguousarray(value) for key, value in state_dict(trained).items()}
+    headless = {key: value for key, value in tensors.items() if not key.startswith("head.")}
+    site.publish_on_hub(f"timm/{name}.openai", save(headless))
+    with pytest.raises(ZooError, match=f"{name}.openai has no classifier: give classes="):
+        zoo.load(name)
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
+    vectors = zoo.embedder(name, input_size=64).predict(pictures, verbose=0)
+    np.testing.assert_allclose(
+        vectors, zoo.heads(trained).predict(pictures, verbose=0)["features"], rtol=1e-4
+    )
+    assert [x.shape[-1] for x in zoo.features(name, (4, 5), input_size=64).outputs] == [1024, 2048]
+    assert zoo.load(name, classes=("cat", "dog"), input_size=64).zoo.labels == ("cat", "dog")
+    labels = np.arange(40) % 2
+    pictures = np.random.default_rng(1).integers(0, 256, (40, 64, 64, 3)).astype(np.uint8)
+    result = zoo.fine_tune(name, (pictures, labels), recipe="linear", epochs=1, views=1, input_size=64)
+    assert result.model.output_shape == (None, 2)
 
 
 @pytest.mark.parametrize(

@@ -105,9 +105,9 @@ def load_teacher(teacher: Any, recipe: Recipe) -> keras.Model | None:
 def load_student(model_or_name: Any, recipe: Recipe) -> keras.Model:
     """A network whose layers may learn: a given one is copied."""
     if not isinstance(model_or_name, keras.Model):
-        from zoo.loading import DEFAULT, has_auxiliary, load
+        from zoo.loading import DEFAULT, has_auxiliary, load_trunk
 
-        return load(
+        return load_trunk(
             model_or_name,
             weights=None if recipe.scratch else DEFAULT,
             input_size=recipe.input_size,
