@@ -11,6 +11,7 @@ from zoo.layers import (
     ConditionalConv2D,
     Coordinates,
     EvoNormalization,
+    GlobalFilter,
     MultiQueryAttention,
     Nearest,
     Neighbours,
@@ -141,3 +142,30 @@ def test_they_take_maps_of_any_size():
         of_one_size.set_weights(model.get_weights())
         x = picture(*size, 8)
         np.testing.assert_allclose(model.predict(x, verbose=0), of_one_size(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(6, 8), (7, 7), (5, 10)])
+def test_a_global_filter_multiplies_the_frequencies(height, width):
+    layer = GlobalFilter(6, 5)
+    x = picture(height, width, 3)
+    layer.build(x.shape)
+    stored = RANDOM.normal(size=(3, 6, 5, 2)).astype(np.float32)
+    layer.complex_weight.assign(stored)
+    rows = np.linspace(0, 5, height)
+    columns = np.linspace(0, 4, width // 2 + 1)
+    weight = np.stack(
+        [
+            [bilinear(stored[c, ..., 0] + 1j * stored[c, ..., 1], row, columns) for row in rows]
+            for c in range(3)
+        ]
+    )
+    spectrum = np.fft.rfft2(x, axes=(1, 2)) * weight.transpose(1, 2, 0)
+    expected = np.fft.irfft2(spectrum, (height, width), axes=(1, 2))
+    np.testing.assert_allclose(layer(x), expected, atol=1e-5)
+
+
+def bilinear(table, row, columns):
+    top = min(int(row), len(table) - 2)
+    line = table[top] * (top + 1 - row) + table[top + 1] * (row - top)
+    places = np.arange(len(line))
+    return np.interp(columns, places, line.real) + 1j * np.interp(columns, places, line.imag)

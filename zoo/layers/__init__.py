@@ -18,6 +18,7 @@ from zoo.layers.factors import Affine, ChannelScale, Scale, SkipGain
 from zoo.layers.heads import GeneralizedMeanPooling2D, TwinDense
 from zoo.layers.maps import AcrossChannels, Blur, Grey, Nearest, PairSum, SelectChannels, SpaceToDepth
 from zoo.layers.norms import EvoNormalization, LocalResponseNormalization, ResponseNormalization
+from zoo.layers.spectra import GlobalFilter
 
 __all__ = [
     "AcrossChannels",
@@ -29,6 +30,7 @@ __all__ = [
     "Coordinates",
     "EvoNormalization",
     "GeneralizedMeanPooling2D",
+    "GlobalFilter",
     "Grey",
     "GroupedConv2D",
     "LocalResponseNormalization",
