@@ -80,7 +80,8 @@ def publish(site, repository, weights: bytes, facts: dict, **options) -> None:
 
 def folder_of(folder, facts: object, tensors: dict | None = None):
     folder.mkdir()
-    (folder / "config.json").write_text(facts if isinstance(facts, str) else json.dumps(facts))
+    written = facts if isinstance(facts, str | bytes) else json.dumps(facts)
+    (folder / "config.json").write_bytes(written if isinstance(written, bytes) else written.encode())
     if tensors is not None:
         (folder / "model.safetensors").write_bytes(file_of(tensors))
     return folder
@@ -209,6 +210,7 @@ def test_the_conventions_are_those_of_timm_s_name(tmp_path):
         (config(of_weights={"mean": 0.5}), ZooError, "config.json cannot be read"),
         ([1, 2], ZooError, "holds a list, not a table"),
         ("not JSON", ZooError, "is not JSON"),
+        (b"\xff\xfe", ZooError, "is not JSON"),
         (config(num_classes=4, label_names=None), WeightsError, "has the weights of 3 classes"),
     ],
 )
@@ -274,7 +276,8 @@ def test_a_folder_is_not_written_over_nor_for_a_network_that_timm_lacks(tmp_path
         zoo.weights.save(trained[0], tmp_path)
     other = zoo.load("hardnet39ds", weights=None, classes=2)
     swapped = zoo.load(SMALL, weights=None, classes=2, activation="gelu")
-    for model in (other, swapped):
+    helped = zoo.load("inception_v3", weights=None, classes=2, auxiliary=True)
+    for model in (other, swapped, helped):
         with pytest.raises(WeightsError, match=r"timm does not build .* a name that ends in .safetensors"):
             zoo.weights.save(model, tmp_path / "new")
     assert list(tmp_path.iterdir()) == []

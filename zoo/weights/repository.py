@@ -45,7 +45,7 @@ class Repository:
 
 def is_repository(name: str | PathLike[str]) -> bool:
     """Whether it is "hf-hub:USER/REPOSITORY", or a folder with a config.json."""
-    return str(name).startswith(PREFIXES) or (Path(name) / CONFIG).is_file()
+    return str(name).startswith(PREFIXES) or (bool(str(name)) and (Path(name) / CONFIG).is_file())
 
 
 def tag_of(place: str) -> str:
@@ -66,11 +66,11 @@ def file_of(place: str, name: str, limit: int = LIMIT) -> Path:
 def facts_of(place: str, name: str) -> dict[str, Any]:
     """A JSON file. Raises ZooError where it is none that holds a table, DownloadError."""
     try:
-        text = file_of(place, name, CONFIG_LIMIT).read_text("utf-8")
+        path = file_of(place, name, CONFIG_LIMIT)
     except DownloadError as error:
         raise DownloadError(f"{place}: {error}. A private repository needs a token in HF_TOKEN") from error
     try:
-        facts = json.loads(text)
+        facts = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise ZooError(f"{place}: its {name} is not JSON: {error}") from error
     if not isinstance(facts, dict):

@@ -109,15 +109,16 @@ def recipe_of(timm: str | None, pooling: str | None, activation: str | None) -> 
 def config_of(facts: Facts, tensors: Mapping[str, Any], first_conv: str) -> dict[str, Any]:
     """The config.json of a model, from its facts, its weights under timm's names and its first convolution's.
 
-    Raises WeightsError where timm does not have the network.
+    Raises WeightsError where timm does not have the network, or not with its auxiliary heads.
     """
     recipe = facts.card.get("timm")
-    if not recipe:
+    architecture = resolve(recipe["architecture"])[0] if recipe else None
+    if not architecture or any(key.partition(".")[0] in architecture.auxiliary for key in tensors):
         raise WeightsError(
             f"timm does not build {facts.name} as it is, so a folder for it cannot be written; "
             "a name that ends in .safetensors saves the weights by themselves"
         )
-    classifier = resolve(recipe["architecture"])[0].classifier
+    classifier = architecture.classifier
     taken = facts.preprocessing
     return {
         **recipe,
