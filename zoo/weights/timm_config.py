@@ -111,7 +111,7 @@ def config_of(facts: Facts, tensors: Mapping[str, Any], first_conv: str) -> dict
 
     Raises WeightsError where timm does not have the network, or not with its auxiliary heads.
     """
-    recipe = facts.card.get("timm")
+    recipe: dict[str, Any] = facts.card.get("timm", {})
     architecture = resolve(recipe["architecture"])[0] if recipe else None
     if not architecture or any(key.partition(".")[0] in architecture.auxiliary for key in tensors):
         raise WeightsError(
