@@ -117,6 +117,12 @@ def test_a_folder_without_a_processor_is_refused(tmp_path):
         zoo.load(folder)
 
 
+def test_a_resampling_that_is_another_is_named(tmp_path):
+    folder = folder_of(tmp_path / "model", FILES["resnet18"]["config"], PICTURES | {"resample": 1})
+    with pytest.raises(ZooError, match="interpolation is bilinear or bicubic, not .Pillow's 1"):
+        zoo.load(folder, weights=None)
+
+
 def test_several_labels_for_a_picture_are_told(tmp_path, caplog):
     config = FILES["resnet18"]["config"] | {"problem_type": "multi_label_classification"}
     zoo.load(folder_of(tmp_path / "model", config, PICTURES), weights=None)

@@ -1,5 +1,5 @@
 """ConvNeXt. Liu et al., "A ConvNet for the 2020s", arXiv 2201.03545; V2: Woo et al., "Co-designing and
-scaling ConvNets with masked autoencoders", arXiv 2301.00808.
+scaling ConvNets with masked autoencoders", arXiv 2301.00808. Zepto is timm's, whose norms leave the mean.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,9 +9,13 @@ from itertools import count
 from keras import layers
 
 from zoo.blocks import Net, Tensor
-from zoo.layers import ResponseNormalization, Scale
+from zoo.layers import DeviationNormalization, ResponseNormalization, Scale
 
 Block = Callable[[Net, Tensor, str], Tensor]
+
+
+class ZeptoNet(Net):
+    """Its norms divide by the deviation alone."""
 
 
 def convnext(
@@ -24,13 +28,16 @@ def convnext(
     overlap: Sequence[int] = (),
     hidden: int = 0,
     norm_first: bool = False,
+    zepto: bool = False,
 ) -> Tensor:
     """Images [N, H, W, 3], normalised -> vectors [N, 8 * width].
 
     mlp: "linear" or "conv", how the reference keeps the two linear layers of a block. overlap: the widths of
     two 3x3 convolutions for a stem, in place of one that cuts patches. The head's norm is behind the pool,
-    or with norm_first before it; `hidden` is the width of one more layer, 0 for none.
+    or with norm_first before it; `hidden` is the width of one more layer, 0 for none. zepto: with its norms,
+    and an activation between the stem's convolutions.
     """
+    net = ZeptoNet(**vars(net)) if zepto else net
     x = stem_overlapping(net, images, overlap) if overlap else stem(net, images, width)
     x = stages(net, x, depths, partial(block, pointwise=POINTWISE[mlp]))
     if norm_first:
@@ -52,9 +59,13 @@ def stem(net: Net, images: Tensor, width: int) -> Tensor:
 
 
 def stem_overlapping(net: Net, x: Tensor, widths: Sequence[int]) -> Tensor:
-    for i, width in enumerate(widths):
-        x = net.conv(x, width, 3, f"stem.{i}", 2, bias=True)
-    return norm(net, x, f"stem.{len(widths)}")
+    first, second = widths
+    number = count()
+    x = net.conv(x, first, 3, f"stem.{next(number)}", 2, bias=True)
+    if isinstance(net, ZeptoNet):
+        x = layers.Activation("gelu", name=f"stem.{next(number)}")(x)
+    x = net.conv(x, second, 3, f"stem.{next(number)}", 2, bias=True)
+    return norm(net, x, f"stem.{next(number)}")
 
 
 def stages(net: Net, x: Tensor, depths: Sequence[int], residual: Block) -> Tensor:
@@ -96,6 +107,8 @@ def mix_places(net: Net, x: Tensor, name: str) -> Tensor:
 
 
 def norm(net: Net, x: Tensor, name: str) -> Tensor:
+    if isinstance(net, ZeptoNet):
+        return DeviationNormalization(net.epsilon, name=name)(x)
     return layers.LayerNormalization(epsilon=net.epsilon, name=name)(x)
 
 

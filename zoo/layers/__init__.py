@@ -17,7 +17,12 @@ from zoo.layers.convolutions import (
 from zoo.layers.factors import Affine, ChannelScale, Scale, SkipGain
 from zoo.layers.heads import GeneralizedMeanPooling2D, TwinDense
 from zoo.layers.maps import AcrossChannels, Blur, Grey, Nearest, PairSum, SelectChannels, SpaceToDepth
-from zoo.layers.norms import EvoNormalization, LocalResponseNormalization, ResponseNormalization
+from zoo.layers.norms import (
+    DeviationNormalization,
+    EvoNormalization,
+    LocalResponseNormalization,
+    ResponseNormalization,
+)
 from zoo.layers.spectra import GlobalFilter
 
 __all__ = [
@@ -28,6 +33,7 @@ __all__ = [
     "ChannelScale",
     "ConditionalConv2D",
     "Coordinates",
+    "DeviationNormalization",
     "EvoNormalization",
     "GeneralizedMeanPooling2D",
     "GlobalFilter",

@@ -30,6 +30,30 @@ class ResponseNormalization(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class DeviationNormalization(layers.Layer):
+    """Divides by the deviation of a place's channels, [..., C], and leaves the mean where it is: timm's
+    SimpleNorm, whose variance is the unbiased one.
+    """
+
+    reference_names: ClassVar[dict[str, str]] = {"scale": "weight"}
+
+    def __init__(self, epsilon: float = 1e-6, **options: Any) -> None:
+        super().__init__(**options)
+        self.epsilon = epsilon
+
+    def build(self, input_shape: Any) -> None:
+        self.scale = self.add_weight(shape=(input_shape[-1],), initializer="ones", name="scale")
+
+    def call(self, x: Any) -> Any:
+        channels = x.shape[-1]
+        variance = ops.var(ops.cast(x, "float32"), -1, keepdims=True) * (channels / (channels - 1))
+        return x * ops.cast(ops.rsqrt(variance + self.epsilon), x.dtype) * self.scale
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "epsilon": self.epsilon}
+
+
+@keras.saving.register_keras_serializable("zoo")
 class EvoNormalization(layers.Layer):
     """Normalises by the deviation of a picture's groups of channels and, where it is active, activates by
     x * sigmoid(v * x), in one: [N, H, W, C]. Liu et al., arXiv 2004.02967, S0.

@@ -36,6 +36,7 @@ def repository_of(place: str, config: Mapping[str, Any]) -> Repository:
     _refuse_other_networks(place, config, facts["same"])
     architecture, _ = resolve(_network(place, config, facts["networks"]))
     pictures = facts_of(place, PICTURES)
+    resample = pictures.get("resample", 3)
     size, crop = _size_and_crop(place, pictures)
     if config.get("problem_type") == "multi_label_classification":
         log.warning('%s names several labels for a picture: give classifier_activation="sigmoid"', place)
@@ -49,7 +50,7 @@ def repository_of(place: str, config: Mapping[str, Any]) -> Repository:
         labels=labels,
         input_size=size[0],
         crop=crop,
-        interpolation=INTERPOLATIONS[pictures.get("resample", 3)],
+        interpolation=INTERPOLATIONS.get(resample, f"Pillow's {resample}"),
         mean=tuple(pictures["image_mean"]),
         std=tuple(pictures["image_std"]),
         padding=facts["padding"],
