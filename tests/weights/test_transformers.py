@@ -119,7 +119,7 @@ def test_a_folder_without_a_processor_is_refused(tmp_path):
 
 def test_a_resampling_that_is_another_is_named(tmp_path):
     folder = folder_of(tmp_path / "model", FILES["resnet18"]["config"], PICTURES | {"resample": 1})
-    with pytest.raises(ZooError, match="interpolation is bilinear or bicubic, not .Pillow's 1"):
+    with pytest.raises(ZooError, match=r"interpolation is bilinear or bicubic, not .Pillow's 1"):
         zoo.load(folder, weights=None)
 
 
