@@ -8,14 +8,10 @@ from itertools import count
 
 from keras import layers
 
-from zoo.blocks import Net, Tensor
-from zoo.layers import DeviationNormalization, ResponseNormalization, Scale
+from zoo.blocks import NORMS, LayerNet, Net, Tensor
+from zoo.layers import ResponseNormalization, Scale
 
 Block = Callable[[Net, Tensor, str], Tensor]
-
-
-class ZeptoNet(Net):
-    """Its norms divide by the deviation alone."""
 
 
 def convnext(
@@ -28,21 +24,25 @@ def convnext(
     overlap: Sequence[int] = (),
     hidden: int = 0,
     norm_first: bool = False,
-    zepto: bool = False,
+    norm: str = "layer",
+    overlap_activated: bool = False,
 ) -> Tensor:
     """Images [N, H, W, 3], normalised -> vectors [N, 8 * width].
 
     mlp: "linear" or "conv", how the reference keeps the two linear layers of a block. overlap: the widths of
-    two 3x3 convolutions for a stem, in place of one that cuts patches. The head's norm is behind the pool,
-    or with norm_first before it; `hidden` is the width of one more layer, 0 for none. zepto: with its norms,
-    and an activation between the stem's convolutions.
+    two 3x3 convolutions for a stem, in place of one that cuts patches; overlap_activated: with an activation
+    between them. The head's norm is behind the pool, or with norm_first before it; `hidden` is the width of
+    one more layer, 0 for none. norm: a key of zoo.blocks.NORMS.
     """
-    net = ZeptoNet(**vars(net)) if zepto else net
-    x = stem_overlapping(net, images, overlap) if overlap else stem(net, images, width)
+    net = NORMS[norm](**vars(net))
+    if overlap:
+        x = stem_overlapping(net, images, overlap, activated=overlap_activated)
+    else:
+        x = stem(net, images, width)
     x = stages(net, x, depths, partial(block, pointwise=POINTWISE[mlp]))
     if norm_first:
-        return net.global_pool(norm(net, x, "norm_pre"))
-    x = norm(net, net.global_pool(x), "head.norm")
+        return net.global_pool(net.norm(x, "norm_pre"))
+    x = net.norm(net.global_pool(x), "head.norm")
     if not hidden:
         return x
     return layers.Activation("gelu", name="head.pre_logits.act")(net.linear(x, hidden, "head.pre_logits.fc"))
@@ -50,22 +50,23 @@ def convnext(
 
 def convnextv2(net: Net, images: Tensor, *, depths: Sequence[int], width: int, mlp: str = "linear") -> Tensor:
     """V2: response normalisation instead of layer scale."""
+    net = LayerNet(**vars(net))
     x = stages(net, stem(net, images, width), depths, partial(block_v2, pointwise=POINTWISE[mlp]))
-    return norm(net, net.global_pool(x), "head.norm")
+    return net.norm(net.global_pool(x), "head.norm")
 
 
 def stem(net: Net, images: Tensor, width: int) -> Tensor:
-    return norm(net, net.conv(images, width, 4, "stem.0", 4, bias=True, padding="valid"), "stem.1")
+    return net.norm(net.conv(images, width, 4, "stem.0", 4, bias=True, padding="valid"), "stem.1")
 
 
-def stem_overlapping(net: Net, x: Tensor, widths: Sequence[int]) -> Tensor:
+def stem_overlapping(net: Net, x: Tensor, widths: Sequence[int], *, activated: bool) -> Tensor:
     first, second = widths
     number = count()
     x = net.conv(x, first, 3, f"stem.{next(number)}", 2, bias=True)
-    if isinstance(net, ZeptoNet):
+    if activated:
         x = layers.Activation("gelu", name=f"stem.{next(number)}")(x)
     x = net.conv(x, second, 3, f"stem.{next(number)}", 2, bias=True)
-    return norm(net, x, f"stem.{next(number)}")
+    return net.norm(x, f"stem.{next(number)}")
 
 
 def stages(net: Net, x: Tensor, depths: Sequence[int], residual: Block) -> Tensor:
@@ -81,7 +82,7 @@ def stages(net: Net, x: Tensor, depths: Sequence[int], residual: Block) -> Tenso
 
 
 def downsample(net: Net, x: Tensor, name: str) -> Tensor:
-    x = norm(net, x, f"{name}.0")
+    x = net.norm(x, f"{name}.0")
     return net.conv(x, 2 * x.shape[-1], 2, f"{name}.1", 2, bias=True, padding="valid")
 
 
@@ -103,13 +104,7 @@ def block_v2(net: Net, x: Tensor, name: str, pointwise: Callable[..., Tensor]) -
 
 
 def mix_places(net: Net, x: Tensor, name: str) -> Tensor:
-    return norm(net, net.depthwise(x, 7, f"{name}.conv_dw", bias=True), f"{name}.norm")
-
-
-def norm(net: Net, x: Tensor, name: str) -> Tensor:
-    if isinstance(net, ZeptoNet):
-        return DeviationNormalization(net.epsilon, name=name)(x)
-    return layers.LayerNormalization(epsilon=net.epsilon, name=name)(x)
+    return net.norm(net.depthwise(x, 7, f"{name}.conv_dw", bias=True), f"{name}.norm")
 
 
 def pointwise_conv(net: Net, x: Tensor, channels: int, name: str) -> Tensor:

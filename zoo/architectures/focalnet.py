@@ -7,8 +7,7 @@ from itertools import count
 
 from keras import layers
 
-from zoo.architectures.convnext import norm
-from zoo.blocks import Net, Tensor, split
+from zoo.blocks import LayerNet, Net, Tensor, split
 from zoo.layers import Scale
 
 EXPANSION = 4
@@ -31,6 +30,7 @@ def focalnet(
     more. post_norm: the large networks' form, with norms behind a block's parts, layer scale, and patches
     that overlap.
     """
+    net = LayerNet(**vars(net))
     x = embedded(net, images, width, 4, "stem", overlap=post_norm)
     done = count()
     for stage, depth in enumerate(depths):
@@ -40,7 +40,7 @@ def focalnet(
         for i in range(depth):
             name, position = f"layers.{stage}.blocks.{i}", next(done) / (sum(depths) - 1)
             x = block(net, x, levels, window, name, position, post_norm=post_norm)
-    return norm(net, x, "norm")
+    return net.norm(x, "norm")
 
 
 def embedded(net: Net, x: Tensor, width: int, patch: int, name: str, *, overlap: bool) -> Tensor:
@@ -48,18 +48,18 @@ def embedded(net: Net, x: Tensor, width: int, patch: int, name: str, *, overlap:
     if overlap:
         x = layers.ZeroPadding2D(patch // 2, name=f"{name}.pad")(x)
     x = net.conv(x, width, kernel, f"{name}.proj", patch, bias=True, padding="valid")
-    return norm(net, x, f"{name}.norm")
+    return net.norm(x, f"{name}.norm")
 
 
 def block(
     net: Net, x: Tensor, levels: int, window: int, name: str, position: float, *, post_norm: bool
 ) -> Tensor:
-    y = x if post_norm else norm(net, x, f"{name}.norm1")
+    y = x if post_norm else net.norm(x, f"{name}.norm1")
     y = modulated(net, y, levels, window, f"{name}.modulation")
-    y = Scale(LAYER_SCALE, name=f"{name}.ls1")(norm(net, y, f"{name}.norm1_post")) if post_norm else y
+    y = Scale(LAYER_SCALE, name=f"{name}.ls1")(net.norm(y, f"{name}.norm1_post")) if post_norm else y
     x = net.add(x, y, f"{name}.1", position)
-    y = mlp(net, x if post_norm else norm(net, x, f"{name}.norm2"), f"{name}.mlp")
-    y = Scale(LAYER_SCALE, name=f"{name}.ls2")(norm(net, y, f"{name}.norm2_post")) if post_norm else y
+    y = mlp(net, x if post_norm else net.norm(x, f"{name}.norm2"), f"{name}.mlp")
+    y = Scale(LAYER_SCALE, name=f"{name}.ls2")(net.norm(y, f"{name}.norm2_post")) if post_norm else y
     return net.add(x, y, f"{name}.2", position)
 
 

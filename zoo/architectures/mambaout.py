@@ -8,8 +8,7 @@ from itertools import count
 
 from keras import layers
 
-from zoo.architectures.convnext import norm
-from zoo.blocks import Net, Tensor, concatenate, split
+from zoo.blocks import LayerNet, Net, Tensor, concatenate, split
 from zoo.layers import Scale
 
 EXPANSION = 8 / 3
@@ -32,7 +31,7 @@ def mambaout(
     block's width. refined: as timm's own (*_rw), with layer scale, norms before the stages' convolutions,
     and one norm less in stem and head.
     """
-    net, done = replace(net, activation=activation), count()
+    net, done = LayerNet(**vars(replace(net, activation=activation))), count()
     x = stem(net, images, widths[0], refined)
     for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):
         name = f"stages.{stage}"
@@ -48,20 +47,20 @@ def mambaout(
 
 def stem(net: Net, x: Tensor, width: int, refined: bool) -> Tensor:
     x = net.conv(x, width // 2, 3, "stem.conv1", 2, bias=True)
-    x = x if refined else norm(net, x, "stem.norm1")
+    x = x if refined else net.norm(x, "stem.norm1")
     x = net.conv(net.act(x, "stem.act"), width, 3, "stem.conv2", 2, bias=True)
-    return norm(net, x, "stem.norm2")
+    return net.norm(x, "stem.norm2")
 
 
 def downsample(net: Net, x: Tensor, width: int, name: str, refined: bool) -> Tensor:
     if refined:
-        return net.conv(norm(net, x, f"{name}.norm"), width, 3, f"{name}.conv", 2, bias=True)
-    return norm(net, net.conv(x, width, 3, f"{name}.conv", 2, bias=True), f"{name}.norm")
+        return net.conv(net.norm(x, f"{name}.norm"), width, 3, f"{name}.conv", 2, bias=True)
+    return net.norm(net.conv(x, width, 3, f"{name}.conv", 2, bias=True), f"{name}.norm")
 
 
 def gated_convolution(net: Net, x: Tensor, inner: int, convolved: int, name: str) -> Tensor:
     """The gate is the activated half; of the other half, some channels meet their 7x7 neighbours."""
-    y = net.linear(norm(net, x, f"{name}.norm"), 2 * inner, f"{name}.fc1")
+    y = net.linear(net.norm(x, f"{name}.norm"), 2 * inner, f"{name}.fc1")
     gate, kept, seen = split(y, [inner, inner - convolved, convolved], f"{name}.split")
     seen = net.depthwise(seen, 7, f"{name}.conv", bias=True)
     y = layers.Multiply(name=f"{name}.gated")([net.act(gate, f"{name}.act"), concatenate([kept, seen], name)])
@@ -69,7 +68,7 @@ def gated_convolution(net: Net, x: Tensor, inner: int, convolved: int, name: str
 
 
 def head(net: Net, x: Tensor, refined: bool) -> Tensor:
-    x = norm(net, net.global_pool(x), "head.norm")
+    x = net.norm(net.global_pool(x), "head.norm")
     x = net.linear(x, 4 * x.shape[-1], "head.pre_logits.fc")
     x = layers.Activation("gelu", name="head.pre_logits.act")(x)
-    return x if refined else norm(net, x, "head.pre_logits.norm")
+    return x if refined else net.norm(x, "head.pre_logits.norm")

@@ -17,7 +17,7 @@ from zoo.blocks.channelwise import (
     shuffle,
     split,
 )
-from zoo.blocks.net import NORMS, EvoNet, GroupNet, LeakyNet, Net, instance_norm
+from zoo.blocks.net import NORMS, EvoNet, GroupNet, LayerNet, LeakyNet, Net, instance_norm
 from zoo.blocks.pools import (
     POOLINGS,
     SMOOTHINGS,
@@ -37,6 +37,7 @@ __all__ = [
     "SMOOTHINGS",
     "EvoNet",
     "GroupNet",
+    "LayerNet",
     "LeakyNet",
     "Net",
     "Tensor",

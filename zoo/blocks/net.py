@@ -12,7 +12,7 @@ from keras import layers
 from zoo.blocks.channelwise import Tensor, gated, round_channels
 from zoo.blocks.pools import POOLINGS
 from zoo.initializers import QuickHeUniform
-from zoo.layers import EvoNormalization, GroupedConv2D, PointwiseConv2D
+from zoo.layers import DeviationNormalization, EvoNormalization, GroupedConv2D, PointwiseConv2D
 
 
 @dataclass(frozen=True)
@@ -252,6 +252,20 @@ class GroupNet(Net):
         return layers.GroupNormalization(32, epsilon=self.epsilon, name=name)(x)
 
 
+class LayerNet(Net):
+    """Norms over the channels of each place. Ba et al., arXiv 1607.06450."""
+
+    def norm(self, x: Tensor, name: str) -> Tensor:
+        return layers.LayerNormalization(epsilon=self.epsilon, name=name)(x)
+
+
+class DeviationNet(Net):
+    """The same without taking off the mean."""
+
+    def norm(self, x: Tensor, name: str) -> Tensor:
+        return DeviationNormalization(self.epsilon, name=name)(x)
+
+
 def instance_norm(x: Tensor, name: str, epsilon: float = 1e-5) -> Tensor:
     """Every channel of a picture by its own mean and deviation. Ulyanov et al., arXiv 1607.08022."""
     return layers.GroupNormalization(x.shape[-1], epsilon=epsilon, name=name)(x)
@@ -274,4 +288,10 @@ class EvoNet(Net):
         return EvoNormalization(groups, self.epsilon, active, name=name)(x)
 
 
-NORMS: dict[str, type[Net]] = {"batch": Net, "group": GroupNet, "evo": EvoNet}
+NORMS: dict[str, type[Net]] = {
+    "batch": Net,
+    "group": GroupNet,
+    "layer": LayerNet,
+    "deviation": DeviationNet,
+    "evo": EvoNet,
+}
