@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import keras
@@ -34,9 +35,9 @@ class GlobalFilter(layers.Layer):
         half = width // 2 + 1  # a real map's other frequencies are these, mirrored
         maps = ops.transpose(ops.cast(x, "float32"), (0, 3, 1, 2))
         columns, rows = _waves(width, half, width), _waves(height, height, height)
-        spectrum = _left(rows, tuple(ops.matmul(maps, wave) for wave in columns))
-        spectrum = _times(spectrum, self._factors(height, half))
-        real, imaginary = _left((rows[0], -rows[1]), spectrum)
+        spectrum = _product(rows, tuple(ops.matmul(maps, wave) for wave in columns), ops.matmul)
+        spectrum = _product(spectrum, self._factors(height, half), ops.multiply)
+        real, imaginary = _product((rows[0], -rows[1]), spectrum, ops.matmul)
         cosines, sines = _back(width, half)
         y = ops.matmul(real, cosines) + ops.matmul(imaginary, sines)
         return ops.cast(ops.transpose(y, (0, 2, 3, 1)), x.dtype)
@@ -73,15 +74,12 @@ def _back(width: Any, half: Any) -> tuple[Any, Any]:
     return times * cosines, times * sines
 
 
-def _left(matrix: tuple[Any, Any], maps: tuple[Any, Any]) -> tuple[Any, Any]:
-    """A complex matrix times complex maps."""
-    (a, b), (c, d) = matrix, maps
-    return ops.matmul(a, c) - ops.matmul(b, d), ops.matmul(b, c) + ops.matmul(a, d)
-
-
-def _times(first: tuple[Any, Any], second: tuple[Any, Any]) -> tuple[Any, Any]:
+def _product(
+    first: tuple[Any, Any], second: tuple[Any, Any], times: Callable[[Any, Any], Any]
+) -> tuple[Any, Any]:
+    """Of complex numbers or matrices, as `times` multiplies real ones."""
     (a, b), (c, d) = first, second
-    return a * c - b * d, b * c + a * d
+    return times(a, c) - times(b, d), times(b, c) + times(a, d)
 
 
 def _interpolation(old: int, new: Any) -> Any:
