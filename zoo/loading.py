@@ -188,7 +188,7 @@ def load_trunk(
 def _has_classifier(name: str | PathLike[str], weights: str | PathLike[str] | None) -> bool:
     if _is_repository(name):
         return open_repository(name).weights.classes > 0
-    if str(name).startswith(hub.PREFIX) or _is_file(name):
+    if not _in_catalog(name):
         return True
     architecture, named = resolve(str(name))
     tag = architecture.weights.get(str(weights), named)
@@ -197,12 +197,17 @@ def _has_classifier(name: str | PathLike[str], weights: str | PathLike[str] | No
 
 def has_auxiliary(name: str | PathLike[str], input_size: int | tuple[int, int] | None = None) -> bool:
     """Whether it is the name of a network with auxiliary heads that can stand on pictures of this size."""
-    if str(name).startswith(hub.PREFIX) or _is_repository(name) or _is_file(name):
+    if not _in_catalog(name):
         return False
     architecture, named = resolve(str(name))
     heads = architecture.auxiliary.values()
     size = sides(input_size) or (named or _fresh(architecture)).preprocessing.input_size
     return bool(heads) and min(size) >= max(head.smallest for head in heads)
+
+
+def _in_catalog(name: str | PathLike[str]) -> bool:
+    """Whether the catalog is asked for it: it is neither a module, nor published elsewhere, nor on disk."""
+    return not (str(name).startswith(hub.PREFIX) or _is_repository(name) or _is_file(name))
 
 
 def _is_file(name: str | PathLike[str]) -> bool:
