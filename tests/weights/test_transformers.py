@@ -123,6 +123,12 @@ def test_a_resampling_that_is_another_is_named(tmp_path):
         zoo.load(folder, weights=None)
 
 
+def test_means_of_other_than_three_colours_are_refused(tmp_path):
+    folder = folder_of(tmp_path / "model", FILES["resnet18"]["config"], PICTURES | {"image_mean": [0.5]})
+    with pytest.raises(ZooError, match=r"cannot be read .ValueError: not enough values"):
+        zoo.load(folder, weights=None)
+
+
 def test_several_labels_for_a_picture_are_told(tmp_path, caplog):
     config = FILES["resnet18"]["config"] | {"problem_type": "multi_label_classification"}
     zoo.load(folder_of(tmp_path / "model", config, PICTURES), weights=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -51,6 +52,12 @@ def is_repository(name: str | PathLike[str]) -> bool:
 def tag_of(place: str) -> str:
     """USER/REPOSITORY[@REVISION], or the folder's name."""
     return place.partition(":")[2] if place.startswith(PREFIXES) else Path(place).resolve().name
+
+
+def of_colours(numbers: Sequence[float]) -> tuple[float, float, float]:
+    """Of red, green and blue. Raises ValueError for fewer or more."""
+    red, green, blue = map(float, numbers)
+    return red, green, blue
 
 
 def file_of(place: str, name: str, limit: int = LIMIT) -> Path:

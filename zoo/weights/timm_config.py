@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UnknownModelError, WeightsError, ZooError
 from zoo.registry import Architecture, Weights, resolve
-from zoo.weights.repository import Repository, tag_of
+from zoo.weights.repository import Repository, of_colours, tag_of
 
 if TYPE_CHECKING:
     from zoo.classifier import Facts
@@ -50,8 +50,8 @@ def repository_of(place: str, config: Mapping[str, Any]) -> Repository:
         input_size=int(height),
         crop=float(stated.get("crop_pct", 0.875)),
         interpolation=stated.get("interpolation", "bicubic"),
-        mean=_three(stated.get("mean", like.mean)),
-        std=_three(stated.get("std", like.std)),
+        mean=of_colours(stated.get("mean", like.mean)),
+        std=of_colours(stated.get("std", like.std)),
         padding=like.padding,
         epsilon=like.epsilon,
         build=like.build,
@@ -72,11 +72,6 @@ def _conventions(architecture: Architecture, named: Weights | None, timm: str, t
     same = [weights for weights in architecture.weights.values() if weights.timm_name == timm]
     exact = [weights for weights in same if weights.tag == tag]
     return next(iter([*exact, *same]), named or Weights(architecture.name, "none"))
-
-
-def _three(numbers: Sequence[float]) -> tuple[float, float, float]:
-    red, green, blue = map(float, numbers)
-    return red, green, blue
 
 
 def _labels(

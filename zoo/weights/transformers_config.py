@@ -13,7 +13,7 @@ from typing import Any
 
 from zoo.errors import UnknownModelError, ZooError
 from zoo.registry import Architecture, Weights, resolve
-from zoo.weights.repository import Repository, facts_of, tag_of
+from zoo.weights.repository import Repository, facts_of, of_colours, tag_of
 
 log = logging.getLogger("zoo")
 
@@ -51,8 +51,8 @@ def repository_of(place: str, config: Mapping[str, Any]) -> Repository:
         input_size=size[0],
         crop=crop,
         interpolation=INTERPOLATIONS.get(resample, f"Pillow's {resample}"),
-        mean=tuple(pictures["image_mean"]),
-        std=tuple(pictures["image_std"]),
+        mean=of_colours(pictures["image_mean"]),
+        std=of_colours(pictures["image_std"]),
         padding=facts["padding"],
         epsilon=facts["epsilon"],
     )
