@@ -10,15 +10,28 @@ import numpy as np
 
 from zoo.errors import ZooError
 
+Size = tuple[int, int] | tuple[None, None]
+ANY_SIZE = (None, None)
 
-def sides(input_size: int | Sequence[int] | None) -> tuple[int, int] | None:
-    """(height, width) in pixels, of one number or of two; None as it is."""
+
+def sides(input_size: int | Sequence[int | None] | None) -> Size | None:
+    """(height, width) in pixels, of one number or of two; ANY_SIZE and None as they are."""
     if input_size is None:
         return None
     match (input_size, input_size) if isinstance(input_size, Integral) else input_size:
         case [Integral() as height, Integral() as width]:
             return int(height), int(width)
-    raise ZooError(f"input_size is a number of pixels or (height, width), not {input_size!r}")
+        case [None, None]:
+            return ANY_SIZE
+    raise ZooError(
+        f"input_size is a number of pixels, (height, width), or (None, None) for any, not {input_size!r}"
+    )
+
+
+def fixed(size: Size, otherwise: tuple[int, int]) -> tuple[int, int]:
+    """The size; the other where it is any."""
+    height, width = size
+    return otherwise if height is None or width is None else (height, width)
 
 
 def classes_of(classes: int | Sequence[str] | np.ndarray | None) -> int | tuple[str, ...] | None:

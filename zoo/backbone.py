@@ -10,9 +10,10 @@ from typing import Any
 
 import keras
 
+from zoo.arguments import Size
 from zoo.classifier import attach, facts
 from zoo.errors import ZooError
-from zoo.layers import GeneralizedMeanPooling2D, Nearest
+from zoo.layers import AdaptiveAverage, GeneralizedMeanPooling2D, Nearest
 from zoo.loading import DEFAULT, load_trunk
 from zoo.outputs import classifier_layer, features_of
 
@@ -25,7 +26,7 @@ NO_MAP = (
     GeneralizedMeanPooling2D,
     keras.layers.GlobalAveragePooling2D,
     keras.layers.GlobalMaxPooling2D,
-    keras.layers.AdaptiveAveragePooling2D,
+    AdaptiveAverage,
     keras.layers.Flatten,
     keras.layers.Dense,
 )
@@ -36,7 +37,7 @@ def features(
     levels: Sequence[int] = (2, 3, 4, 5),
     weights: str | PathLike[str] | None = DEFAULT,
     *,
-    input_size: int | tuple[int, int] | None = None,
+    input_size: int | Size | None = None,
 ) -> keras.Model:
     """The backbone for detection and segmentation: pictures [N, H, W, 3] in 0..255 -> a list of maps, that of
     level n about [N, H / 2**n, W / 2**n, channels] (an odd side is rounded as the network does).
@@ -73,7 +74,7 @@ def embedder(
     name: str | PathLike[str],
     weights: str | PathLike[str] | None = DEFAULT,
     *,
-    input_size: int | tuple[int, int] | None = None,
+    input_size: int | Size | None = None,
 ) -> keras.Model:
     """Pictures [N, H, W, 3] in 0..255 -> vectors [N, D], float32: what the classifier sees, without dropout.
 

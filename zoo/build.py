@@ -11,6 +11,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from zoo.arguments import Size, fixed
 from zoo.blocks import POOLINGS, Net, concatenate
 from zoo.errors import ZooError, did_you_mean
 from zoo.initializers import KERNELS, name_the_stock_one
@@ -26,7 +27,7 @@ def build(
     weights: Weights,
     *,
     classes: int,
-    input_size: tuple[int, int],
+    input_size: Size,
     classifier_activation: str | None = "softmax",
     dropout: float | None = None,
     drop_path: float | None = None,
@@ -48,7 +49,7 @@ def build(
         raise ZooError(f"{architecture.name} has no auxiliary heads")
     heads = architecture.auxiliary if auxiliary else {}
     smallest = max(architecture.smallest, *(side.smallest for side in heads.values()), 0)
-    if min(input_size) < smallest:
+    if min(fixed(input_size, (smallest, smallest))) < smallest:
         raise ZooError(
             f"{architecture.name} needs pictures of at least {smallest} x {smallest} pixels, not {input_size}"
         )

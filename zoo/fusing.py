@@ -94,10 +94,12 @@ def _nodes(model: keras.Model) -> dict[str, Any]:
 
 
 def _recounted(known: Facts, model: keras.Model) -> Facts:
+    size = known.preprocessing.input_size
+    any_size = None in model.input_shape[1:3]
     numbers = {
         "parameters": sum(int(np.prod(v.shape)) for v in model.trainable_variables),
-        "macs": count_macs(model),
-        "macs_size": known.preprocessing.input_size[0],
+        "macs": count_macs(keras.models.clone_model(model, keras.Input((*size, 3))) if any_size else model),
+        "macs_size": size[0],
     }
     return replace(known, card=known.card | {k: v for k, v in numbers.items() if k in known.card})
 

@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import keras
 from keras import layers
 
+from zoo.arguments import ANY_SIZE, Size, fixed, sides
 from zoo.build import OUTPUT, activate, normalise
 from zoo.classifier import Facts, attach
 from zoo.digests import sha256_of
@@ -42,7 +43,7 @@ def load(
     handle: str,
     *,
     classes: int | Sequence[str] | None = None,
-    input_size: int | tuple[int, int] | None = None,
+    input_size: int | Size | None = None,
     classifier_activation: str | None = "softmax",
     drop_rate: float | None = None,
 ) -> keras.Model:
@@ -59,8 +60,9 @@ def load(
     if keras.backend.backend() != "tensorflow":
         raise ZooError("modules of TensorFlow Hub need Keras on TensorFlow; set KERAS_BACKEND=tensorflow")
     module = _open(handle)
-    preprocessing = Preprocessing(_size(handle, module, input_size), mean=(0.0,) * 3, std=(1.0,) * 3)
-    images = keras.Input((*preprocessing.input_size, 3), name="images")
+    size = _size(handle, module, sides(input_size))
+    preprocessing = Preprocessing(fixed(size, (SIZE, SIZE)), mean=(0.0,) * 3, std=(1.0,) * 3)
+    images = keras.Input((*size, 3), name="images")
     vectors = module(normalise(images, preprocessing))
     if len(getattr(vectors, "shape", ())) != 2:
         raise ZooError(f'"{handle}" does not give one vector [N, D] for each picture: no image classifier')
@@ -210,14 +212,14 @@ def _mode(function: Any) -> Any:
     return {**dict(zip(function.function_type.parameters, args, strict=False)), **kwargs}.get("training")
 
 
-def _size(handle: str, module: HubModule, asked: int | tuple[int, int] | None) -> tuple[int, int]:
+def _size(handle: str, module: HubModule, asked: Size | None) -> Size:
     height, width = module.image_size
     if asked is None:
         return height or SIZE, width or SIZE
-    size = (asked, asked) if isinstance(asked, int) else (int(asked[0]), int(asked[1]))
-    if (height or size[0], width or size[1]) != size:
-        raise ZooError(f'"{handle}" takes pictures of {height} x {width} pixels, not {size[0]} x {size[1]}')
-    return size
+    if (height or asked[0], width or asked[1]) != asked:
+        wanted = "any" if asked == ANY_SIZE else f"{asked[0]} x {asked[1]}"
+        raise ZooError(f'"{handle}" takes pictures of {height} x {width} pixels, not {wanted}')
+    return asked
 
 
 def _labels(classes: int | Sequence[str] | None, width: int) -> tuple[str, ...]:

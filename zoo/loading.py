@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from zoo import hub
-from zoo.arguments import classes_of, rate_of, sides
+from zoo.arguments import Size, classes_of, fixed, rate_of, sides
 from zoo.build import build
 from zoo.classifier import MODEL_FILES, Facts, attach, load_file
 from zoo.errors import UnknownModelError, WeightsError, ZooError
@@ -44,7 +44,7 @@ def load(
     weights: str | PathLike[str] | None = DEFAULT,
     *,
     classes: int | Sequence[str] | None = None,
-    input_size: int | tuple[int, int] | None = None,
+    input_size: int | Size | None = None,
     classifier_activation: str | None = "softmax",
     drop_rate: float | None = None,
     drop_path: float | None = None,
@@ -62,7 +62,8 @@ def load(
     weights: the name's own by default; a tag; the path of a .safetensors, .pth, .pt, .bin, .npz, .keras, .h5
     or .weights.h5 file, read with the name's conventions; None for fresh ones.
     classes: a number or the labels; another number than the weights' keeps the backbone, with a new head.
-    input_size: pixels, one number or (height, width).
+    input_size: pixels, one number or (height, width); (None, None) for pictures of any height and width,
+    which need not be alike from call to call; `preprocessing` keeps the weights' own size.
     drop_rate, drop_path: the rates of dropout before the classifier, and of stochastic depth where a network
     has residual branches to drop; the paper's by default.
     pooling: how the last map becomes a vector: "avg", "max", "avgmax" (the mean of both) or "gem" (the
@@ -127,7 +128,7 @@ def load(
     known = Facts(
         name=chosen.tag.name if chosen.path else chosen.architecture.name,
         labels=_labels(chosen.tag, wanted, classes),
-        preprocessing=replace(chosen.tag.preprocessing, input_size=size),
+        preprocessing=replace(chosen.tag.preprocessing, input_size=fixed(size, chosen.input_size)),
         card=_card(chosen) | recipe_of(chosen.timm, pooling, activation),
     )
     return attach(model, known)
@@ -195,14 +196,14 @@ def _has_classifier(name: str | PathLike[str], weights: str | PathLike[str] | No
     return tag is None or tag.classes > 0
 
 
-def has_auxiliary(name: str | PathLike[str], input_size: int | tuple[int, int] | None = None) -> bool:
+def has_auxiliary(name: str | PathLike[str], input_size: int | None = None) -> bool:
     """Whether it is the name of a network with auxiliary heads that can stand on pictures of this size."""
     if not _in_catalog(name):
         return False
     architecture, named = resolve(str(name))
     heads = architecture.auxiliary.values()
-    size = sides(input_size) or (named or _fresh(architecture)).preprocessing.input_size
-    return bool(heads) and min(size) >= max(head.smallest for head in heads)
+    side = input_size or min((named or _fresh(architecture)).preprocessing.input_size)
+    return bool(heads) and side >= max(head.smallest for head in heads)
 
 
 def _in_catalog(name: str | PathLike[str]) -> bool:

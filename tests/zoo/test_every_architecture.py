@@ -93,6 +93,14 @@ def test_it_takes_other_classes_and_sizes(network, pictures):
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
 
 
+def test_it_takes_pictures_of_any_size(network, pictures):
+    name = network.zoo.name
+    free = zoo.load(name, weights=None, classes=3, input_size=(None, None), drop_rate=0.0, drop_path=0.0)
+    free.set_weights(network.get_weights())
+    found, expected = (np.asarray(one(pictures, training=False)) for one in (free, network))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_training_lowers_the_loss(network, pictures):
     """One step does, short enough to overshoot nowhere."""
     sgd = keras.optimizers.SGD(1e-5, clipnorm=1.0)

@@ -91,6 +91,14 @@ def test_an_odd_and_oblong_picture_gives_the_maps_in_the_order_asked_for():
     assert [facts["layer"] for facts in backbone.zoo.card["features"]] == ["layer4.1.act", "layer1.1.act"]
 
 
+def test_pictures_of_any_size_have_the_maps_of_their_size():
+    backbone = zoo.features("resnet18", (5, 2), weights=None, input_size=(None, None))
+    assert [x.shape for x in backbone.outputs] == [(None, None, None, 512), (None, None, None, 64)]
+    for size, sides in (((97, 130), [(4, 5), (25, 33)]), ((64, 320), [(2, 10), (16, 80)])):
+        maps = backbone(np.zeros((1, *size, 3), np.float32))
+        assert [tuple(x.shape[1:3]) for x in maps] == sides
+
+
 def test_the_pooled_last_map_is_the_embedding_of_the_pretrained_network():
     backbone, embedder = zoo.features("efficientnet", (4, 5)), zoo.embedder("efficientnet")
     picture = evaluate(embedder.zoo.preprocessing, load_sample_images().images[0])[None].astype("float32")

@@ -99,6 +99,17 @@ def test_any_input_size_takes_the_same_weights(default):
         np.testing.assert_array_equal(value, expected[key])
 
 
+def test_without_a_size_it_takes_pictures_of_any_from_call_to_call(default, tmp_path):
+    free = zoo.load("efficientnet", input_size=(None, None))
+    assert free.input_shape == (None, None, None, 3)
+    assert zoo.facts(free) == zoo.facts(default)
+    free = zoo.load(zoo.save(free, tmp_path / "free.keras"))
+    for size in ((96, 160), (131, 75)):
+        picture = np.random.default_rng(0).uniform(0, 255, (1, *size, 3)).astype(np.float32)
+        of_one_size = zoo.load("efficientnet", input_size=size)
+        np.testing.assert_allclose(free(picture), of_one_size(picture), rtol=1e-4, atol=1e-6)
+
+
 def test_logits_and_probabilities_agree(small, tmp_path):
     path = zoo.save(small, tmp_path / "small.keras")
     logits = zoo.load("resnet18", weights=path, classes=6, input_size=64, classifier_activation=None)
@@ -172,9 +183,14 @@ def test_dropout_and_stochastic_depth_act_in_training_only(small):
         ({**FRESH, "classes": 5.0}, zoo.ZooError, "classes is a number or a list of labels, not 5.0"),
         ({**FRESH, "classes": ["a", None]}, zoo.ZooError, "None is none"),
         ({**FRESH, "classes": ["a", "b", "a"]}, zoo.ZooError, 'two classes are called "a"'),
-        ({**FRESH, "input_size": (64,)}, zoo.ZooError, "a number of pixels or (height, width), not (64,)"),
-        ({**FRESH, "input_size": (64, 64, 3)}, zoo.ZooError, "or (height, width), not (64, 64, 3)"),
-        ({**FRESH, "input_size": 64.5}, zoo.ZooError, "or (height, width), not 64.5"),
+        (
+            {**FRESH, "input_size": (64,)},
+            zoo.ZooError,
+            "a number of pixels, (height, width), or (None, None)",
+        ),
+        ({**FRESH, "input_size": (64, 64, 3)}, zoo.ZooError, "for any, not (64, 64, 3)"),
+        ({**FRESH, "input_size": (64, None)}, zoo.ZooError, "for any, not (64, None)"),
+        ({**FRESH, "input_size": 64.5}, zoo.ZooError, "for any, not 64.5"),
         ({**FRESH, "drop_rate": 1.5}, zoo.ZooError, "drop_rate is a share of at least 0"),
         ({**FRESH, "drop_path": -0.1}, zoo.ZooError, "drop_path is a share of at least 0"),
         (

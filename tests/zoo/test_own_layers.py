@@ -4,14 +4,17 @@ import keras
 import numpy as np
 import pytest
 
+from zoo.blocks.pools import max_pool
 from zoo.classifier import load_file
 from zoo.layers import (
+    AdaptiveAverage,
     Attention,
     Blur,
     ConditionalConv2D,
     Coordinates,
     EvoNormalization,
     GlobalFilter,
+    HalvingBorder,
     MultiQueryAttention,
     Nearest,
     Neighbours,
@@ -142,6 +145,45 @@ def test_they_take_maps_of_any_size():
         of_one_size.set_weights(model.get_weights())
         x = picture(*size, 8)
         np.testing.assert_allclose(model.predict(x, verbose=0), of_one_size(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("free", [False, True])
+@pytest.mark.parametrize(("height", "width"), [(4, 9), (13, 7), (6, 6)])
+def test_a_map_is_averaged_by_parts_as_pytorch_cuts_them(height, width, free):
+    x = picture(height, width, 2)
+    images = keras.Input((None, None, 2) if free else x.shape[1:])
+    for at_least in (False, True):
+        rows, columns = (max(6, height), max(6, width)) if at_least else (6, 6)
+        model = keras.Model(images, AdaptiveAverage((6, 6), at_least)(images))
+        parts = [
+            [slice(i * side // n, -(-(i + 1) * side // n)) for i in range(n)]
+            for side, n in ((height, rows), (width, columns))
+        ]
+        expected = [[x[:, down, across].mean((1, 2)) for across in parts[1]] for down in parts[0]]
+        found = model(x)
+        np.testing.assert_allclose(found, np.transpose(expected, (2, 0, 1, 3)), rtol=1e-5, atol=1e-6)
+        assert all(a in (None, b) for a, b in zip(model.output_shape, found.shape, strict=True))
+
+
+@pytest.mark.parametrize("free", [False, True])
+@pytest.mark.parametrize(("height", "width"), [(6, 9), (7, 8)])
+def test_a_border_for_halving_is_that_of_tensorflow(height, width, free):
+    x = np.abs(picture(height, width, 2))
+    images = keras.Input((None, None, 2) if free else x.shape[1:])
+    bordered = keras.layers.MaxPooling2D(3, 2)(HalvingBorder()(images))
+    np.testing.assert_array_equal(
+        keras.Model(images, bordered)(x), keras.layers.MaxPooling2D(3, 2, "same")(x)
+    )
+
+
+@pytest.mark.parametrize("side", [5, 6, 7, 8])
+def test_the_last_window_of_a_max_pool_may_be_incomplete(side):
+    x = np.abs(picture(side, side, 1))
+    images = keras.Input((None, None, 1))
+    found = keras.Model(images, max_pool(images, 3, 2, "pool", ceil=True))(x)
+    starts = range(0, side - 2 + (side - 3) % 2, 2)
+    expected = [[x[:, i : i + 3, j : j + 3].max((1, 2)) for j in starts] for i in starts]
+    np.testing.assert_array_equal(found, np.transpose(expected, (2, 0, 1, 3)))
 
 
 @pytest.mark.parametrize(("height", "width"), [(6, 8), (7, 7), (5, 10)])

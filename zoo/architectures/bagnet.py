@@ -36,6 +36,6 @@ def residual(net: Net, x: Tensor, planes: int, kernel: int, stride: int, name: s
     if stride > 1 or x.shape[-1] != y.shape[-1]:
         conv = f"{name}.identity_conv"
         x = net.conv_norm(x, y.shape[-1], 1, f"{conv}.conv", f"{conv}.bn", stride)
-    ends = tuple((0, long - short) for long, short in zip(x.shape[1:3], y.shape[1:3], strict=True))
-    x = layers.Cropping2D(ends, name=f"{name}.crop")(x) if any(map(any, ends)) else x
+    trimmed = (kernel - 1) // stride
+    x = layers.Cropping2D(((0, trimmed), (0, trimmed)), name=f"{name}.crop")(x) if trimmed else x
     return net.act(layers.Add(name=f"{name}.add")([x, y]), f"{name}.act")

@@ -30,18 +30,19 @@ def darts(net: Net, images: Tensor) -> Tensor:
     before = net.conv_norm(images, STEM // 2, 3, f"{stem}.conv1.conv", f"{stem}.conv1.bn", 2)
     before = act_conv_norm(net, before, STEM, 3, f"{stem}.conv2", 2)
     x = act_conv_norm(net, before, STEM, 3, "features.stem2_unit", 2)
+    halved = True
     for stage, depth in enumerate(DEPTHS, start=1):
         for i in range(1, depth + 1):
             reduces = stage > 1 and i == 1
             name = f"features.stage{stage}.unit{i}"
-            x, before = cell(net, x, before, STEM * 2 ** (stage - 1), reduces, name), x
+            x, before = cell(net, x, before, STEM * 2 ** (stage - 1), reduces, halved, name), x
+            halved = reduces
     return x
 
 
-def cell(net: Net, x: Tensor, before: Tensor, width: int, reduces: bool, name: str) -> Tensor:
-    """Four new states of `width` channels, joined."""
-    halve = before.shape[1] > x.shape[1]
-    before = (factorized if halve else pointwise)(net, before, width, f"{name}.preprocess_prev")
+def cell(net: Net, x: Tensor, before: Tensor, width: int, reduces: bool, halved: bool, name: str) -> Tensor:
+    """Four new states of `width` channels, joined. halved: x has half of the sides of what was before."""
+    before = (factorized if halved else pointwise)(net, before, width, f"{name}.preprocess_prev")
     states = [before, pointwise(net, x, width, f"{name}.preprocess")]
     for step, pair in enumerate(REDUCTION if reduces else NORMAL):
         terms = [

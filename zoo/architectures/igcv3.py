@@ -35,4 +35,4 @@ def inverted(net: Net, x: Tensor, width: int, expansion: int, stride: int, name:
     y = shuffle(y, GROUPS, f"{name}.c_shuffle")
     y = net.norm_act(net.depthwise(y, 3, f"{name}.conv2.conv", stride), f"{name}.conv2.bn")
     y = net.norm(net.conv(y, width, 1, f"{name}.conv3.conv", groups=GROUPS), f"{name}.conv3.bn")
-    return layers.Add(name=f"{name}.add")([x, y]) if x.shape == y.shape else y
+    return layers.Add(name=f"{name}.add")([x, y]) if stride == 1 and x.shape[-1] == width else y

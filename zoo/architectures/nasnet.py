@@ -8,6 +8,7 @@ it made: x, and the older `left`.
 from keras import layers
 
 from zoo.blocks import Net, Tensor, average_around
+from zoo.layers import HalvingBorder
 
 
 def nasnet(
@@ -22,21 +23,25 @@ def nasnet(
     left = net.norm(net.conv(images, stem, 3, "conv0.conv", 2, padding="valid"), "conv0.bn")
     right = activated_conv(net, left, width // 4, "cell_stem_0.conv_1x1")
     x = reduction(net, left, right, "cell_stem_0", zero_border)
-    left, x = x, reduction(net, *inputs(net, left, x, width // 2, "cell_stem_1"), "cell_stem_1", zero_border)
+    pair = inputs(net, left, x, width // 2, True, "cell_stem_1")
+    left, x = x, reduction(net, *pair, "cell_stem_1", zero_border)
     for stage in range(3):
         if stage:
             name = f"reduction_cell_{stage - 1}"
-            y = reduction(net, *inputs(net, left, x, width * 2**stage, name), name, zero_border)
-            left, x = left if skip else x, y
+            pair = inputs(net, left, x, width * 2**stage, False, name)
+            left, x = left if skip else x, reduction(net, *pair, name, zero_border)
         for i in range(cells * stage, cells * (stage + 1)):
             name = f"cell_{i}"
-            left, x = x, normal(net, *inputs(net, left, x, width * 2**stage, name), name)
+            first = i == cells * stage
+            left, x = x, normal(net, *inputs(net, left, x, width * 2**stage, first, name), name)
     return net.act(x, "act")
 
 
-def inputs(net: Net, left: Tensor, x: Tensor, filters: int, name: str) -> tuple[Tensor, Tensor]:
-    """The older input and the newer one, brought to the size of the newer and to `filters` channels."""
-    if left.shape[1:3] != x.shape[1:3]:
+def inputs(net: Net, left: Tensor, x: Tensor, filters: int, halved: bool, name: str) -> tuple[Tensor, Tensor]:
+    """The older input and the newer one, with `filters` channels, and with the sides of the newer, which are
+    half of the older's where it was halved.
+    """
+    if halved:
         left = factorised(net, left, filters, name)
     else:
         left = activated_conv(net, left, filters, f"{name}.conv_prev_1x1")
@@ -65,9 +70,7 @@ def normal(net: Net, left: Tensor, right: Tensor, name: str) -> Tensor:
 def reduction(net: Net, left: Tensor, right: Tensor, name: str, zero_border: bool) -> Tensor:
     """Figure 4 of the paper, right."""
     part, filters = f"{name}.comb_iter", right.shape[-1]
-    bordered = layers.ZeroPadding2D([(side % 2, 1) for side in right.shape[1:3]], name=f"{name}.border")(
-        right
-    )
+    bordered = HalvingBorder(name=f"{name}.border")(right)
     average = layers.AveragePooling2D(3, 2, name=f"{part}_2_left")(bordered)
     if zero_border:
         largest = layers.MaxPooling2D(3, 2, name=f"{part}_1_left")(bordered)

@@ -18,17 +18,21 @@ def pnasnet(net: Net, images: Tensor, *, stem: int, width: int, cells: int) -> T
     left = net.norm(net.conv(images, stem, 3, "conv_0.conv", 2, padding="valid"), "conv_0.bn")
     right = activated_conv(net, left, width // 4, "cell_stem_0.conv_1x1")
     x = cell(net, left, right, 2, "cell_stem_0")
-    left, x = x, cell(net, *inputs(net, left, x, width // 2, "cell_stem_1"), 2, "cell_stem_1")
+    left, x = x, cell(net, *inputs(net, left, x, width // 2, True, "cell_stem_1"), 2, "cell_stem_1")
+    halved = True
     for i in range(3 * cells):
         stage = i // cells
         stride, name = 2 if stage and i % cells == 0 else 1, f"cell_{i}"
-        left, x = x, cell(net, *inputs(net, left, x, width * 2**stage, name), stride, name)
+        left, x = x, cell(net, *inputs(net, left, x, width * 2**stage, halved, name), stride, name)
+        halved = stride == 2
     return net.act(x, "act")
 
 
-def inputs(net: Net, left: Tensor, x: Tensor, filters: int, name: str) -> tuple[Tensor, Tensor]:
-    """The older input and the newer one, brought to the size of the newer and to `filters` channels."""
-    adjust = factorised if left.shape[1:3] != x.shape[1:3] else activated_conv
+def inputs(net: Net, left: Tensor, x: Tensor, filters: int, halved: bool, name: str) -> tuple[Tensor, Tensor]:
+    """The older input and the newer one, with `filters` channels, and with the sides of the newer, which are
+    half of the older's where it was halved.
+    """
+    adjust = factorised if halved else activated_conv
     left = adjust(net, left, filters, f"{name}.conv_prev_1x1")
     return left, activated_conv(net, x, filters, f"{name}.conv_1x1")
 

@@ -40,4 +40,4 @@ def inverted(net: Net, x: Tensor, width: int, kernel: int, expansion: int, strid
     y = net.depthwise(y, kernel, f"{name}.body.dw_conv.conv", stride)
     y = net.norm_act(y, f"{name}.body.dw_conv.bn")
     y = net.conv_norm(y, width, 1, f"{name}.body.pw_conv.conv", f"{name}.body.pw_conv.bn")
-    return layers.Add(name=f"{name}.add")([x, y]) if x.shape == y.shape else y
+    return layers.Add(name=f"{name}.add")([x, y]) if stride == 1 and x.shape[-1] == width else y

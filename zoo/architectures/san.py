@@ -10,7 +10,7 @@ from itertools import count
 from keras import layers
 
 from zoo.blocks import Net, Tensor, max_pool
-from zoo.layers import Coordinates, Neighbours, WeighNeighbours
+from zoo.layers import Coordinates, Neighbours, Regroup, WeighNeighbours
 
 WIDTHS = (64, 256, 512, 1024, 2048)
 WINDOWS = (3, 7, 7, 7, 7)
@@ -73,21 +73,19 @@ def pairwise(net: Net, query: Tensor, key: Tensor, window: int, groups: int, nam
 def difference(centre: Tensor, around: Tensor, window: int, name: str) -> Tensor:
     """[N, H, W, C] twice -> [N, H, W, window * window, C]."""
     near = Neighbours(window, name=f"{name}.neighbours")(around)
-    height, width, channels = centre.shape[1:]
-    centre = layers.Reshape((height, width, 1, channels), name=f"{name}.centre")(centre)
+    centre = Regroup((1, centre.shape[-1]), name=f"{name}.centre")(centre)
     return layers.Subtract(name=name)([centre, near])
 
 
 def patchwise(net: Net, query: Tensor, key: Tensor, window: int, groups: int, name: str) -> Tensor:
     """All weights of a window at once from the whole patch, without softmax."""
-    height, width, relation = key.shape[1:]
     near = Neighbours(window, name=f"{name}.neighbours")(key)
     # The reference unfolds channel by channel.
     near = layers.Permute((1, 2, 4, 3), name=f"{name}.by_channel")(near)
-    near = layers.Reshape((height, width, relation * window**2), name=f"{name}.patch")(near)
+    near = Regroup((key.shape[-1] * window**2,), name=f"{name}.patch")(near)
     y = layers.Concatenate(name=f"{name}.relation")([query, near])
     y = net.norm_act(y, f"{name}.conv_w.0")
     y = net.conv_norm_act(y, groups, 1, f"{name}.conv_w.2", f"{name}.conv_w.3")
     y = net.conv(y, groups * window**2, 1, f"{name}.conv_w.5", bias=True)
-    y = layers.Reshape((height, width, groups, window**2), name=f"{name}.by_group")(y)
+    y = Regroup((groups, window**2), name=f"{name}.by_group")(y)
     return layers.Permute((1, 2, 4, 3), name=f"{name}.weights")(y)

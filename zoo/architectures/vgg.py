@@ -7,7 +7,8 @@ from itertools import count
 
 from keras import layers
 
-from zoo.blocks import Net, Tensor, adaptive_pool
+from zoo.blocks import Net, Tensor
+from zoo.layers import AdaptiveAverage
 
 WIDTHS = (64, 128, 256, 512, 512)
 FLATTENED = 7
@@ -29,8 +30,9 @@ def vgg(net: Net, images: Tensor, *, depths: Sequence[int], norm: bool = False) 
                 x = net.norm(x, f"features.{next(index)}")
             x = net.act(x, f"features.{next(index)}")
         x = layers.MaxPooling2D(2, 2, name=f"features.{next(index)}")(x)
-    height, width = (max(side, FLATTENED) for side in x.shape[1:3])
-    return hidden(net, adaptive_pool(x, (height, width), "pre_logits.stretch"))
+    if any(side is None or side < FLATTENED for side in x.shape[1:3]):
+        x = AdaptiveAverage((FLATTENED, FLATTENED), at_least=True, name="pre_logits.stretch")(x)
+    return hidden(net, x)
 
 
 def hidden(net: Net, x: Tensor) -> Tensor:

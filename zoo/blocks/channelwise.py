@@ -8,6 +8,8 @@ from typing import Any
 
 from keras import layers
 
+from zoo.layers import Regroup
+
 Tensor = Any
 
 
@@ -47,10 +49,10 @@ def pad_channels(x: Tensor, count: int, name: str) -> Tensor:
 
 def shuffle(x: Tensor, groups: int, name: str) -> Tensor:
     """Deal the channels of each group to all groups. Zhang et al., arXiv 1707.01083."""
-    height, width, channels = x.shape[1:]
-    x = layers.Reshape((height, width, groups, channels // groups), name=f"{name}.groups")(x)
+    channels = x.shape[-1]
+    x = Regroup((groups, channels // groups), name=f"{name}.groups")(x)
     x = layers.Permute((1, 2, 4, 3), name=f"{name}.deal")(x)
-    return layers.Reshape((height, width, channels), name=name)(x)
+    return Regroup((channels,), name=name)(x)
 
 
 def select(branches: list[Tensor], logits: Tensor, name: str, groups: int = 1) -> Tensor:

@@ -10,7 +10,7 @@ from keras import layers
 
 from zoo.blocks.channelwise import Tensor
 from zoo.errors import ZooError
-from zoo.layers import Blur, GeneralizedMeanPooling2D
+from zoo.layers import AdaptiveAverage, Blur, GeneralizedMeanPooling2D
 
 
 def average_and_max(x: Tensor, name: str, keepdims: bool) -> Tensor:
@@ -47,12 +47,12 @@ def smoothed(x: Tensor, smooth: str, stride: int, name: str) -> Tensor:
 def max_pool(x: Tensor, kernel: int, stride: int, name: str, pad: int = 0, ceil: bool = False) -> Tensor:
     """A max pool of a map that is nowhere negative (after a ReLU), so that its border may be zeros.
 
-    ceil keeps the last, incomplete window, as torch's ceil_mode does.
+    ceil keeps the last, incomplete window, as torch's ceil_mode does; sides that have none do not see the
+    zeros for it.
     """
-    ends = [_missing(side, kernel, stride, pad) if ceil else 0 for side in x.shape[1:3]]
-    if pad or any(ends):
-        borders = tuple((pad, pad + end) for end in ends)
-        x = layers.ZeroPadding2D(borders, name=f"{name}.pad")(x)
+    border = (pad, pad + stride - 1 if ceil else pad)
+    if any(border):
+        x = layers.ZeroPadding2D((border, border), name=f"{name}.pad")(x)
     return layers.MaxPooling2D(kernel, stride, name=name)(x)
 
 
@@ -67,14 +67,6 @@ def max_pool_signed(x: Tensor, name: str) -> Tensor:
     """
     x = layers.MaxPooling2D(3, 1, "same", name=f"{name}.max")(x)
     return layers.MaxPooling2D(1, 2, name=name)(x)
-
-
-def _missing(side: int, kernel: int, stride: int, pad: int) -> int:
-    """How many places the last window lacks, unless it would start beyond the map."""
-    steps = -(-(side + 2 * pad - kernel) // stride)
-    if steps * stride >= side + pad:
-        steps -= 1
-    return max(0, steps * stride + kernel - side - 2 * pad)
 
 
 def flatten(x: Tensor, name: str) -> Tensor:
@@ -93,13 +85,13 @@ def average_around(x: Tensor, name: str, stride: int = 1, *, count_border: bool 
 
 def adaptive_pool(x: Tensor, size: tuple[int, int], name: str) -> Tensor:
     """Average a map to size = (height, width), or stretch it, as the nets with flattened maps do."""
-    return x if tuple(x.shape[1:3]) == size else layers.AdaptiveAveragePooling2D(size, name=name)(x)
+    return x if tuple(x.shape[1:3]) == size else AdaptiveAverage(size, name=name)(x)
 
 
 def require_multiple(images: Tensor, stride: int) -> None:
     """ZooError unless the sides are multiples of the stride: for networks that join maps of several sizes."""
     height, width = images.shape[1:3]
-    if height % stride or width % stride:
+    if (height or stride) % stride or (width or stride) % stride:
         raise ZooError(
             f"the network needs pictures whose sides are multiples of {stride} pixels, not {(height, width)}"
         )

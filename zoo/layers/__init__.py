@@ -16,7 +16,18 @@ from zoo.layers.convolutions import (
 )
 from zoo.layers.factors import Affine, ChannelScale, Scale, SkipGain
 from zoo.layers.heads import GeneralizedMeanPooling2D, TwinDense
-from zoo.layers.maps import AcrossChannels, Blur, Grey, Nearest, PairSum, SelectChannels, SpaceToDepth
+from zoo.layers.maps import (
+    AcrossChannels,
+    AdaptiveAverage,
+    Blur,
+    Grey,
+    HalvingBorder,
+    Nearest,
+    PairSum,
+    Regroup,
+    SelectChannels,
+    SpaceToDepth,
+)
 from zoo.layers.norms import (
     DeviationNormalization,
     EvoNormalization,
@@ -27,6 +38,7 @@ from zoo.layers.spectra import GlobalFilter
 
 __all__ = [
     "AcrossChannels",
+    "AdaptiveAverage",
     "Affine",
     "Attention",
     "Blur",
@@ -39,12 +51,14 @@ __all__ = [
     "GlobalFilter",
     "Grey",
     "GroupedConv2D",
+    "HalvingBorder",
     "LocalResponseNormalization",
     "MultiQueryAttention",
     "Nearest",
     "Neighbours",
     "PairSum",
     "PointwiseConv2D",
+    "Regroup",
     "ResponseNormalization",
     "Scale",
     "SelectChannels",

@@ -76,6 +76,83 @@ class Nearest(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class AdaptiveAverage(layers.Layer):
+    """The means of a map's parts, as many as size = (h, w) says and cut as PyTorch cuts them, so that a small
+    map is stretched: [N, H, W, C], of any sides, -> [N, h, w, C]. Keras's own needs to know the sides.
+
+    at_least: sides that are longer stay as they are.
+    """
+
+    def __init__(self, size: tuple[int, int], at_least: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self.size, self.at_least = tuple(size), at_least
+
+    def call(self, x: Any) -> Any:
+        pairs = zip(self.size, ops.shape(x)[1:3], strict=True)
+        rows, columns = (_shares(self._count(parts, side), side, x.dtype) for parts, side in pairs)
+        return ops.swapaxes(ops.matmul(rows, ops.swapaxes(ops.matmul(columns, x), 1, 2)), 1, 2)
+
+    def _count(self, parts: int, side: Any) -> Any:
+        if not self.at_least:
+            return parts
+        return max(parts, side) if isinstance(side, int) else ops.maximum(parts, side)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        batch, *sides, channels = input_shape
+        pairs = zip(self.size, sides, strict=True)
+        counts = (
+            None if self.at_least and side is None else self._count(parts, side) for parts, side in pairs
+        )
+        return (batch, *counts, channels)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "size": self.size, "at_least": self.at_least}
+
+
+def _shares(parts: Any, side: Any, dtype: Any) -> Any:
+    """[parts, side]: what each place adds to the mean of each part."""
+    part, place = ops.arange(parts)[:, None], ops.arange(side)
+    first, end = part * side // parts, -(-(part + 1) * side // parts)
+    return ops.cast((place >= first) & (place < end), dtype) / ops.cast(end - first, dtype)
+
+
+@keras.saving.register_keras_serializable("zoo")
+class Regroup(layers.Layer):
+    """Another order of what each place has, a Reshape of all but the sides, which may be any: [N, H, W, ...]
+    -> [N, H, W, *groups].
+    """
+
+    def __init__(self, groups: tuple[int, ...], **options: Any) -> None:
+        super().__init__(**options)
+        self.groups = tuple(groups)
+
+    def call(self, x: Any) -> Any:
+        height, width = ops.shape(x)[1:3]
+        return ops.reshape(x, (-1, height, width, *self.groups))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (*input_shape[:3], *self.groups)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "groups": self.groups}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class HalvingBorder(layers.Layer):
+    """The zeros that windows of 3x3 at every other place need around a map [N, H, W, C] to see all of it, as
+    TensorFlow lays them: one behind each side, and one before it where it is odd.
+    """
+
+    def call(self, x: Any) -> Any:
+        sides = ops.shape(x)[1:3]
+        return ops.pad(x, ((0, 0), *((side % 2, 1) for side in sides), (0, 0)))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        batch, *sides, channels = input_shape
+        return (batch, *(side and side + side % 2 + 1 for side in sides), channels)
+
+
+@keras.saving.register_keras_serializable("zoo")
 class AcrossChannels(layers.Layer):
     """The greatest value of every place and their mean: maps [N, H, W, C] -> [N, H, W, 2]. Woo et al., arXiv
     1807.06521, section 3.
