@@ -33,7 +33,8 @@ class Linear:
     """A map not yet computed: `source` by a kernel [height, width, in / groups, out], plus a bias [out].
 
     parts: the layers that it stands for. conv: the one of them whose kernel is the largest, with its stride,
-    type and pads; None for a mere factor per channel, a kernel [1, 1, 1, C].
+    type and pads (None where they depend on sides that are not known); None for a mere factor per channel, a
+    kernel [1, 1, 1, C].
     """
 
     source: Any
@@ -42,7 +43,7 @@ class Linear:
     parts: tuple[Any, ...] = ()
     conv: Any = None
     groups: int = 1
-    pads: Pads = NO_PADS
+    pads: Pads | None = NO_PADS
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def _factors(norm: Any) -> tuple[Array, Array]:
 
 
 def _convolution(layer: Any, value: Any) -> Linear | None:
-    """None where it is not linear, or where its pads depend on a size that is not known."""
+    """None where it is not linear."""
     if layer.activation is not keras.activations.linear:
         return None
     inside = isinstance(value, Padded) and layer.padding == "valid"
@@ -173,7 +174,7 @@ def _convolution(layer: Any, value: Any) -> Linear | None:
     kernel, groups = _array(layer.kernel), getattr(layer, "groups", 1)
     if isinstance(layer, layers.DepthwiseConv2D):
         kernel, groups = kernel.transpose(0, 1, 3, 2), kernel.shape[2]
-    if pads is None or len(kernel.shape) != 4 or kernel.shape[3] != layer.output.shape[-1]:
+    if len(kernel.shape) != 4 or kernel.shape[3] != layer.output.shape[-1]:
         return None
     bias = _array(layer.bias) if layer.use_bias else np.zeros(kernel.shape[3])
     return Linear(source, kernel, bias, (layer,), layer, groups, pads)
@@ -187,7 +188,7 @@ def _pads(layer: Any, shape: tuple[int | None, ...]) -> Pads | None:
         shape[1:3], layer.kernel_size, layer.strides, layer.dilation_rate, strict=True
     ):
         reach = dilation * (kernel - 1)
-        if stride > 1 and size is None:
+        if stride > 1 and size is None and reach:
             return None
         total = max(reach - (size - 1) % stride, 0) if stride > 1 and size else reach
         pads.append((total // 2, total - total // 2))
@@ -213,10 +214,16 @@ def _fitted(term: Linear, largest: Linear) -> Array | None:
     frame = np.zeros_like(largest.kernel)
     if term.conv is None:
         channels = np.arange(frame.shape[3])
-        if _steps(largest.conv) != ((1, 1), (1, 1)) or largest.source.shape[-1] != len(channels):
+        if (
+            largest.pads is None
+            or _steps(largest.conv) != ((1, 1), (1, 1))
+            or largest.source.shape[-1] != len(channels)
+        ):
             return None
         frame[largest.pads[0][0], largest.pads[1][0], channels % frame.shape[2], channels] = term.kernel
         return frame
+    if term.pads is None or largest.pads is None:
+        return term.kernel if term is largest else None
     top, left = (ours[0] - own[0] for ours, own in zip(largest.pads, term.pads, strict=True))
     bottom, right = top + term.kernel.shape[0], left + term.kernel.shape[1]
     same = _steps(term.conv) == _steps(largest.conv) and term.groups == largest.groups

@@ -178,19 +178,30 @@ def test_any_size(files, mobile):
     assert files.parity["onnx_any_size at a larger size"].max_rel < 1e-5
 
 
-SHAPED = ["shufflenet_v1_x0_5_g3", "shufflenet_v2_x0_5", "ghostnetv2_100", "gcresnext26ts"]
+SHAPED = ["shufflenet_v1_x0_5_g3", "shufflenet_v2_x0_5", "ghostnetv2_100", "gcresnext26ts", "squeezenet1_1"]
 
 
 @pytest.mark.parametrize("name", SHAPED)
-def test_layers_that_reshape_maps_take_any_size(name, tmp_path):
+def test_what_depends_on_the_sides_is_right_at_any_size(name, tmp_path):
     model = zoo.load(name, weights=None, classes=3, input_size=128)
     done = exporters.export(model, tmp_path / name, "onnx_any_size")
-    images = np.random.default_rng(8).uniform(0, 255, (1, 160, 192, 3)).astype(np.float32)
-    larger = zoo.load(name, weights=None, classes=3, input_size=(160, 192))
+    images = np.random.default_rng(8).uniform(0, 255, (1, 161, 190, 3)).astype(np.float32)
+    larger = zoo.load(name, weights=None, classes=3, input_size=(161, 190))
     larger.set_weights(model.get_weights())
     expected = heads(larger)(images)["logits"]
     (found,) = session_of(done, "onnx_any_size").run(["logits"], {"images": images})
     np.testing.assert_allclose(found, expected, atol=1e-5 * max(1, np.abs(expected).max()))
+
+
+def test_a_network_of_any_size_is_exported_at_its_preprocessings(mobile, tmp_path):
+    free = zoo.load("mobilenetv3_small_050", weights=None, classes=3, input_size=(None, None))
+    free.set_weights(mobile.get_weights())
+    done = exporters.export(free, tmp_path / "free", ["onnx", "onnx_any_size", "keras"])
+    assert session_of(done, "onnx").get_inputs()[0].shape == ["batch", 224, 224, 3]
+    assert zoo.load(done.path / "model.keras").input_shape == (None, None, None, 3)
+    images = np.random.default_rng(7).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
+    (found,) = session_of(done, "onnx_any_size").run(["probabilities"], {"images": images})
+    np.testing.assert_allclose(found, mobile(images), atol=1e-5)
 
 
 def test_networks_that_add_maps_of_several_scales_take_multiples_of_32(tmp_path):

@@ -1,6 +1,7 @@
 import csv
 import json
 import logging
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -144,6 +145,16 @@ def test_a_loaded_model_on_arrays_without_a_folder(arrays):
         result.report()
     with pytest.raises(zoo.ZooError, match=r"32 x 32 pixels, the recipe says 64: load it with zoo.load"):
         zoo.fine_tune(model, arrays, input_size=64)
+
+
+def test_a_network_for_pictures_of_any_size_learns_at_its_preprocessings_and_stays_one(arrays):
+    free = zoo.load("efficientnet", input_size=(None, None))
+    known = zoo.facts(free)
+    zoo.attach(free, replace(known, preprocessing=replace(known.preprocessing, input_size=(32, 32))))
+    learnt = zoo.fine_tune(free, arrays, views=2, head_epochs=3, epochs=1).model
+    assert learnt.input_shape == (None, None, None, 3)
+    assert zoo.facts(learnt).preprocessing.input_size == (32, 32)
+    assert learnt.predict(np.zeros((1, 48, 80, 3)), verbose=0).shape == (1, 4)
 
 
 def test_bad_data_and_bad_names_stop_before_anything_is_written(tmp_path, folder):

@@ -79,6 +79,22 @@ def test_it_keeps_the_facts_but_for_its_counts(network, fused):
     assert given.card["macs"] == count_macs(fused)
 
 
+def test_a_network_for_pictures_of_any_size_stays_one(network, fused, images):
+    free = zoo.load(network.zoo.name, weights=None, classes=3, input_size=(None, None))
+    free.set_weights(network.get_weights())
+    found = zoo.fuse(free)
+    assert found.input_shape == (None, None, None, 3)
+    np.testing.assert_allclose(found(images), fused(images), atol=1e-6)
+    whole = zoo.fuse(zoo.load(network.zoo.name, weights=None, classes=3))
+    assert zoo.facts(found).card["macs"] == zoo.facts(whole).card["macs"]
+    assert len(norms(found)) == len(norms(fused))
+
+
+def test_pads_that_depend_on_the_sides_hinder_no_folding():
+    free = zoo.load("tf_efficientnet_b0", weights=None, classes=3, input_size=(None, None))
+    assert not norms(zoo.fuse(free))
+
+
 def test_the_network_given_is_untouched(network, before, fused):
     assert norms(network)
     for given, expected in zip(network.get_weights(), before, strict=True):

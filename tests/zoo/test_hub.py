@@ -214,6 +214,11 @@ def test_sizes(vectors, tmp_path):
     assert zoo.load(f"hub:{tmp_path / 'any'}", classes=3).zoo.preprocessing.input_size == (224, 224)
     model = zoo.load(f"hub:{tmp_path / 'any'}", classes=3, input_size=(40, 48))
     assert model(np.zeros((1, 40, 48, 3))).shape == (1, 3)
+    free = zoo.load(f"hub:{tmp_path / 'any'}", classes=3, input_size=(None, None))
+    assert free.zoo.preprocessing.input_size == (224, 224)
+    assert free(np.zeros((1, 40, 48, 3))).shape == free(np.zeros((1, 56, 32, 3))).shape == (1, 3)
+    with pytest.raises(zoo.ZooError, match="takes pictures of 32 x 32 pixels, not any"):
+        zoo.load(f"hub:{vectors.folder}", classes=3, input_size=(None, None))
 
 
 def test_a_handle_is_downloaded_once_into_the_hubs_own_cache(hub, vectors, tmp_path, monkeypatch, images):

@@ -29,7 +29,7 @@ def maps_of_views(bottom: keras.Model, images: np.ndarray, recipe: Recipe, path:
 
 
 def _write(bottom: keras.Model, images: np.ndarray, recipe: Recipe, path: Path) -> None:
-    shape = (recipe.views, len(images), *bottom.output_shape[1:])
+    shape = (recipe.views, *bottom.compute_output_shape(images.shape))
     stored = np.lib.format.open_memmap(path, "w+", MAPS, shape)
     at_once = min(together(images, recipe.batch_size), len(images))
     with progress() as bar:
