@@ -178,7 +178,14 @@ def test_any_size(files, mobile):
     assert files.parity["onnx_any_size at a larger size"].max_rel < 1e-5
 
 
-SHAPED = ["shufflenet_v1_x0_5_g3", "shufflenet_v2_x0_5", "ghostnetv2_100", "gcresnext26ts", "squeezenet1_1"]
+SHAPED = [
+    "shufflenet_v1_x0_5_g3",
+    "shufflenet_v2_x0_5",
+    "ghostnetv2_100",
+    "gcresnext26ts",
+    "squeezenet1_1",
+    "zfnet",
+]
 
 
 @pytest.mark.parametrize("name", SHAPED)

@@ -7,8 +7,8 @@ the 2012 paper.
 
 from keras import layers
 
-from zoo.blocks import Net, Tensor, adaptive_pool, flatten, max_pool
-from zoo.layers import LocalResponseNormalization
+from zoo.blocks import Net, Tensor, flatten, max_pool
+from zoo.layers import AdaptiveAverage, LocalResponseNormalization
 
 HIDDEN = 4096
 
@@ -24,7 +24,7 @@ def alexnet(net: Net, images: Tensor) -> Tensor:
     x = net.act(net.conv(x, 256, 3, "features.8", bias=True), "features.9")
     x = net.act(net.conv(x, 256, 3, "features.10", bias=True), "features.11")
     x = max_pool(x, 3, 2, "features.12")
-    x = flatten(adaptive_pool(x, (6, 6), "avgpool"), "flatten")
+    x = flatten(AdaptiveAverage((6, 6), name="avgpool")(x), "flatten")
     x = net.act(net.linear(x, HIDDEN, "classifier.1"), "classifier.2")
     x = net.drop(x, "classifier.3")
     return net.act(net.linear(x, HIDDEN, "classifier.4"), "classifier.5")
@@ -43,6 +43,6 @@ def alexnet_2012(net: Net, images: Tensor) -> Tensor:
 
 
 def hidden(net: Net, x: Tensor) -> Tensor:
-    x = flatten(adaptive_pool(x, (6, 6), "pool5.average"), "flatten")
+    x = flatten(AdaptiveAverage((6, 6), name="pool5.average")(x), "flatten")
     x = net.drop(net.act(net.linear(x, HIDDEN, "fc6"), "relu6"), "drop6")
     return net.act(net.linear(x, HIDDEN, "fc7"), "relu7")

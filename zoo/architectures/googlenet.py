@@ -8,7 +8,8 @@ convolutions; figure 5, and the authors' code, pool into 96 channels instead of 
 
 from keras import layers
 
-from zoo.blocks import Net, Tensor, adaptive_pool, average_around, concatenate, flatten, max_pool
+from zoo.blocks import Net, Tensor, average_around, concatenate, flatten, max_pool
+from zoo.layers import AdaptiveAverage
 
 V1 = {
     "3a": (64, 96, 128, 16, 32, 32),
@@ -66,7 +67,7 @@ def inception(net: Net, x: Tensor, widths: tuple[int, ...], name: str) -> Tensor
 
 def auxiliary(net: Net, x: Tensor, name: str) -> Tensor:
     """Section 5's second classifier: a map [N, H, W, C] -> vectors [N, 1024]."""
-    x = net.unit(adaptive_pool(x, (4, 4), f"{name}.average"), 128, 1, f"{name}.conv")
+    x = net.unit(AdaptiveAverage((4, 4), name=f"{name}.average")(x), 128, 1, f"{name}.conv")
     x = net.act(net.linear(flatten(x, f"{name}.flatten"), 1024, f"{name}.fc1"), f"{name}.fc1.act")
     return layers.Dropout(0.7, name=f"{name}.dropout")(x)
 

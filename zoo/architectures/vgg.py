@@ -30,9 +30,7 @@ def vgg(net: Net, images: Tensor, *, depths: Sequence[int], norm: bool = False) 
                 x = net.norm(x, f"features.{next(index)}")
             x = net.act(x, f"features.{next(index)}")
         x = layers.MaxPooling2D(2, 2, name=f"features.{next(index)}")(x)
-    if any(side is None or side < FLATTENED for side in x.shape[1:3]):
-        x = AdaptiveAverage((FLATTENED, FLATTENED), at_least=True, name="pre_logits.stretch")(x)
-    return hidden(net, x)
+    return hidden(net, AdaptiveAverage((FLATTENED, FLATTENED), at_least=True, name="pre_logits.stretch")(x))
 
 
 def hidden(net: Net, x: Tensor) -> Tensor:

@@ -21,7 +21,6 @@ from zoo.blocks.net import NORMS, EvoNet, GroupNet, LayerNet, LeakyNet, Net, ins
 from zoo.blocks.pools import (
     POOLINGS,
     SMOOTHINGS,
-    adaptive_pool,
     average_around,
     flatten,
     max_pool,
@@ -41,7 +40,6 @@ __all__ = [
     "LeakyNet",
     "Net",
     "Tensor",
-    "adaptive_pool",
     "average_around",
     "channels",
     "concatenate",

@@ -10,7 +10,7 @@ from keras import layers
 
 from zoo.blocks.channelwise import Tensor
 from zoo.errors import ZooError
-from zoo.layers import AdaptiveAverage, Blur, GeneralizedMeanPooling2D
+from zoo.layers import Blur, GeneralizedMeanPooling2D
 
 
 def average_and_max(x: Tensor, name: str, keepdims: bool) -> Tensor:
@@ -81,11 +81,6 @@ def average_around(x: Tensor, name: str, stride: int = 1, *, count_border: bool 
     if count_border:
         x = layers.ZeroPadding2D(1, name=f"{name}.pad")(x)
     return layers.AveragePooling2D(3, stride, "valid" if count_border else "same", name=name)(x)
-
-
-def adaptive_pool(x: Tensor, size: tuple[int, int], name: str) -> Tensor:
-    """Average a map to size = (height, width), or stretch it, as the nets with flattened maps do."""
-    return x if tuple(x.shape[1:3]) == size else AdaptiveAverage(size, name=name)(x)
 
 
 def require_multiple(images: Tensor, stride: int) -> None:

@@ -88,6 +88,8 @@ class AdaptiveAverage(layers.Layer):
         self.size, self.at_least = tuple(size), at_least
 
     def call(self, x: Any) -> Any:
+        if None not in x.shape[1:3] and tuple(x.shape) == self.compute_output_shape(tuple(x.shape)):
+            return x
         pairs = zip(self.size, ops.shape(x)[1:3], strict=True)
         rows, columns = (_shares(self._count(parts, side), side, x.dtype) for parts, side in pairs)
         return ops.swapaxes(ops.matmul(rows, ops.swapaxes(ops.matmul(columns, x), 1, 2)), 1, 2)
@@ -112,7 +114,8 @@ class AdaptiveAverage(layers.Layer):
 def _shares(parts: Any, side: Any, dtype: Any) -> Any:
     """[parts, side]: what each place adds to the mean of each part."""
     part, place = ops.arange(parts)[:, None], ops.arange(side)
-    first, end = part * side // parts, -(-(part + 1) * side // parts)
+    # Nothing negative is divided: ONNX rounds that up.
+    first, end = part * side // parts, ((part + 1) * side + parts - 1) // parts
     return ops.cast((place >= first) & (place < end), dtype) / ops.cast(end - first, dtype)
 
 
