@@ -75,6 +75,9 @@ class Neighbours(layers.Layer):
     def call(self, x: Any) -> Any:
         return ops.stack(shifted(x, self.size), axis=3)
 
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (*input_shape[:-1], self.size**2, input_shape[-1])
+
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "size": self.size}
 
