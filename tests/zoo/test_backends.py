@@ -57,6 +57,22 @@ assert zoo.facts(network).labels[0] == "tench"
 print(tuple(network(np.zeros((1, 224, 224, 3))).shape), "tensorflow" in sys.modules)
 """
 
+# A channel shuffle, and places that look at their neighbours.
+ANY_SIZE = """
+import keras
+import numpy as np
+import zoo
+
+for name in ("shufflenet_v2_x0_5", "san10_patchwise"):
+    free = zoo.load(name, weights=None, classes=3, input_size=(None, None))
+    of_one_size = zoo.load(name, weights=None, classes=3, input_size=(161, 178))
+    of_one_size.set_weights(free.get_weights())
+    picture = np.random.default_rng(0).uniform(0, 255, (1, 161, 178, 3)).astype(np.float32)
+    found, expected = (keras.ops.convert_to_numpy(one(picture)) for one in (free, of_one_size))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    print(free.name, free.input_shape)
+"""
+
 # TensorFlow may be imported here: Keras itself does so to copy a layer and to change pictures.
 FINE_TUNE = """
 import sys
@@ -136,6 +152,12 @@ def test_networks_equal_their_references(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_public_weights_load(backend):
     assert run(LOAD, backend=backend) == "(1, 1000) False\n"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_networks_take_pictures_of_any_size(backend):
+    lines = run(ANY_SIZE, backend=backend).splitlines()
+    assert lines == [f"{name} (None, None, None, 3)" for name in ("shufflenet_v2_x0_5", "san10_patchwise")]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
