@@ -13,7 +13,13 @@ import keras
 from zoo.arguments import Size
 from zoo.classifier import attach, facts
 from zoo.errors import ZooError
-from zoo.layers import AdaptiveAverage, GeneralizedMeanPooling2D, Nearest
+from zoo.layers import (
+    AdaptiveAverage,
+    GeneralizedMeanPooling2D,
+    HalvingBorder,
+    LastWindow,
+    Nearest,
+)
 from zoo.loading import DEFAULT, load_trunk
 from zoo.outputs import classifier_layer, features_of
 
@@ -22,6 +28,7 @@ BLOCK = re.compile(r"(?:[^.\d]+\.)*[^.]*\d[^.]*(?:\.\d+(?=\.|$))*")
 # What stands between the last map and the classifier, and serves it alone.
 HEADS = ("conv_head", "final_conv", "final_layer", "pre_logits", "flatten", "drop")
 NORMALISE = "normalise"
+BORDERS = (keras.layers.ZeroPadding2D, HalvingBorder, LastWindow)
 NO_MAP = (
     GeneralizedMeanPooling2D,
     keras.layers.GlobalAveragePooling2D,
@@ -153,7 +160,7 @@ def _sources(layer: Any) -> list[Any]:
 
 
 def _unpadded(layer: Any) -> Any:
-    while isinstance(layer, keras.layers.ZeroPadding2D):
+    while isinstance(layer, BORDERS):
         (layer,) = _sources(layer)
     return layer
 

@@ -211,19 +211,15 @@ def _sum(terms: list[Linear], layer: Any) -> Linear | None:
 
 def _fitted(term: Linear, largest: Linear) -> Array | None:
     """The term's kernel in the largest one's frame, so that both look at the same places."""
+    if term.pads is None or largest.pads is None:
+        return term.kernel if term is largest else None
     frame = np.zeros_like(largest.kernel)
     if term.conv is None:
         channels = np.arange(frame.shape[3])
-        if (
-            largest.pads is None
-            or _steps(largest.conv) != ((1, 1), (1, 1))
-            or largest.source.shape[-1] != len(channels)
-        ):
+        if _steps(largest.conv) != ((1, 1), (1, 1)) or largest.source.shape[-1] != len(channels):
             return None
         frame[largest.pads[0][0], largest.pads[1][0], channels % frame.shape[2], channels] = term.kernel
         return frame
-    if term.pads is None or largest.pads is None:
-        return term.kernel if term is largest else None
     top, left = (ours[0] - own[0] for ours, own in zip(largest.pads, term.pads, strict=True))
     bottom, right = top + term.kernel.shape[0], left + term.kernel.shape[1]
     same = _steps(term.conv) == _steps(largest.conv) and term.groups == largest.groups

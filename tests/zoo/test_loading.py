@@ -186,7 +186,7 @@ def test_dropout_and_stochastic_depth_act_in_training_only(small):
         (
             {**FRESH, "input_size": (64,)},
             zoo.ZooError,
-            "a number of pixels, (height, width), or (None, None)",
+            "a number of pixels, (height, width), or (None, None) for any, not (64,)",
         ),
         ({**FRESH, "input_size": (64, 64, 3)}, zoo.ZooError, "for any, not (64, 64, 3)"),
         ({**FRESH, "input_size": (64, None)}, zoo.ZooError, "for any, not (64, None)"),

@@ -10,7 +10,7 @@ from keras import layers
 
 from zoo.blocks.channelwise import Tensor
 from zoo.errors import ZooError
-from zoo.layers import Blur, GeneralizedMeanPooling2D
+from zoo.layers import Blur, GeneralizedMeanPooling2D, LastWindow
 
 
 def average_and_max(x: Tensor, name: str, keepdims: bool) -> Tensor:
@@ -47,12 +47,10 @@ def smoothed(x: Tensor, smooth: str, stride: int, name: str) -> Tensor:
 def max_pool(x: Tensor, kernel: int, stride: int, name: str, pad: int = 0, ceil: bool = False) -> Tensor:
     """A max pool of a map that is nowhere negative (after a ReLU), so that its border may be zeros.
 
-    ceil keeps the last, incomplete window, as torch's ceil_mode does; sides that have none do not see the
-    zeros for it.
+    ceil keeps the last, incomplete window, as torch's ceil_mode does.
     """
-    border = (pad, pad + stride - 1 if ceil else pad)
-    if any(border):
-        x = layers.ZeroPadding2D((border, border), name=f"{name}.pad")(x)
+    x = layers.ZeroPadding2D(pad, name=f"{name}.pad")(x) if pad else x
+    x = LastWindow(kernel, stride, name=f"{name}.end")(x) if ceil else x
     return layers.MaxPooling2D(kernel, stride, name=name)(x)
 
 

@@ -97,15 +97,11 @@ class AdaptiveAverage(layers.Layer):
     def _count(self, parts: int, side: Any) -> Any:
         if not self.at_least:
             return parts
-        return max(parts, side) if isinstance(side, int) else ops.maximum(parts, side)
+        return side and max(parts, side) if isinstance(side, int | None) else ops.maximum(parts, side)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         batch, *sides, channels = input_shape
-        pairs = zip(self.size, sides, strict=True)
-        counts = (
-            None if self.at_least and side is None else self._count(parts, side) for parts, side in pairs
-        )
-        return (batch, *counts, channels)
+        return (batch, *map(self._count, self.size, sides), channels)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "size": self.size, "at_least": self.at_least}
@@ -138,6 +134,31 @@ class Regroup(layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "groups": self.groups}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class LastWindow(layers.Layer):
+    """The zeros behind a map [N, H, W, C] that its last windows lack, of kernel x kernel at every stride-th
+    place. Where the sides are not known, as many as could be: windows that are complete do not see them.
+    """
+
+    def __init__(self, kernel: int, stride: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.kernel, self.stride = kernel, stride
+
+    def call(self, x: Any) -> Any:
+        ends = [self.stride - 1 if side is None else self._missing(side) for side in x.shape[1:3]]
+        return ops.pad(x, ((0, 0), *((0, end) for end in ends), (0, 0))) if any(ends) else x
+
+    def _missing(self, side: int) -> int:
+        return (self.kernel - side) % self.stride
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        batch, *sides, channels = input_shape
+        return (batch, *(side and side + self._missing(side) for side in sides), channels)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "kernel": self.kernel, "stride": self.stride}
 
 
 @keras.saving.register_keras_serializable("zoo")
