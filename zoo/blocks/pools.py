@@ -50,7 +50,7 @@ def max_pool(x: Tensor, kernel: int, stride: int, name: str, pad: int = 0, ceil:
     ceil keeps the last, incomplete window, as torch's ceil_mode does.
     """
     x = layers.ZeroPadding2D(pad, name=f"{name}.pad")(x) if pad else x
-    x = LastWindow(kernel, stride, name=f"{name}.end")(x) if ceil else x
+    x = LastWindow(kernel, stride, name=f"{name}.pad_end")(x) if ceil else x
     return layers.MaxPooling2D(kernel, stride, name=name)(x)
 
 
