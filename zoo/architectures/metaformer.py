@@ -1,5 +1,5 @@
-"""MetaFormer without attention: PoolFormer, Yu et al., "MetaFormer is actually what you need for vision",
-arXiv 2111.11418; PoolFormerV2 and ConvFormer, Yu et al., "MetaFormer baselines for vision", arXiv 2210.13452.
+"""MetaFormer: PoolFormer, Yu et al., "MetaFormer is actually what you need for vision", arXiv 2111.11418;
+PoolFormerV2, ConvFormer and CAFormer, Yu et al., "MetaFormer baselines for vision", arXiv 2210.13452.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,10 +9,11 @@ from itertools import count
 from keras import layers
 
 from zoo.blocks import Net, Tensor
-from zoo.layers import Affine, ChannelScale
+from zoo.layers import Affine, Attention, ChannelScale
 
 HEAD_EPSILON = 1e-6
 EXPANSION = 4
+HEAD_WIDTH = 32  # channels of an attention head
 SCALED = 2  # the first stage whose shortcuts are scaled
 Norm = Callable[[Net, Tensor, str], Tensor]
 Mixer = Callable[[Net, Tensor, str], Tensor]
@@ -39,28 +40,49 @@ def poolformer(
 
 def poolformerv2(net: Net, images: Tensor, *, depths: Sequence[int], widths: Sequence[int]) -> Tensor:
     """Images [N, H, W, 3], normalised -> vectors [N, C]."""
-    x = baseline(net, images, depths, widths, pooled, partial(map_norm, center=False))
+    x = baseline(net, images, depths, widths, [pooled] * 4, partial(map_norm, center=False))
     return head_norm(net.global_pool(x), "head.norm")
 
 
 def convformer(net: Net, images: Tensor, *, depths: Sequence[int], widths: Sequence[int]) -> Tensor:
     """Images [N, H, W, 3], normalised -> vectors [N, 4 C]."""
-    x = baseline(net, images, depths, widths, separable, place_norm)
+    return hidden_layer(net, baseline(net, images, depths, widths, [separable] * 4, place_norm))
+
+
+def caformer(net: Net, images: Tensor, *, depths: Sequence[int], widths: Sequence[int]) -> Tensor:
+    """Images [N, H, W, 3], normalised -> vectors [N, 4 C]. Convolutions first, then attention."""
+    mixers = [separable, separable, attention, attention]
+    return hidden_layer(net, baseline(net, images, depths, widths, mixers, place_norm))
+
+
+def hidden_layer(net: Net, x: Tensor) -> Tensor:
+    """The classifier's, behind the pool."""
     x = head_norm(net.global_pool(x), "head.norm")
     x = squared_relu(net.linear(x, EXPANSION * x.shape[-1], "head.fc.fc1"), "head.fc.act")
     return head_norm(x, "head.fc.norm")
 
 
 def baseline(
-    net: Net, images: Tensor, depths: Sequence[int], widths: Sequence[int], mixer: Mixer, norm: Norm
+    net: Net,
+    images: Tensor,
+    depths: Sequence[int],
+    widths: Sequence[int],
+    mixers: Sequence[Mixer],
+    norm: Norm,
 ) -> Tensor:
-    """The second paper's layout: StarReLU, norms without an addend, scaled shortcuts in the last stages."""
-    parts: list[tuple[Mixer, str]] = [(mixer, "token_mixer"), (partial(mlp, star=True), "mlp")]
+    """The second paper's layout: StarReLU, norms without an addend, scaled shortcuts in the last stages.
+    mixers: one for each stage.
+    """
     x, done = place_norm(net, stem(net, images, widths[0]), "stem.norm"), count()
     for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):
         if stage:
             name = f"stages.{stage}.downsample"
             x = net.conv(place_norm(net, x, f"{name}.norm"), width, 3, f"{name}.conv", 2, bias=True)
+        mixer = mixers[stage]
+        parts: list[tuple[Mixer, str]] = [
+            (mixer, "token_mixer"),
+            (dense_mlp if mixer is attention else star_mlp, "mlp"),
+        ]
         for i in range(depth):
             name, position = f"stages.{stage}.blocks.{i}", next(done) / (sum(depths) - 1)
             for half, (part, called) in enumerate(parts, start=1):
@@ -87,10 +109,28 @@ def separable(net: Net, x: Tensor, name: str) -> Tensor:
     return net.conv(net.depthwise(y, 7, f"{name}.dwconv"), x.shape[-1], 1, f"{name}.pwconv2")
 
 
-def mlp(net: Net, x: Tensor, name: str, *, star: bool = False) -> Tensor:
-    y = net.conv(x, EXPANSION * x.shape[-1], 1, f"{name}.fc1", bias=not star)
-    y = star_relu(y, f"{name}.act") if star else layers.Activation("gelu", name=f"{name}.act")(y)
-    return net.conv(y, x.shape[-1], 1, f"{name}.fc2", bias=not star)
+def attention(net: Net, x: Tensor, name: str) -> Tensor:
+    channels = x.shape[-1]
+    y = net.linear(x, 3 * channels, f"{name}.qkv", bias=False)
+    y = Attention(channels // HEAD_WIDTH, name=f"{name}.attention")(y)
+    return net.linear(y, channels, f"{name}.proj", bias=False)
+
+
+def mlp(net: Net, x: Tensor, name: str) -> Tensor:
+    y = net.conv(x, EXPANSION * x.shape[-1], 1, f"{name}.fc1", bias=True)
+    y = layers.Activation("gelu", name=f"{name}.act")(y)
+    return net.conv(y, x.shape[-1], 1, f"{name}.fc2", bias=True)
+
+
+def star_mlp(net: Net, x: Tensor, name: str) -> Tensor:
+    y = star_relu(net.conv(x, EXPANSION * x.shape[-1], 1, f"{name}.fc1"), f"{name}.act")
+    return net.conv(y, x.shape[-1], 1, f"{name}.fc2")
+
+
+def dense_mlp(net: Net, x: Tensor, name: str) -> Tensor:
+    """The same as linear layers, as the reference has them beside attention."""
+    y = net.linear(x, EXPANSION * x.shape[-1], f"{name}.fc1", bias=False)
+    return net.linear(star_relu(y, f"{name}.act"), x.shape[-1], f"{name}.fc2", bias=False)
 
 
 def star_relu(x: Tensor, name: str) -> Tensor:

@@ -159,9 +159,9 @@ class Net:
             x = self.unit(x, filters, kernel, f"{prefix}{number}", step, bias=bias, padding=border)
         return x
 
-    def linear(self, x: Tensor, units: int, name: str) -> Tensor:
-        """A hidden layer of a classifier: vectors [N, D] -> [N, units]."""
-        return layers.Dense(units, kernel_initializer=QuickHeUniform(), name=name)(x)
+    def linear(self, x: Tensor, units: int, name: str, bias: bool = True) -> Tensor:
+        """A hidden layer of a classifier, vectors [N, D] -> [N, units], or of every place's vector."""
+        return layers.Dense(units, use_bias=bias, kernel_initializer=QuickHeUniform(), name=name)(x)
 
     def drop(self, x: Tensor, name: str) -> Tensor:
         return layers.Dropout(self.dropout, name=name)(x) if self.dropout else x
