@@ -28,7 +28,7 @@ class Net:
     padding: str = "torch"
     epsilon: float = 1e-5
     momentum: float = 0.9
-    activation: str = "relu"
+    activation: str | Callable[[Tensor], Tensor] = "relu"
     drop_path: float = 0.0
     dropout: float = 0.0
     pooling: str = "avg"

@@ -5,7 +5,15 @@
 
 import keras
 
-from zoo.layers.attention import Attention, Coordinates, MultiQueryAttention, Neighbours, WeighNeighbours
+from zoo.layers.activations import gelu_tanh
+from zoo.layers.attention import (
+    Attention,
+    Coordinates,
+    LinearAttention,
+    MultiQueryAttention,
+    Neighbours,
+    WeighNeighbours,
+)
 from zoo.layers.convolutions import (
     ConditionalConv2D,
     GroupedConv2D,
@@ -54,6 +62,7 @@ __all__ = [
     "GroupedConv2D",
     "HalvingBorder",
     "LastWindow",
+    "LinearAttention",
     "LocalResponseNormalization",
     "MultiQueryAttention",
     "Nearest",
@@ -71,6 +80,7 @@ __all__ = [
     "WeighNeighbours",
     "for_conversion",
     "has_grouped_gradient",
+    "gelu_tanh",
 ]
 
 if keras.backend.backend() == "torch":

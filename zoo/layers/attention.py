@@ -36,6 +36,35 @@ class Attention(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class LinearAttention(layers.Layer):
+    """Attention by products of rectified queries and keys in place of a softmax, in float32 at any policy:
+    [N, H, W, heads * 3 * size], of each head queries, keys and values -> [N, H, W, heads * size].
+    Katharopoulos et al., arXiv 2006.16236.
+    """
+
+    def __init__(self, size: int, epsilon: float = 1e-5, **options: Any) -> None:
+        super().__init__(**options)
+        self.size, self.epsilon = size, epsilon
+
+    def call(self, x: Any) -> Any:
+        _, height, width, channels = ops.shape(x)
+        heads = channels // (3 * self.size)
+        tokens = ops.reshape(ops.cast(x, "float32"), (-1, height * width, heads, 3, self.size))
+        parts = ops.transpose(tokens, (3, 0, 2, 1, 4))
+        queries, keys, values = ops.relu(parts[0]), ops.relu(parts[1]), parts[2]
+        y = ops.matmul(queries, ops.matmul(ops.swapaxes(keys, 2, 3), values))
+        shares = ops.sum(queries * ops.sum(keys, axis=2, keepdims=True), axis=-1, keepdims=True)
+        y = ops.transpose(y / (shares + self.epsilon), (0, 2, 1, 3))
+        return ops.cast(ops.reshape(y, (-1, height, width, channels // 3)), x.dtype)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (*input_shape[:-1], input_shape[-1] // 3)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "size": self.size, "epsilon": self.epsilon}
+
+
+@keras.saving.register_keras_serializable("zoo")
 class MultiQueryAttention(layers.Layer):
     """Attention whose heads share keys and values: queries [N, H, W, heads * D], keys and values
     [N, h, w, D] -> [N, H, W, heads * D]. Shazeer, arXiv 1911.02150.
