@@ -9,6 +9,8 @@ from zoo.layers.activations import gelu_tanh
 from zoo.layers.attention import (
     Attention,
     Coordinates,
+    CrossCovariance,
+    FourierPositions,
     LinearAttention,
     MultiQueryAttention,
     Neighbours,
@@ -22,7 +24,7 @@ from zoo.layers.convolutions import (
     for_conversion,
     has_grouped_gradient,
 )
-from zoo.layers.factors import Affine, ChannelScale, Scale, SkipGain
+from zoo.layers.factors import Affine, BareScale, ChannelScale, Scale, SkipGain
 from zoo.layers.heads import GeneralizedMeanPooling2D, TwinDense
 from zoo.layers.maps import (
     AcrossChannels,
@@ -50,12 +52,15 @@ __all__ = [
     "AdaptiveAverage",
     "Affine",
     "Attention",
+    "BareScale",
     "Blur",
     "ChannelScale",
     "ConditionalConv2D",
     "Coordinates",
+    "CrossCovariance",
     "DeviationNormalization",
     "EvoNormalization",
+    "FourierPositions",
     "GeneralizedMeanPooling2D",
     "GlobalFilter",
     "Grey",
@@ -79,8 +84,8 @@ __all__ = [
     "TwinDense",
     "WeighNeighbours",
     "for_conversion",
-    "has_grouped_gradient",
     "gelu_tanh",
+    "has_grouped_gradient",
 ]
 
 if keras.backend.backend() == "torch":

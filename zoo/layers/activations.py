@@ -7,7 +7,5 @@ import keras
 
 @keras.saving.register_keras_serializable("zoo")
 def gelu_tanh(x: Any) -> Any:
-    """GELU by tanh: x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))). Hendrycks and Gimpel, arXiv 1606.08415,
-    section 2.
-    """
+    """GELU by a tanh of x and its cube. Hendrycks and Gimpel, arXiv 1606.08415, section 2."""
     return keras.activations.gelu(x, approximate=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, ClassVar
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 
@@ -92,6 +94,39 @@ class MultiQueryAttention(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class CrossCovariance(layers.Layer):
+    """Attention among the channels of each head, by the covariance of queries and keys over all places and a
+    learned factor: queries, keys and values, [N, H, W, 3 * C] -> [N, H, W, C]. El-Nouby et al., arXiv
+    2106.09681.
+    """
+
+    reference_names: ClassVar[dict[str, str]] = {"temperature": "temperature"}
+
+    def __init__(self, heads: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.heads = heads
+
+    def build(self, input_shape: Any) -> None:
+        self.temperature = self.add_weight(shape=(self.heads, 1, 1), initializer="ones", name="temperature")
+
+    def call(self, x: Any) -> Any:
+        _, height, width, channels = ops.shape(x)
+        size = channels // (3 * self.heads)
+        tokens = ops.reshape(x, (-1, height * width, 3, self.heads, size))
+        parts = ops.transpose(tokens, (2, 0, 3, 4, 1))
+        queries, keys, values = ops.normalize(parts[0]), ops.normalize(parts[1]), parts[2]
+        scores = ops.matmul(queries, ops.swapaxes(keys, 2, 3)) * self.temperature
+        y = ops.transpose(ops.matmul(ops.softmax(scores), values), (0, 3, 1, 2))
+        return ops.reshape(y, (-1, height, width, channels // 3))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (*input_shape[:-1], input_shape[-1] // 3)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "heads": self.heads}
+
+
+@keras.saving.register_keras_serializable("zoo")
 class Neighbours(layers.Layer):
     """The size x size places around every place, row by row, the border mirrored: [N, H, W, C] -> [N, H, W,
     size * size, C]. The map must be larger than size // 2.
@@ -153,6 +188,37 @@ class Coordinates(layers.Layer):
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return (*input_shape[:-1], 2)
+
+
+@keras.saving.register_keras_serializable("zoo")
+class FourierPositions(layers.Layer):
+    """Sines and cosines of where every place of a map is, rows first, the sides being 2 pi long: [N, H, W, C]
+    -> [1, H, W, 2 * waves]. Maaz et al., arXiv 2206.10589, as released.
+    """
+
+    def __init__(self, waves: int = 32, **options: Any) -> None:
+        super().__init__(**options)
+        self.waves = waves
+
+    def call(self, x: Any) -> Any:
+        _, height, width, _ = ops.shape(x)
+        rows = ops.broadcast_to(self._waves(height)[:, None], (height, width, self.waves))
+        columns = ops.broadcast_to(self._waves(width)[None], (height, width, self.waves))
+        return ops.cast(ops.concatenate([rows, columns], axis=-1)[None], self.compute_dtype)
+
+    def _waves(self, side: Any) -> Any:
+        """[side] -> [side, waves]: sine and cosine by turns, each pair slower than the one before."""
+        places = ops.cast(ops.arange(1, side + 1), "float32")
+        angles = places / ops.cast(side, "float32") * (2 * math.pi)
+        periods = 10000 ** (2 * np.arange(self.waves // 2, dtype=np.float32) / self.waves)
+        angles = angles[:, None] / periods
+        return ops.reshape(ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1), (-1, self.waves))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (1, *input_shape[1:3], 2 * self.waves)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "waves": self.waves}
 
 
 def shifted(x: Any, size: int) -> list[Any]:

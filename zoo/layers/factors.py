@@ -41,6 +41,13 @@ class ChannelScale(Scale):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class BareScale(Scale):
+    """The same where the reference knows the factors by the layer's own name."""
+
+    reference_names: ClassVar[dict[str, str]] = {"scale": ""}
+
+
+@keras.saving.register_keras_serializable("zoo")
 class SkipGain(layers.Layer):
     """Multiplies a residual by one learned number, 0 at first. De and Smith, arXiv 2002.10444."""
 

@@ -108,7 +108,8 @@ def slots(model: keras.Model) -> Iterator[Slot]:
         for variable in layer.variables:
             if variable.name in names:
                 axes = _axes(layer) if variable.name.endswith("kernel") else None
-                yield Slot(f"{layer.name}.{names[variable.name]}", variable, axes)
+                key = ".".join(filter(None, (layer.name, names[variable.name])))
+                yield Slot(key, variable, axes)
 
 
 def _axes(layer: Any) -> tuple[int, ...]:
