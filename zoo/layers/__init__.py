@@ -14,6 +14,8 @@ from zoo.layers.attention import (
     LinearAttention,
     MultiQueryAttention,
     Neighbours,
+    SeparableAttention,
+    SpacedAttention,
     WeighNeighbours,
 )
 from zoo.layers.convolutions import (
@@ -38,6 +40,7 @@ from zoo.layers.maps import (
     Regroup,
     SelectChannels,
     SpaceToDepth,
+    Stretch,
 )
 from zoo.layers.norms import (
     DeviationNormalization,
@@ -78,9 +81,12 @@ __all__ = [
     "ResponseNormalization",
     "Scale",
     "SelectChannels",
+    "SeparableAttention",
     "SkipGain",
     "SpaceToDepth",
+    "SpacedAttention",
     "StandardizedConv2D",
+    "Stretch",
     "TwinDense",
     "WeighNeighbours",
     "for_conversion",

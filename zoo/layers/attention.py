@@ -38,6 +38,50 @@ class Attention(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class SpacedAttention(Attention):
+    """The same among the places that are `step` or a multiple of it apart, in rows and in columns. The sides
+    are multiples of the step. Mehta and Rastegari, arXiv 2110.02178, section 3.1.
+    """
+
+    def __init__(self, heads: int, step: int, **options: Any) -> None:
+        super().__init__(heads, **options)
+        self.step = step
+
+    def call(self, x: Any) -> Any:
+        return interleaved(super().call(apart(x, self.step)), self.step)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "step": self.step}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class SeparableAttention(layers.Layer):
+    """The sum of all places' keys by the softmax of their one query, times every place's rectified value, all
+    of places `step` or a multiple of it apart: query, keys and values, [N, H, W, 1 + 2 * C] -> [N, H, W, C].
+    Mehta and Rastegari, arXiv 2206.02680, section 3.2.
+    """
+
+    def __init__(self, step: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.step = step
+
+    def call(self, x: Any) -> Any:
+        channels = x.shape[-1] // 2
+        x = apart(x, self.step)
+        queries, keys, values = x[..., :1], x[..., 1 : 1 + channels], x[..., 1 + channels :]
+        shares = ops.exp(queries - ops.max(queries, axis=(1, 2), keepdims=True))
+        shares = shares / ops.sum(shares, axis=(1, 2), keepdims=True)
+        context = ops.sum(keys * shares, axis=(1, 2), keepdims=True)
+        return interleaved(ops.relu(values) * context, self.step)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (*input_shape[:-1], input_shape[-1] // 2)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "step": self.step}
+
+
+@keras.saving.register_keras_serializable("zoo")
 class LinearAttention(layers.Layer):
     """Attention by products of rectified queries and keys in place of a softmax, in float32 at any policy:
     [N, H, W, heads * 3 * size], of each head queries, keys and values -> [N, H, W, heads * size].
@@ -219,6 +263,24 @@ class FourierPositions(layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "waves": self.waves}
+
+
+def apart(x: Any, step: int) -> Any:
+    """Every step-th place of every step-th row as a map of its own: [N, H, W, C] -> [step * step * N, H /
+    step, W / step, C].
+    """
+    _, height, width, channels = ops.shape(x)
+    x = ops.reshape(x, (-1, height // step, step, width // step, step, channels))
+    x = ops.transpose(x, (2, 4, 0, 1, 3, 5))
+    return ops.reshape(x, (-1, height // step, width // step, channels))
+
+
+def interleaved(x: Any, step: int) -> Any:
+    """The inverse of `apart`."""
+    _, rows, columns, channels = ops.shape(x)
+    x = ops.reshape(x, (step, step, -1, rows, columns, channels))
+    x = ops.transpose(x, (2, 3, 0, 4, 1, 5))
+    return ops.reshape(x, (-1, rows * step, columns * step, channels))
 
 
 def shifted(x: Any, size: int) -> list[Any]:
