@@ -19,6 +19,7 @@ from zoo.layers import (
     HalvingBorder,
     LastWindow,
     Nearest,
+    Tokens,
 )
 from zoo.loading import DEFAULT, load_trunk
 from zoo.outputs import classifier_layer, features_of
@@ -26,7 +27,7 @@ from zoo.outputs import classifier_layer, features_of
 # The numbered part of the network that a layer stands in: "blocks.2.0" of "blocks.2.0.conv_dw.pad".
 BLOCK = re.compile(r"(?:[^.\d]+\.)*[^.]*\d[^.]*(?:\.\d+(?=\.|$))*")
 # What stands between the last map and the classifier, and serves it alone.
-HEADS = ("conv_head", "final_conv", "final_layer", "pre_logits", "flatten", "drop")
+HEADS = ("conv_head", "head", "final_conv", "final_layer", "pre_logits", "flatten", "drop")
 NORMALISE = "normalise"
 BORDERS = (keras.layers.ZeroPadding2D, HalvingBorder, LastWindow)
 NO_MAP = (
@@ -36,6 +37,7 @@ NO_MAP = (
     AdaptiveAverage,
     keras.layers.Flatten,
     keras.layers.Dense,
+    Tokens,
 )
 
 

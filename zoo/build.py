@@ -77,7 +77,7 @@ def build(
     model = keras.Model(images, outputs, name=architecture.name)
     name_the_stock_one(model)
     if pooling and not {"global_pool", "head_pool"} & {layer.name for layer in model.layers}:
-        raise ZooError(f"{architecture.name} flattens its last map: it has no pooling to choose")
+        raise ZooError(f"{architecture.name} does not pool its last map: it has no pooling to choose")
     return varied(model, activation, initializer) if activation or initializer else model
 
 

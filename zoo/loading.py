@@ -158,7 +158,8 @@ def _published(found: Repository, weights: Any) -> _Chosen:
 def _named(name: str, weights: Any) -> _Chosen:
     architecture, named = resolve(name)
     tag, path = _choose(architecture, named, weights)
-    return _Chosen(architecture, tag, path, tag.preprocessing.input_size, None, tag.timm_name)
+    timm = None if architecture.embedding else tag.timm_name
+    return _Chosen(architecture, tag, path, tag.preprocessing.input_size, None, timm)
 
 
 def _count(chosen: _Chosen, classes: int | Sequence[str] | None) -> int:

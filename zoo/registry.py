@@ -124,7 +124,8 @@ class Architecture:
     classes are those of a fresh network. smallest is the least side of a picture, in pixels. head is
     "linear" (pool, then classify), "unbiased" (the same without a bias) or "convolution" (classify each
     place, then pool). pointwise is a pattern of the names of linear layers that the reference keeps as 1x1
-    convolutions. auxiliary are heads beside the trunk that help in training.
+    convolutions. auxiliary are heads beside the trunk that help in training. embedding is the layer, in front
+    of the classifier, whose vectors were trained; timm has it for a classifier.
     """
 
     name: str
@@ -147,6 +148,7 @@ class Architecture:
     smallest: int = 32
     head: str = "linear"
     pointwise: str | None = None
+    embedding: str | None = None
     published: Published | None = None
     auxiliary: dict[str, Auxiliary] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)

@@ -77,7 +77,7 @@ def test_the_power_learns_and_low_precision_stays_finite():
 
 @pytest.mark.parametrize("name", ["alexnet", "alexnet_2012", "zfnet"])
 def test_a_network_that_flattens_has_no_pooling_to_choose(name):
-    message = f"{name} flattens its last map: it has no pooling to choose"
+    message = f"{name} does not pool its last map: it has no pooling to choose"
     with keras.StatelessScope(initialize_variables=False), pytest.raises(zoo.ZooError, match=message):
         zoo.load(name, weights=None, pooling="avg")
 

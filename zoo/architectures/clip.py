@@ -1,7 +1,7 @@
 """CLIP's ResNets. Radford et al., "Learning transferable visual models from natural language supervision",
-arXiv 2103.00020, section 2.4: a stem of three convolutions, and means instead of strides. They learned from
-pictures and their captions and know no classes: what is wanted is their features. Layers are named as
-timm's.
+arXiv 2103.00020, section 2.4: a stem of three convolutions, means instead of strides, and attention in place
+of the pool. They learned from pictures and their captions and know no classes: what is wanted is their
+features, or the vectors that stand near those of the captions. Layers are named as timm's.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,10 @@ from keras import layers
 from zoo.architectures.gernet import stages
 from zoo.architectures.resnet_tiered import tiered_stem
 from zoo.blocks import Net, Tensor, require_multiple, smoothed
+from zoo.errors import ZooError
+from zoo.layers import FirstTokenAttention, Tokens
+
+HEAD_WIDTH = 64  # channels of an attention head
 
 
 def clip(net: Net, images: Tensor, *, depths: Sequence[int], width: int) -> Tensor:
@@ -22,6 +26,32 @@ def clip(net: Net, images: Tensor, *, depths: Sequence[int], width: int) -> Tens
     x = layers.AveragePooling2D(2, name="stem.pool")(x)
     widths = [4 * width * 2**stage for stage in range(4)]
     return stages(net, x, depths, widths, (1, 2, 2, 2), [bottleneck] * 4)
+
+
+def clip_embedded(
+    net: Net, images: Tensor, *, depths: Sequence[int], width: int, grid: int, units: int
+) -> Tensor:
+    """Images [N, H, W, 3], normalised -> vectors [N, units], beside those of captions. grid: the sides of the
+    last map that the places' addends were learned for; those of other sizes are resampled from them.
+    """
+    if None in images.shape[1:3]:
+        raise ZooError("a network with attention for its pool needs a fixed input_size, or input_size=None")
+    x = clip(net, images, depths=depths, width=width)
+    return attention_pool(net, x, grid, units)
+
+
+def attention_pool(net: Net, x: Tensor, grid: int, units: int) -> Tensor:
+    """Every place's vector, weighed by how much the mean of all attends to it."""
+    channels = x.shape[-1]
+    tokens = Tokens(grid, name="head")(x)
+    mean = layers.Cropping1D((0, tokens.shape[1] - 1), name="head.mean")(tokens)
+    inputs = [
+        net.linear(mean, channels, "head.q"),
+        net.linear(tokens, channels, "head.k"),
+        net.linear(tokens, channels, "head.v"),
+    ]
+    x = FirstTokenAttention(channels // HEAD_WIDTH, name="head.attention")(inputs)
+    return net.linear(x, units, "head.proj")
 
 
 def bottleneck(net: Net, x: Tensor, width: int, stride: int, name: str, position: float) -> Tensor:

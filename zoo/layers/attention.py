@@ -138,6 +138,75 @@ class MultiQueryAttention(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class Tokens(layers.Layer):
+    """The mean of a map's places, then the places, [N, H, W, C] -> [N, 1 + H * W, C], each with a learned
+    addend for where it is on a grid x grid map, resampled for maps of other sides.
+    """
+
+    reference_names: ClassVar[dict[str, str]] = {"positions": "pos_embed"}
+
+    def __init__(self, grid: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.grid = grid
+
+    def build(self, input_shape: Any) -> None:
+        channels = input_shape[-1]
+        start = keras.initializers.RandomNormal(stddev=channels**-0.5)
+        shape = (1 + self.grid**2, channels)
+        self.positions = self.add_weight(shape=shape, initializer=start, name="positions")
+
+    def call(self, x: Any) -> Any:
+        height, width, channels = x.shape[1:]
+        places = ops.reshape(x, (-1, height * width, channels))
+        tokens = ops.concatenate([ops.mean(places, axis=1, keepdims=True), places], axis=1)
+        return tokens + ops.cast(self._positions(height, width), x.dtype)
+
+    def _positions(self, height: int, width: int) -> Any:
+        if (height, width) == (self.grid, self.grid):
+            return self.positions
+        grid = ops.reshape(self.positions[1:], (1, self.grid, self.grid, -1))
+        grid = ops.image.resize(
+            ops.cast(grid, "float32"),
+            (height, width),
+            interpolation="bicubic",
+            antialias=True,
+            data_format="channels_last",
+        )
+        return ops.concatenate([self.positions[:1], ops.reshape(grid, (height * width, -1))], axis=0)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        batch, height, width, channels = input_shape
+        return (batch, 1 + height * width, channels)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "grid": self.grid}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class FirstTokenAttention(layers.Layer):
+    """What the first token attends to: its query [N, 1, C], keys and values [N, T, C] -> [N, C]."""
+
+    def __init__(self, heads: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.heads = heads
+
+    def call(self, inputs: Any) -> Any:
+        size = inputs[0].shape[-1] // self.heads
+        queries, keys, values = (
+            ops.transpose(ops.reshape(x, (-1, x.shape[1], self.heads, size)), (0, 2, 1, 3)) for x in inputs
+        )
+        scores = ops.matmul(queries, ops.swapaxes(keys, 2, 3)) * size**-0.5
+        return ops.reshape(ops.matmul(ops.softmax(scores), values), (-1, self.heads * size))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        batch, _, channels = input_shape[0]
+        return (batch, channels)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "heads": self.heads}
+
+
+@keras.saving.register_keras_serializable("zoo")
 class CrossCovariance(layers.Layer):
     """Attention among the channels of each head, by the covariance of queries and keys over all places and a
     learned factor: queries, keys and values, [N, H, W, 3 * C] -> [N, H, W, C]. El-Nouby et al., arXiv
