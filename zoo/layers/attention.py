@@ -227,8 +227,10 @@ class CrossCovariance(layers.Layer):
         size = channels // (3 * self.heads)
         tokens = ops.reshape(x, (-1, height * width, 3, self.heads, size))
         parts = ops.transpose(tokens, (2, 0, 3, 4, 1))
-        queries, keys, values = ops.normalize(parts[0]), ops.normalize(parts[1]), parts[2]
-        scores = ops.matmul(queries, ops.swapaxes(keys, 2, 3)) * self.temperature
+        queries, keys, values = parts[0], parts[1], parts[2]
+        covariance = ops.matmul(queries, ops.swapaxes(keys, 2, 3))
+        # Divisions: OpenVINO 2026.4 stumbles over a factor that is a reciprocal root.
+        scores = covariance / length(queries) / ops.swapaxes(length(keys), 2, 3) * self.temperature
         y = ops.transpose(ops.matmul(ops.softmax(scores), values), (0, 3, 1, 2))
         return ops.reshape(y, (-1, height, width, channels // 3))
 
@@ -332,6 +334,11 @@ class FourierPositions(layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "waves": self.waves}
+
+
+def length(x: Any) -> Any:
+    """Of the vectors along the last axis, which is kept."""
+    return ops.sqrt(ops.maximum(ops.sum(ops.square(x), axis=-1, keepdims=True), 1e-12))
 
 
 def apart(x: Any, step: int) -> Any:

@@ -205,12 +205,15 @@ class Stretch(layers.Layer):
     def call(self, inputs: Any) -> Any:
         x, goal = inputs if self.back else (inputs, None)
         old = ops.shape(x)[1:3]
-        new = ops.shape(goal)[1:3] if self.back else [-(-side // self.step) * self.step for side in old]
-        # Static sides, as almost always, need nothing.
-        if tuple(old) == tuple(new) and None not in x.shape[1:3]:
+        new = ops.shape(goal)[1:3] if self.back else [self._rounded(side) for side in old]
+        if None not in x.shape[1:3] and tuple(old) == tuple(new):
             return x
         rows, columns = (ops.cast(self._shares(*sides), x.dtype) for sides in zip(old, new, strict=True))
         return ops.einsum("ih,nhwc,jw->nijc", rows, x, columns)
+
+    def _rounded(self, side: Any) -> Any:
+        # Not by a negative numerator: ONNX rounds its quotient towards zero.
+        return (side + self.step - 1) // self.step * self.step
 
     def _shares(self, old: Any, new: Any) -> Any:
         """[new, old]: how much of each old row a new one has."""
@@ -227,7 +230,7 @@ class Stretch(layers.Layer):
         if self.back:
             return (*input_shape[1][:3], input_shape[0][-1])
         batch, *sides, channels = input_shape
-        return (batch, *(side and -(-side // self.step) * self.step for side in sides), channels)
+        return (batch, *(side and self._rounded(side) for side in sides), channels)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "step": self.step, "corners": self.corners, "back": self.back}
