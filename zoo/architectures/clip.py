@@ -11,7 +11,6 @@ from keras import layers
 from zoo.architectures.gernet import stages
 from zoo.architectures.resnet_tiered import tiered_stem
 from zoo.blocks import Net, Tensor, require_multiple, smoothed
-from zoo.errors import ZooError
 from zoo.layers import FirstTokenAttention, Tokens
 
 HEAD_WIDTH = 64  # channels of an attention head
@@ -34,17 +33,13 @@ def clip_embedded(
     """Images [N, H, W, 3], normalised -> vectors [N, units], beside those of captions. grid: the sides of the
     last map that the places' addends were learned for; those of other sizes are resampled from them.
     """
-    if None in images.shape[1:3]:
-        raise ZooError("a network with attention for its pool needs a fixed input_size, or input_size=None")
-    x = clip(net, images, depths=depths, width=width)
-    return attention_pool(net, x, grid, units)
+    return attention_pool(net, clip(net, images, depths=depths, width=width), grid, units)
 
 
 def attention_pool(net: Net, x: Tensor, grid: int, units: int) -> Tensor:
     """Every place's vector, weighed by how much the mean of all attends to it."""
     channels = x.shape[-1]
-    tokens = Tokens(grid, name="head")(x)
-    mean = layers.Cropping1D((0, tokens.shape[1] - 1), name="head.mean")(tokens)
+    mean, tokens = Tokens(grid, name="head")(x)
     inputs = [
         net.linear(mean, channels, "head.q"),
         net.linear(tokens, channels, "head.k"),

@@ -1,6 +1,7 @@
 """Layers that Keras lacks, or has in a form that neither exports nor trains well. Registered under "zoo".
 
-`reference_names` maps a variable to its name in the reference's state dict where that is not the usual one.
+`reference_names` maps a variable to its name in the reference's state dict where that is not the usual one;
+"" where it goes by the layer's.
 """
 
 import keras
@@ -8,17 +9,13 @@ import keras
 from zoo.layers.activations import gelu_tanh
 from zoo.layers.attention import (
     Attention,
-    Coordinates,
     CrossCovariance,
     FirstTokenAttention,
-    FourierPositions,
     LinearAttention,
     MultiQueryAttention,
-    Neighbours,
     SeparableAttention,
     SpacedAttention,
     Tokens,
-    WeighNeighbours,
 )
 from zoo.layers.convolutions import (
     ConditionalConv2D,
@@ -42,14 +39,16 @@ from zoo.layers.maps import (
     Regroup,
     SelectChannels,
     SpaceToDepth,
-    Stretch,
 )
+from zoo.layers.neighbours import Neighbours, WeighNeighbours
 from zoo.layers.norms import (
     DeviationNormalization,
     EvoNormalization,
     LocalResponseNormalization,
     ResponseNormalization,
 )
+from zoo.layers.positions import Coordinates, FourierPositions
+from zoo.layers.resampling import Stretch
 from zoo.layers.spectra import GlobalFilter
 
 __all__ = [

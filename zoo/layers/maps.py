@@ -192,51 +192,6 @@ class AcrossChannels(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
-class Stretch(layers.Layer):
-    """A map [N, H, W, C], its sides stretched to the next multiples of `step` by bilinear resampling;
-    corners: such that the corners stay. With `back`, two maps: the first, stretched before, to the sides of
-    the second.
-    """
-
-    def __init__(self, step: int, corners: bool = False, back: bool = False, **options: Any) -> None:
-        super().__init__(**options)
-        self.step, self.corners, self.back = step, corners, back
-
-    def call(self, inputs: Any) -> Any:
-        x, goal = inputs if self.back else (inputs, None)
-        old = ops.shape(x)[1:3]
-        new = ops.shape(goal)[1:3] if self.back else [self._rounded(side) for side in old]
-        if None not in x.shape[1:3] and tuple(old) == tuple(new):
-            return x
-        rows, columns = (ops.cast(self._shares(*sides), x.dtype) for sides in zip(old, new, strict=True))
-        return ops.einsum("ih,nhwc,jw->nijc", rows, x, columns)
-
-    def _rounded(self, side: Any) -> Any:
-        # Not by a negative numerator: ONNX rounds its quotient towards zero.
-        return (side + self.step - 1) // self.step * self.step
-
-    def _shares(self, old: Any, new: Any) -> Any:
-        """[new, old]: how much of each old row a new one has."""
-        places = ops.cast(ops.arange(new), "float32")
-        before, after = ops.cast(old, "float32"), ops.cast(new, "float32")
-        if self.corners:
-            places = places * (before - 1) / ops.maximum(after - 1, 1)
-        else:
-            places = ops.clip((places + 0.5) * before / after - 0.5, 0, before - 1)
-        distances = ops.abs(places[:, None] - ops.cast(ops.arange(old), "float32"))
-        return ops.maximum(1 - distances, 0)
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        if self.back:
-            return (*input_shape[1][:3], input_shape[0][-1])
-        batch, *sides, channels = input_shape
-        return (batch, *(side and self._rounded(side) for side in sides), channels)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "step": self.step, "corners": self.corners, "back": self.back}
-
-
-@keras.saving.register_keras_serializable("zoo")
 class Grey(layers.Layer):
     """The luminance of ITU-R BT.601: maps [N, H, W, 3] of red, green and blue -> [N, H, W, 1]."""
 
