@@ -6,7 +6,7 @@ features, or the vectors that stand near those of the captions. Layers are named
 
 from collections.abc import Sequence
 
-from keras import layers
+from keras import initializers, layers
 
 from zoo.architectures.gernet import stages
 from zoo.architectures.resnet_tiered import tiered_stem
@@ -40,13 +40,15 @@ def attention_pool(net: Net, x: Tensor, grid: int, units: int) -> Tensor:
     """Every place's vector, weighed by how much the mean of all attends to it."""
     channels = x.shape[-1]
     mean, tokens = Tokens(grid, name="head")(x)
-    inputs = [
-        net.linear(mean, channels, "head.q"),
-        net.linear(tokens, channels, "head.k"),
-        net.linear(tokens, channels, "head.v"),
-    ]
+    inputs = [projected(mean, "head.q"), projected(tokens, "head.k"), projected(tokens, "head.v")]
     x = FirstTokenAttention(channels // HEAD_WIDTH, name="head.attention")(inputs)
     return net.linear(x, units, "head.proj")
+
+
+def projected(x: Tensor, name: str) -> Tensor:
+    """Fresh kernels are as small as the reference's: queries and keys are multiplied with each other."""
+    start = initializers.RandomNormal(stddev=x.shape[-1] ** -0.5)
+    return layers.Dense(x.shape[-1], kernel_initializer=start, name=name)(x)
 
 
 def bottleneck(net: Net, x: Tensor, width: int, stride: int, name: str, position: float) -> Tensor:
