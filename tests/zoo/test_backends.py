@@ -13,8 +13,12 @@ HERE = Path(__file__).parent.parent
 WITHOUT_TORCH = importlib.util.find_spec("torch") is None
 BACKENDS = ("jax", pytest.param("torch", marks=pytest.mark.skipif(WITHOUT_TORCH, reason="not installed")))
 
-# A stem that pads, squeeze-and-excitation with hard swish, layer norms, a convolution in groups.
-NAMES = ("resnet18", "mobilenetv3_small_050", "convnext_atto", "regnetx_002")
+# A stem that pads, squeeze-and-excitation with hard swish, layer norms, a convolution in groups; attention of
+# places without a softmax, of places apart on a stretched map, and of channels.
+NAMES = (
+    *("resnet18", "mobilenetv3_small_050", "convnext_atto", "regnetx_002"),
+    *("efficientvit_b0", "mobilevit_xxs", "edgenext_xx_small"),
+)
 
 PARITY = """
 import json, sys
