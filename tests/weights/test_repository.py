@@ -169,6 +169,25 @@ def test_another_head_on_a_published_network(tmp_path, trained):
     assert zoo.load(folder, classes=5).output_shape == (None, 5)
 
 
+def test_an_embedding_is_no_classifier(tmp_path):
+    """timm counts the numbers of CLIP's vectors as classes."""
+    model = zoo.load("resnet50_clip", weights=None, classes=5, input_size=64)
+    tensors = {key: value for key, value in state_dict(model).items() if not key.startswith("head.fc.")}
+    colours = {key: list(getattr(model.zoo.preprocessing, key)) for key in ("mean", "std")}
+    facts = config("resnet50_clip", colours | {"classifier": "head.proj"}, num_classes=1024, label_names=None)
+    folder = folder_of(tmp_path / "clip", facts, tensors)
+    picture = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)
+    expected = zoo.heads(model)(picture.astype(np.float32))["features"]
+    np.testing.assert_allclose(
+        zoo.embedder(folder).predict(picture, verbose=0), expected, rtol=1e-4, atol=1e-3
+    )
+    with pytest.raises(ZooError, match="has no classifier: give classes="):
+        zoo.load(folder)
+    own = zoo.load(folder, classes=("cat", "dog"))
+    with pytest.raises(WeightsError, match="timm does not build"):
+        zoo.weights.save(own, tmp_path / "own")
+
+
 def test_pictures_that_are_not_square_and_another_pooling(tmp_path, trained):
     tensors = state_dict(trained[0])
     facts = config(of_weights={"input_size": [3, 64, 96]}, model_args={"global_pool": "avgmax"})

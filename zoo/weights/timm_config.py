@@ -38,7 +38,8 @@ def repository_of(place: str, config: Mapping[str, Any]) -> Repository:
         raise ZooError(f"{place} takes pictures of {channels} channels; the zoo's networks take RGB")
     if stated.get("crop_mode", "center") != "center":
         log.warning("%s: its pictures were not cropped but %sed; here they are", place, stated["crop_mode"])
-    classes = int(config.get("num_classes", stated.get("num_classes", 1000)))
+    # What timm counts as the classes of an embedding are its numbers.
+    classes = 0 if architecture.embedding else int(config.get("num_classes", stated.get("num_classes", 1000)))
     like = _conventions(architecture, named, timm, stated.get("tag"))
     weights = Weights(
         architecture=architecture.name,
@@ -57,7 +58,7 @@ def repository_of(place: str, config: Mapping[str, Any]) -> Repository:
         build=like.build,
     )
     size, pooling = (int(height), int(width)), arguments.get("global_pool")
-    return Repository(place, architecture, weights, size, pooling, timm)
+    return Repository(place, architecture, weights, size, pooling, None if architecture.embedding else timm)
 
 
 def _refuse_other_networks(place: str, arguments: Mapping[str, Any]) -> None:
