@@ -185,6 +185,8 @@ SHAPED = [
     "gcresnext26ts",
     "squeezenet1_1",
     "zfnet",
+    "mobilevit_xxs",
+    "edgenext_xx_small",
 ]
 
 
