@@ -19,7 +19,6 @@ from zoo.layers import (
     HalvingBorder,
     LastWindow,
     Nearest,
-    Tokens,
 )
 from zoo.loading import DEFAULT, load_trunk
 from zoo.outputs import classifier_layer, features_of
@@ -37,7 +36,6 @@ NO_MAP = (
     AdaptiveAverage,
     keras.layers.Flatten,
     keras.layers.Dense,
-    Tokens,
 )
 
 

@@ -125,11 +125,13 @@ def load(
         log.warning("%s has no branches to drop: drop_path changes nothing", chosen.architecture.name)
     if chosen.path:
         _fill_or_discard(model, chosen.architecture, chosen.tag, chosen.path, new_head=classes is not None)
+    # timm ends in the embedding, and has no classifier behind it.
+    timm = None if chosen.architecture.embedding else chosen.timm
     known = Facts(
         name=chosen.tag.name if chosen.path else chosen.architecture.name,
         labels=_labels(chosen.tag, wanted, classes),
         preprocessing=replace(chosen.tag.preprocessing, input_size=fixed(size, chosen.input_size)),
-        card=_card(chosen) | recipe_of(chosen.timm, pooling, activation),
+        card=_card(chosen) | recipe_of(timm, pooling, activation),
     )
     return attach(model, known)
 
@@ -158,8 +160,7 @@ def _published(found: Repository, weights: Any) -> _Chosen:
 def _named(name: str, weights: Any) -> _Chosen:
     architecture, named = resolve(name)
     tag, path = _choose(architecture, named, weights)
-    timm = None if architecture.embedding else tag.timm_name
-    return _Chosen(architecture, tag, path, tag.preprocessing.input_size, None, timm)
+    return _Chosen(architecture, tag, path, tag.preprocessing.input_size, None, tag.timm_name)
 
 
 def _count(chosen: _Chosen, classes: int | Sequence[str] | None) -> int:

@@ -74,25 +74,20 @@ def stages(net: Net, x: Tensor, depths: Sequence[int], residual: Block) -> Tenso
     done = count()
     for stage, depth in enumerate(depths):
         if stage > 0:
-            x = downsample(net, x, f"stages.{stage}.downsample")
+            x = downsample(net, x, 2 * x.shape[-1], f"stages.{stage}.downsample")
         for i in range(depth):
             name = f"stages.{stage}.blocks.{i}"
             x = net.add(x, residual(net, x, name), name, position=next(done) / (sum(depths) - 1))
     return x
 
 
-def downsample(net: Net, x: Tensor, name: str) -> Tensor:
-    x = net.norm(x, f"{name}.0")
-    return net.conv(x, 2 * x.shape[-1], 2, f"{name}.1", 2, bias=True, padding="valid")
+def downsample(net: Net, x: Tensor, width: int, name: str) -> Tensor:
+    return net.conv(net.norm(x, f"{name}.0"), width, 2, f"{name}.1", 2, bias=True, padding="valid")
 
 
 def block(net: Net, x: Tensor, name: str, pointwise: Callable[..., Tensor]) -> Tensor:
     """An inverted bottleneck, like a transformer's: mix places, then channels."""
-    channels = x.shape[-1]
-    x = pointwise(net, mix_places(net, x, name), 4 * channels, f"{name}.mlp.fc1")
-    x = layers.Activation("gelu", name=f"{name}.mlp.act")(x)
-    x = pointwise(net, x, channels, f"{name}.mlp.fc2")
-    return Scale(name=name)(x)
+    return mix_channels(net, mix_places(net, x, name), name, pointwise)
 
 
 def block_v2(net: Net, x: Tensor, name: str, pointwise: Callable[..., Tensor]) -> Tensor:
@@ -105,6 +100,13 @@ def block_v2(net: Net, x: Tensor, name: str, pointwise: Callable[..., Tensor]) -
 
 def mix_places(net: Net, x: Tensor, name: str) -> Tensor:
     return net.norm(net.depthwise(x, 7, f"{name}.conv_dw", bias=True), f"{name}.norm")
+
+
+def mix_channels(net: Net, x: Tensor, name: str, pointwise: Callable[..., Tensor] = Net.linear) -> Tensor:
+    channels = x.shape[-1]
+    x = pointwise(net, x, 4 * channels, f"{name}.mlp.fc1")
+    x = layers.Activation("gelu", name=f"{name}.mlp.act")(x)
+    return Scale(name=name)(pointwise(net, x, channels, f"{name}.mlp.fc2"))
 
 
 def pointwise_conv(net: Net, x: Tensor, channels: int, name: str) -> Tensor:

@@ -8,14 +8,13 @@ from itertools import count, pairwise
 
 from keras import layers
 
-from zoo.architectures.convnext import stem
+from zoo.architectures.convnext import downsample, mix_channels, stem
 from zoo.blocks import LayerNet, Net, Tensor, concatenate, split
-from zoo.layers import BareScale, CrossCovariance, FourierPositions, Scale
+from zoo.layers import BareScale, CrossCovariance, FourierPositions
 
 KERNELS = (3, 5, 7, 9)  # of the stages
 SCALES = (1, 2, 3, 4)  # parts of the channels, in a stage's last block
 POSITIONED = 1  # the stage whose last block knows where its places are
-EXPANSION = 4
 
 
 def edgenext(
@@ -46,7 +45,7 @@ def edgenext(
                 x = halving_block(net, x, width, KERNELS[stage], name, position)
             else:
                 y = net.depthwise(x, KERNELS[stage], f"{name}.conv_dw", bias=not overlapping)
-                x = net.add(x, perceptron(net, y, name), name, position)
+                x = net.add(x, mix_channels(net, net.norm(y, f"{name}.norm"), name), name, position)
     return net.norm(net.global_pool(x), "head.norm")
 
 
@@ -54,14 +53,10 @@ def stem_overlapping(net: Net, images: Tensor, width: int) -> Tensor:
     return net.norm(net.conv(images, width, 9, "stem.0", 4), "stem.1")
 
 
-def downsample(net: Net, x: Tensor, width: int, name: str) -> Tensor:
-    return net.conv(net.norm(x, f"{name}.0"), width, 2, f"{name}.1", 2, bias=True, padding="valid")
-
-
 def halving_block(net: Net, x: Tensor, width: int, kernel: int, name: str, position: float) -> Tensor:
     """Its shortcut begins behind the depthwise convolution, which gives several maps for each channel."""
     x = net.conv(x, width, kernel, f"{name}.conv_dw", 2, groups=x.shape[-1])
-    return net.add(x, perceptron(net, x, name), name, position)
+    return net.add(x, mix_channels(net, net.norm(x, f"{name}.norm"), name), name, position)
 
 
 def split_block(
@@ -75,7 +70,7 @@ def split_block(
         y = layers.Add(name=f"{name}.positioned")([y, places])
     z = attention(net, net.norm(y, f"{name}.norm_xca"), heads, f"{name}.xca")
     y = net.add(y, BareScale(name=f"{name}.gamma_xca")(z), f"{name}.attended", position)
-    return net.add(x, perceptron(net, y, name), name, position)
+    return net.add(x, mix_channels(net, net.norm(y, f"{name}.norm"), name), name, position)
 
 
 def hierarchy(net: Net, x: Tensor, scales: int, name: str, *, bias: bool) -> Tensor:
@@ -95,10 +90,3 @@ def attention(net: Net, x: Tensor, heads: int, name: str) -> Tensor:
     channels = x.shape[-1]
     x = CrossCovariance(heads, name=name)(net.linear(x, 3 * channels, f"{name}.qkv"))
     return net.linear(x, channels, f"{name}.proj")
-
-
-def perceptron(net: Net, x: Tensor, name: str) -> Tensor:
-    channels = x.shape[-1]
-    x = net.linear(net.norm(x, f"{name}.norm"), EXPANSION * channels, f"{name}.mlp.fc1")
-    x = net.linear(layers.Activation("gelu", name=f"{name}.mlp.act")(x), channels, f"{name}.mlp.fc2")
-    return Scale(name=name)(x)

@@ -109,11 +109,15 @@ def unit(
     net: Net, x: Tensor, width: int, kernel: int, name: str, stride: int = 1, *, normed: bool = True
 ) -> Tensor:
     x = net.conv(x, width, kernel, f"{name}.conv", stride, bias=not normed)
-    return net.norm_act(x, f"{name}.norm") if normed else net.act(x, f"{name}.act")
+    return activated(net, x, name, normed=normed)
 
 
 def depthwise(net: Net, x: Tensor, name: str, stride: int, *, normed: bool = True) -> Tensor:
     x = net.depthwise(x, 3, f"{name}.conv", stride, bias=not normed)
+    return activated(net, x, name, normed=normed)
+
+
+def activated(net: Net, x: Tensor, name: str, *, normed: bool) -> Tensor:
     return net.norm_act(x, f"{name}.norm") if normed else net.act(x, f"{name}.act")
 
 

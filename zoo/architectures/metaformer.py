@@ -8,7 +8,7 @@ from itertools import count
 
 from keras import layers
 
-from zoo.blocks import Net, Tensor
+from zoo.blocks import Net, Tensor, map_norm
 from zoo.layers import Affine, Attention, ChannelScale
 
 HEAD_EPSILON = 1e-6
@@ -141,11 +141,6 @@ def star_relu(x: Tensor, name: str) -> Tensor:
 def squared_relu(x: Tensor, name: str) -> Tensor:
     x = layers.Activation("relu", name=f"{name}.relu")(x)
     return layers.Multiply(name=name)([x, x])
-
-
-def map_norm(net: Net, x: Tensor, name: str, *, center: bool = True) -> Tensor:
-    """Over the whole map of a picture."""
-    return layers.GroupNormalization(1, epsilon=net.epsilon, center=center, name=name)(x)
 
 
 def place_norm(net: Net, x: Tensor, name: str) -> Tensor:

@@ -8,14 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from keras import layers
-
-from zoo.blocks import Net, Tensor, concatenate, round_channels
+from zoo.blocks import LayerNet, Net, Tensor, concatenate, map_norm, round_channels
 from zoo.layers import SeparableAttention, SpacedAttention, Stretch
 
 HEADS = 4
 STEP = 2  # between the places that attend to each other
 EXPANSION = 2  # of the transformers' perceptrons
+STAGES = 5
 TRANSFORMED = 2  # the first stage with transformers
 TRANSFORMERS = (2, 4, 3)  # of the stages from there on
 Transform = Callable[[Net, Tensor, int, str], Tensor]  # map, stage, name -> map
@@ -49,7 +48,7 @@ def stages(
     for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
         for i in range(depth):
             stride = 2 if stage and i == 0 else 1
-            x = inverted(net, x, width, stride, expand, f"stages.{stage}.{i}", stage / len(widths))
+            x = inverted(net, x, width, stride, expand, f"stages.{stage}.{i}", stage / STAGES)
         x = transform(net, x, stage, f"stages.{stage}.{depth}") if stage >= TRANSFORMED else x
     return x
 
@@ -67,19 +66,20 @@ def transform(net: Net, x: Tensor, stage: int, name: str, *, inner: Sequence[int
     y = net.unit(x, x.shape[-1], 3, f"{name}.conv_kxk")
     local = net.conv(y, channels, 1, f"{name}.conv_1x1")
     y = Stretch(STEP, name=f"{name}.even")(local)
+    by_place = LayerNet(**vars(net))
     for i in range(depth):
-        y = transformer(net, y, f"{name}.transformer.{i}", stage / 5)
-    y = Stretch(STEP, back=True, name=f"{name}.back")([place_norm(net, y, f"{name}.norm"), local])
+        y = transformer(by_place, y, f"{name}.transformer.{i}", stage / STAGES)
+    y = Stretch(STEP, back=True, name=f"{name}.back")([by_place.norm(y, f"{name}.norm"), local])
     y = net.unit(y, x.shape[-1], 1, f"{name}.conv_proj")
     return net.unit(concatenate([x, y], name), x.shape[-1], 3, f"{name}.conv_fusion")
 
 
 def transformer(net: Net, x: Tensor, name: str, position: float) -> Tensor:
     channels = x.shape[-1]
-    y = net.linear(place_norm(net, x, f"{name}.norm1"), 3 * channels, f"{name}.attn.qkv")
+    y = net.linear(net.norm(x, f"{name}.norm1"), 3 * channels, f"{name}.attn.qkv")
     y = SpacedAttention(HEADS, STEP, name=f"{name}.attn")(y)
     x = net.add(x, net.linear(y, channels, f"{name}.attn.proj"), f"{name}.attn", position)
-    y = net.linear(place_norm(net, x, f"{name}.norm2"), EXPANSION * channels, f"{name}.mlp.fc1")
+    y = net.linear(net.norm(x, f"{name}.norm2"), EXPANSION * channels, f"{name}.mlp.fc1")
     y = net.linear(net.act(y, f"{name}.mlp.act"), channels, f"{name}.mlp.fc2")
     return net.add(x, y, name, position)
 
@@ -91,7 +91,7 @@ def transform_v2(net: Net, x: Tensor, stage: int, name: str) -> Tensor:
     y = net.norm_act(net.depthwise(y, 3, f"{name}.conv_kxk.conv"), f"{name}.conv_kxk.bn")
     y = net.conv(y, channels, 1, f"{name}.conv_1x1")
     for i in range(depth):
-        y = transformer_v2(net, y, f"{name}.transformer.{i}", stage / 5)
+        y = transformer_v2(net, y, f"{name}.transformer.{i}", stage / STAGES)
     y = map_norm(net, y, f"{name}.norm")
     return net.conv_norm(y, x.shape[-1], 1, f"{name}.conv_proj.conv", f"{name}.conv_proj.bn")
 
@@ -106,11 +106,3 @@ def transformer_v2(net: Net, x: Tensor, name: str, position: float) -> Tensor:
     y = net.conv(map_norm(net, x, f"{name}.norm2"), EXPANSION * channels, 1, f"{name}.mlp.fc1", bias=True)
     y = net.conv(net.act(y, f"{name}.mlp.act"), channels, 1, f"{name}.mlp.fc2", bias=True)
     return net.add(x, y, name, position)
-
-
-def place_norm(net: Net, x: Tensor, name: str) -> Tensor:
-    return layers.LayerNormalization(epsilon=net.epsilon, name=name)(x)
-
-
-def map_norm(net: Net, x: Tensor, name: str) -> Tensor:
-    return layers.GroupNormalization(1, epsilon=net.epsilon, name=name)(x)

@@ -17,7 +17,7 @@ from zoo.blocks.channelwise import (
     shuffle,
     split,
 )
-from zoo.blocks.net import NORMS, EvoNet, GroupNet, LayerNet, LeakyNet, Net, instance_norm
+from zoo.blocks.net import NORMS, EvoNet, GroupNet, LayerNet, LeakyNet, Net, instance_norm, map_norm
 from zoo.blocks.pools import (
     POOLINGS,
     SMOOTHINGS,
@@ -46,6 +46,7 @@ __all__ = [
     "flatten",
     "gated",
     "instance_norm",
+    "map_norm",
     "max_pool",
     "max_pool_blurred",
     "max_pool_signed",

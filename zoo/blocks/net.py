@@ -266,6 +266,11 @@ class DeviationNet(Net):
         return DeviationNormalization(self.epsilon, name=name)(x)
 
 
+def map_norm(net: Net, x: Tensor, name: str, *, center: bool = True) -> Tensor:
+    """Over the whole map of a picture."""
+    return layers.GroupNormalization(1, epsilon=net.epsilon, center=center, name=name)(x)
+
+
 def instance_norm(x: Tensor, name: str, epsilon: float = 1e-5) -> Tensor:
     """Every channel of a picture by its own mean and deviation. Ulyanov et al., arXiv 1607.08022."""
     return layers.GroupNormalization(x.shape[-1], epsilon=epsilon, name=name)(x)

@@ -22,12 +22,8 @@ class Attention(layers.Layer):
 
     def call(self, x: Any) -> Any:
         _, height, width, channels = ops.shape(x)
-        size = channels // (3 * self.heads)
-        tokens = ops.reshape(x, (-1, height * width, 3, self.heads, size))
-        parts = ops.transpose(tokens, (2, 0, 3, 1, 4))
-        queries, keys, values = parts[0], parts[1], parts[2]
-        scores = ops.matmul(queries, ops.swapaxes(keys, 2, 3)) * size**-0.5
-        y = ops.swapaxes(ops.matmul(ops.softmax(scores), values), 1, 2)
+        parts = ops.transpose(by_head(x, self.heads), (2, 0, 3, 1, 4))
+        y = ops.swapaxes(attended(parts[0], parts[1], parts[2]), 1, 2)
         return ops.reshape(y, (-1, height, width, channels // 3))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -70,8 +66,7 @@ class MultiQueryAttention(layers.Layer):
         _, rows, columns, size = ops.shape(keys)
         queries = ops.reshape(queries, (-1, height * width, self.heads, size))
         keys, values = (ops.reshape(x, (-1, 1, rows * columns, size)) for x in (keys, values))
-        scores = ops.matmul(ops.swapaxes(queries, 1, 2), ops.swapaxes(keys, 2, 3)) * size**-0.5
-        y = ops.swapaxes(ops.matmul(ops.softmax(scores), values), 1, 2)
+        y = ops.swapaxes(attended(ops.swapaxes(queries, 1, 2), keys, values), 1, 2)
         return ops.reshape(y, (-1, height, width, channels))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -129,8 +124,7 @@ class FirstTokenAttention(layers.Layer):
             ops.transpose(ops.reshape(x, (-1, ops.shape(x)[1], self.heads, size)), (0, 2, 1, 3))
             for x in inputs
         )
-        scores = ops.matmul(queries, ops.swapaxes(keys, 2, 3)) * size**-0.5
-        return ops.reshape(ops.matmul(ops.softmax(scores), values), (-1, self.heads * size))
+        return ops.reshape(attended(queries, keys, values), (-1, self.heads * size))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         batch, _, channels = input_shape[0]
@@ -214,9 +208,7 @@ class CrossCovariance(layers.Layer):
 
     def call(self, x: Any) -> Any:
         _, height, width, channels = ops.shape(x)
-        size = channels // (3 * self.heads)
-        tokens = ops.reshape(x, (-1, height * width, 3, self.heads, size))
-        parts = ops.transpose(tokens, (2, 0, 3, 4, 1))
+        parts = ops.transpose(by_head(x, self.heads), (2, 0, 3, 4, 1))
         queries, keys, values = parts[0], parts[1], parts[2]
         covariance = ops.matmul(queries, ops.swapaxes(keys, 2, 3))
         # Divisions: OpenVINO 2026.4 stumbles over a factor that is a reciprocal root.
@@ -229,6 +221,20 @@ class CrossCovariance(layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "heads": self.heads}
+
+
+def by_head(x: Any, heads: int) -> Any:
+    """Queries, keys and values of a map, [N, H, W, 3 * C] -> [N, H * W, 3, heads, C / heads]."""
+    _, height, width, channels = ops.shape(x)
+    return ops.reshape(x, (-1, height * width, 3, heads, channels // (3 * heads)))
+
+
+def attended(queries: Any, keys: Any, values: Any) -> Any:
+    """Scaled products through a softmax: queries [N, heads, Q, D], keys and values [N, heads or 1, T, D] ->
+    [N, heads, Q, D].
+    """
+    scores = ops.matmul(queries, ops.swapaxes(keys, 2, 3)) * queries.shape[-1] ** -0.5
+    return ops.matmul(ops.softmax(scores), values)
 
 
 def length(x: Any) -> Any:

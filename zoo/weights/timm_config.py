@@ -58,7 +58,7 @@ def repository_of(place: str, config: Mapping[str, Any]) -> Repository:
         build=like.build,
     )
     size, pooling = (int(height), int(width)), arguments.get("global_pool")
-    return Repository(place, architecture, weights, size, pooling, None if architecture.embedding else timm)
+    return Repository(place, architecture, weights, size, pooling, timm)
 
 
 def _refuse_other_networks(place: str, arguments: Mapping[str, Any]) -> None:
