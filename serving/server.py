@@ -24,6 +24,7 @@ from serving.faces import grpc_face, rest_face
 from serving.faces.grpc_face import GrpcOptions
 from serving.faces.operations import METRICS_PATH
 from serving.faces.rest_face import RestOptions
+from serving.folders import by_name
 from serving.models import choosing, config
 from serving.models.batching import scheduled
 from serving.models.lifecycle import Models, why
@@ -123,13 +124,23 @@ def options(
     if workers < 1:
         raise DeployError(f"A server has at least one worker; {workers} were asked for")
     return Options(
-        models=[ModelConfig(name, path) for name, path in by_name(base_paths).items()],
-        load=scheduled(warmed(partial(choosing.load, runtime=runtime, engines=Engines(fidelity=fidelity)))),
+        models=configs(base_paths),
+        load=fastest(runtime, fidelity),
         grpc=GrpcOptions(host, grpc_port),
         rest=RestOptions(host, rest_port, body_limit=body_limit, metrics_path=METRICS_PATH),
         access_log=access_log,
         workers=workers,
     )
+
+
+def configs(base_paths: Sequence[str | Path]) -> list[ModelConfig]:
+    """Each BASE/NAME folder as the model NAME; DeployError for none, or for two of one name."""
+    return [ModelConfig(name, path) for name, path in by_name(base_paths).items()]
+
+
+def fastest(runtime: str | None, fidelity: str) -> Load:
+    """Loads a version by the engine that `serve` says, warms it up, and queues the calls of it."""
+    return scheduled(warmed(partial(choosing.load, runtime=runtime, engines=Engines(fidelity=fidelity))))
 
 
 def launch(
@@ -185,15 +196,21 @@ def run(
     stop_on_signals(stopping)
     if options.access_log:
         observing.log_requests()
-    models = Models(options.models, options.load, options.timing, options.free_labels)
-    models.start()
-    _wait_for_models(models, options.patient, stopping)
+    models = load_models(options, stopping)
     loaded()
     if stopping.is_set():
         return
     models.serving_begins()
     _serve_until(stopping, options, models, announce)
     models.stop()
+
+
+def load_models(options: Options, stopping: threading.Event) -> Models:
+    """The models, tried and watched; DeployError when none of them can be served."""
+    models = Models(options.models, options.load, options.timing, options.free_labels)
+    models.start()
+    _wait_for_models(models, options.patient, stopping)
+    return models
 
 
 def stop_on_signals(stopping: threading.Event) -> None:
@@ -279,21 +296,6 @@ def _reloaded(models: Models, file: Path) -> str:
     except Exception as error:
         return str(error)
     return ""
-
-
-def by_name(base_paths: Sequence[str | Path]) -> dict[str, Path]:
-    """The folders by model name, which is the folder's own; DeployError for none, or for two of one name."""
-    found: dict[str, Path] = {}
-    for given in base_paths:
-        path = Path(given).resolve()
-        if path.name in found:
-            raise DeployError(
-                f"Two models are named {path.name}: {found[path.name]} and {path}; rename one folder"
-            )
-        found[path.name] = path
-    if not found:
-        raise DeployError("No model folder was given")
-    return found
 
 
 def stop_at_end_of_input(stopping: threading.Event, told: threading.Event | None = None) -> None:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import IO
 
 from serving.errors import DeployError
+from serving.folders import versions
 
 _TAIL = 4000  # characters of the log that an error carries
 
@@ -74,7 +75,7 @@ def deploy(
     """
     paths = [models] if isinstance(models, str | Path) else list(models)
     for path in paths:
-        _require_versions(Path(path))
+        versions(Path(path))
     arguments = [f"--model-base-path={Path(path).resolve()}" for path in paths]
     arguments += [f"--host={host}", f"--grpc-port={grpc_port}", f"--rest-port={rest_port}"]
     arguments += [f"--fidelity={fidelity}", f"--workers={workers}"]
@@ -134,11 +135,3 @@ def _close(process: "subprocess.Popen[bytes]") -> None:
     for pipe in (process.stdin, process.stdout):
         if pipe:
             pipe.close()
-
-
-def _require_versions(path: Path) -> None:
-    if not path.is_dir():
-        raise DeployError(f"{path} is no folder: give BASE/NAME, which holds versions as BASE/NAME/1")
-    if not any(child.name.isdecimal() for child in path.iterdir()):
-        hint = "give the folder above it" if path.name.isdecimal() else "export a model there first"
-        raise DeployError(f"{path} holds no version (a folder named by a number, as {path}/1): {hint}")

@@ -3,7 +3,7 @@ descriptors, beside gRPC's own health and reflection.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from serving.errors import ServingError, invalid
+from serving.errors import Code, ServingError, invalid
 from serving.faces.profiler import Profiler
 from serving.faces.tls import Tls
 from serving.models import config
@@ -33,7 +33,11 @@ OPTIONS = {
     "grpc.so_reuseport": 0,
 }
 
-_STATUS = {code.value[0]: code for code in grpc.StatusCode}
+STATUS = {code.value[0]: code for code in grpc.StatusCode}
+
+# The request's bytes, the seconds left for it (None: no limit) and its metadata -> the response message.
+# Raises ServingError, and nothing else.
+Rpc = Callable[[bytes, float | None, Iterable[tuple[str, str | bytes]]], Any]
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,8 @@ def start(service: PredictionService, options: GrpcOptions) -> GrpcServer:
     """Listens and serves at once; OSError when the port is taken."""
     settings = list({**OPTIONS, **options.arguments}.items())
     server = grpc.server(ThreadPoolExecutor(options.threads, "grpc"), options=settings)
-    server.add_generic_rpc_handlers(
-        (
-            _handlers(PREDICTION_SERVICE, prediction_calls(service, options.content), service),
-            _handlers(MODEL_SERVICE, model_calls(service), service),
-        )
-    )
+    handlers = [_handlers(name, calls) for name, calls in rpcs(service, options.content).items()]
+    server.add_generic_rpc_handlers(tuple(handlers))
     if options.profiler:
         server.add_generic_rpc_handlers((Profiler(),))
     healthy = _add_health_and_reflection(server, options.health)
@@ -113,39 +113,52 @@ def _add_health_and_reflection(server: grpc.Server, with_health: bool) -> health
     return servicer
 
 
-def _handlers(
-    name: str, functions: Mapping[str, Callable[[Any], Any]], service: PredictionService
-) -> grpc.GenericRpcHandler:
+def _handlers(name: str, functions: Mapping[str, Rpc]) -> grpc.GenericRpcHandler:
     """Methods that the service `name` has and `functions` lacks are answered UNIMPLEMENTED by gRPC itself."""
     known = methods(name)
     return grpc.method_handlers_generic_handler(
         name,
         {
             api: grpc.unary_unary_rpc_method_handler(
-                _guarded(api, known[api].request, function, service),
-                response_serializer=known[api].response.SerializeToString,
+                _aborting(rpc), response_serializer=known[api].response.SerializeToString
             )
-            for api, function in functions.items()
+            for api, rpc in functions.items()
         },
     )
 
 
-def _guarded(
-    api: str, kind: Any, function: Callable[[Any], Any], service: PredictionService
-) -> Callable[[bytes, grpc.ServicerContext], Any]:
+def _aborting(rpc: Rpc) -> Callable[[bytes, grpc.ServicerContext], Any]:
     def call(data: bytes, context: grpc.ServicerContext) -> Any:
         try:
-            # Not by gRPC, which would write a traceback for every request that is none.
-            request = _parsed(kind, data)
-            model = requests.model_name(request)
-            seconds, headers = context.time_remaining(), context.invocation_metadata()
+            return rpc(data, context.time_remaining(), context.invocation_metadata())
+        except ServingError as error:
+            context.abort(STATUS[error.code], cut(error.message))
+
+    return call
+
+
+def rpcs(service: PredictionService, content: bool = False) -> dict[str, dict[str, Rpc]]:
+    """The calls of TensorFlow Serving's two services, by service and name."""
+    functions = {PREDICTION_SERVICE: prediction_calls(service, content), MODEL_SERVICE: model_calls(service)}
+    return {
+        name: {api: _rpc(api, methods(name)[api].request, call, service) for api, call in calls.items()}
+        for name, calls in functions.items()
+    }
+
+
+def _rpc(api: str, kind: Any, function: Callable[[Any], Any], service: PredictionService) -> Rpc:
+    def call(data: bytes, seconds: float | None, headers: Iterable[tuple[str, str | bytes]]) -> Any:
+        # Not by gRPC, which would write a traceback for every request that is none.
+        request = _parsed(kind, data)
+        model = requests.model_name(request)
+        try:
             with observed("GRPC", api, model, seconds, service.models.known, headers):
                 return function(request)
-        except ServingError as error:
-            context.abort(_STATUS[error.code], cut(error.message))
+        except ServingError:
+            raise
         except Exception as error:
             log.exception("A gRPC request failed")
-            context.abort(grpc.StatusCode.INTERNAL, cut(f"{type(error).__name__}: {error}"))
+            raise ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}") from error
 
     return call
 

@@ -1,0 +1,32 @@
+"""A model's folder, BASE/NAME, which holds its versions as BASE/NAME/1."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from serving.errors import DeployError
+
+
+def by_name(base_paths: Sequence[str | Path]) -> dict[str, Path]:
+    """The folders by model name, which is the folder's own; DeployError for none, or for two of one name."""
+    found: dict[str, Path] = {}
+    for given in base_paths:
+        path = Path(given).resolve()
+        if path.name in found:
+            raise DeployError(
+                f"Two models are named {path.name}: {found[path.name]} and {path}; rename one folder"
+            )
+        found[path.name] = path
+    if not found:
+        raise DeployError("No model folder was given")
+    return found
+
+
+def versions(path: Path) -> list[Path]:
+    """The folders of its versions, the newest first; DeployError where there are none."""
+    if not path.is_dir():
+        raise DeployError(f"{path} is no folder: give BASE/NAME, which holds versions as BASE/NAME/1")
+    found = [child for child in path.iterdir() if child.name.isdecimal() and child.is_dir()]
+    if not found:
+        hint = "give the folder above it" if path.name.isdecimal() else "export a model there first"
+        raise DeployError(f"{path} holds no version (a folder named by a number, as {path}/1): {hint}")
+    return sorted(found, key=lambda version: int(version.name), reverse=True)
