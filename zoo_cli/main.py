@@ -1,4 +1,4 @@
-"""The command line: list, describe, fine-tune, export, serve, predict, demo.
+"""The command line: list, describe, fine-tune, export, serve, deploy, predict, demo.
 
 Each command imports what it needs when it runs, so that listing answers at once. Exit codes: 2 for bad
 usage, 1 for a failure.
@@ -441,6 +441,35 @@ def serve(models: tuple[Path, ...], runtime: str | None, **options: Any) -> None
         run(models, runtime=runtime, **options)
     except OSError as error:
         raise ZooError(str(error)) from error
+
+
+@main.command()
+@click.argument("models", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--to", "engine", required=True, type=click.Choice(["docker", "kserve", "ray"]))
+@click.option("--host", help="docker, ray: the address to listen on; 127.0.0.1 by default.")
+@click.option("--grpc-port", type=click.IntRange(1, 65535), help="docker, ray: 8500 by default.")
+@click.option("--rest-port", type=click.IntRange(1, 65535), help="docker, ray: 8501 by default.")
+@click.option("--storage", metavar="URI", help="kserve: where the cluster finds copies of the folders.")
+def deploy(models: tuple[Path, ...], engine: str, storage: str | None, **places: Any) -> None:
+    """Print the file by which an engine serves model directories: Docker's and KServe's TensorFlow Serving
+    their SavedModels, Ray our own server. Its first lines tell how to start it.
+
+    Example: zoo deploy models/flowers --to docker > compose.yaml
+    """
+    given = {name: value for name, value in places.items() if value is not None}
+    if engine == "kserve":
+        from serving.deployment.kserve import manifest
+
+        if given or not storage:
+            raise click.UsageError("--to kserve takes --storage, as s3://bucket/models, and no host or ports")
+        click.echo(manifest(models, storage), nl=False)
+        return
+    if storage:
+        raise click.UsageError(f"--to {engine} takes no --storage: it serves the folders themselves")
+    from serving.deployment import docker, ray
+
+    write = docker.compose if engine == "docker" else ray.config
+    click.echo(write(models, **given), nl=False)
 
 
 @main.command()

@@ -1,1 +1,1 @@
-"""Where a model folder can be served: so far a process on this machine."""
+"""Where model folders can be served: a process on this machine, and what describes them to other engines."""

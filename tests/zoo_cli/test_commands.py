@@ -77,6 +77,11 @@ def test_describe_shows_the_card():
         (("records", ".", "x", "--validation", "2"), 2, "2.0 is not in the range 0<=x<1"),
         (("predict", "127.0.0.1:1", "flowers", __file__, "--top", "0"), 2, "0 is not in the range x>=1"),
         (("serve", ".", "--grpc-port", "99999"), 2, "99999 is not in the range 0<=x<=65535"),
+        (("deploy", "."), 2, "Missing option '--to'"),
+        (("deploy", ".", "--to", "kserve"), 2, "--to kserve takes --storage, as s3://bucket/models"),
+        (("deploy", ".", "--to", "kserve", "--storage", "s3://b", "--host", "::"), 2, "and no host or ports"),
+        (("deploy", ".", "--to", "ray", "--storage", "s3://b"), 2, "--to ray takes no --storage"),
+        (("deploy", ".", "--to", "docker"), 1, "holds no version (a folder named by a number"),
         (("fine-tune", "efficientnet", "absent", "--out", "x"), 2, "'absent' does not exist"),
         (("predict", "127.0.0.1:1", "flowers", __file__), 1, "127.0.0.1:1"),
     ],
@@ -85,7 +90,9 @@ def test_failures_are_named_and_coded(arguments, code, message):
     assert message in run(*arguments, code=code)
 
 
-@pytest.mark.parametrize("command", ["list", "describe", "fine-tune", "export", "serve", "predict", "demo"])
+@pytest.mark.parametrize(
+    "command", ["list", "describe", "fine-tune", "export", "serve", "deploy", "predict", "demo"]
+)
 def test_every_command_has_help_with_an_example(command):
     assert "Example: zoo " + command in run(command, "--help")
 

@@ -1,0 +1,91 @@
+"""TensorFlow Serving's stock image by Docker Compose (https://docs.docker.com/reference/compose-file)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from serving.deployment.tensorflow_serving import RELEASE, saved_models
+
+
+def compose(
+    folders: Sequence[str | Path],
+    host: str = "127.0.0.1",
+    grpc_port: int = 8500,
+    rest_port: int = 8501,
+) -> str:
+    """A Compose file that serves BASE/NAME folders under their names, read-only, on two ports of `host`.
+
+    Versions published later are served as they come. It needs Docker Compose 2.23.1 or newer, for the config
+    file that it carries. Raises DeployError for a folder that holds no SavedModel.
+    """
+    found = saved_models(folders)
+    name = next(iter(found))
+    return f"""\
+# docker compose -f compose.yaml up --detach --wait
+# zoo predict {host}:{grpc_port} {name} rose.jpg
+services:
+  serving:
+    image: tensorflow/serving:{RELEASE}
+    command: ["--model_config_file=/models/models.config"]
+    # As the first process it would not hear that it is to stop.
+    init: true
+    restart: unless-stopped
+    security_opt: ["no-new-privileges:true"]
+    ports:
+      - {_quoted(f"{_bracketed(host)}:{grpc_port}:8500")}  # gRPC
+      - {_quoted(f"{_bracketed(host)}:{rest_port}:8501")}  # REST
+    volumes:
+{_volumes(found)}
+    configs:
+      - source: models
+        target: /models/models.config
+    healthcheck:
+      test: ["CMD", "bash", "-c", {_quoted(" && ".join(map(_available, found)))}]
+      interval: 5s
+      timeout: 5s
+      start_period: 60s
+configs:
+  models:
+    content: |
+      model_config_list {{
+{_configs(found)}
+      }}
+"""
+
+
+def _volumes(found: Mapping[str, Path]) -> str:
+    return "\n".join(
+        f"""\
+      - type: bind
+        source: {_quoted(str(path))}
+        target: {_quoted(f"/models/{name}")}
+        read_only: true"""
+        for name, path in found.items()
+    )
+
+
+def _configs(found: Mapping[str, Path]) -> str:
+    return "\n".join(
+        f"        config {{ name: {_quoted(name)} base_path: {_quoted(f'/models/{name}')} "
+        'model_platform: "tensorflow" }'
+        for name in found
+    )
+
+
+def _available(name: str) -> str:
+    """Succeeds where a version is served. The image has neither curl nor wget."""
+    request = f"GET /v1/models/{quote(name, safe='')} HTTP/1.0"
+    return (
+        "exec 3<>/dev/tcp/127.0.0.1/8501 && "
+        f"printf '%s\\r\\n\\r\\n' '{request}' >&3 && grep -qw AVAILABLE <&3"
+    )
+
+
+def _quoted(text: str) -> str:
+    """For YAML, and for Compose, which puts variables in where it finds a dollar."""
+    return json.dumps(text, ensure_ascii=False).replace("$", "$$")
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
