@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import click
@@ -214,18 +214,23 @@ def load_models(options: Options, stopping: threading.Event) -> Models:
 
 
 def stop_on_signals(stopping: threading.Event) -> None:
-    """SIGTERM and SIGINT set the event, by a thread: the handler may interrupt the main thread where it holds
-    the event's lock, and would wait for it forever.
+    """SIGTERM and SIGINT set the event, by a thread that C's handler wakes. Python's runs in the main thread
+    alone, once it runs at all: a signal that comes while that is about to wait for the event, or that another
+    thread is given, would not wake it.
     """
-    heard: SimpleQueue[None] = SimpleQueue()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    told, heard = socket.socketpair()
 
-    def stop() -> None:
-        heard.get()
-        stopping.set()
+    def listen() -> None:
+        while True:
+            if heard.recv(1)[0] in numbers:
+                stopping.set()
 
-    threading.Thread(target=stop, name="signals", daemon=True).start()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: heard.put(None))
+    told.setblocking(False)
+    signal.set_wakeup_fd(told.detach(), warn_on_full_buffer=False)
+    threading.Thread(target=listen, name="signals", daemon=True).start()
+    for number in numbers:
+        signal.signal(number, lambda *_: None)
 
 
 def _serve_until(

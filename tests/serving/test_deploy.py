@@ -53,6 +53,20 @@ def test_a_server_process_starts_answers_and_stops(base: Path) -> None:
     assert not endpoint.log.exists()
 
 
+def test_a_signal_that_another_thread_is_given_stops_the_server(run_python: Callable[..., str]) -> None:
+    # The main thread, which alone runs Python's handlers, is not woken by it.
+    code = """
+import signal, threading
+from serving.server import stop_on_signals
+stopping = threading.Event()
+stop_on_signals(stopping)
+threading.Timer(0.5, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM)).start()
+stopping.wait()
+print("stopped")
+"""
+    assert run_python(code) == "stopped\n"
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
