@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from zoo.training.device import shareable
+
 PIXELS = 1 << 19  # 128 pictures of 64 x 64
 
 
@@ -23,6 +25,7 @@ def answers(model: keras.Model, x: np.ndarray, at_once: int) -> Any:
     The last batch is filled up: Keras would trace and optimise the network anew for a shorter one, and its
     `predict` does so for every array.
     """
+    at_once = shareable(at_once)
     parts = [_of_batch(model, x[i : i + at_once], at_once) for i in range(0, len(x), at_once)]
     return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 FACTS = "facts"
@@ -31,7 +30,7 @@ class State:
 def write_state(path: Path, state: State, variables: Sequence[Any]) -> None:
     facts = {"history": state.history, "stopped": state.stopped, "steps": state.steps}
     arrays: dict[str, Any] = {
-        **_numbered("variable", [keras.ops.convert_to_numpy(variable.value) for variable in variables]),
+        **_numbered("variable", [variable.numpy() for variable in variables]),
         **_numbered("best", state.best),
         **_numbered("counted", state.counted),
         FACTS: np.asarray(json.dumps(facts)),

@@ -26,6 +26,26 @@ def has(kind: str) -> bool:
     return any(device.startswith(kind) for device in keras.distribution.list_devices())
 
 
+def sharers() -> int:
+    """How many devices share each batch: those of keras.distribution or, on TensorFlow, of the tf.distribute
+    strategy that is in force.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.distribute.get_strategy().num_replicas_in_sync
+    spread = keras.distribution.distribution()
+    if spread is None:
+        return 1
+    mesh = spread.device_mesh
+    return mesh.shape[mesh.axis_names.index(spread.batch_dim_name)]
+
+
+def shareable(pictures: int) -> int:
+    """The next number that the devices can share evenly."""
+    return -(-pictures // sharers()) * sharers()
+
+
 def precision_for_device(precision: str) -> str:
     """One of PRECISIONS -> the policy of Keras; auto is bfloat16 on TPUs and GPUs that compute in it."""
     if precision != "auto":

@@ -4,6 +4,7 @@ every few minutes.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -19,7 +20,7 @@ from zoo.training.answers import answers
 from zoo.training.augmentation import augmentation, mixtures
 from zoo.training.callbacks import Bar, Relay, Restart, Saver
 from zoo.training.checkpoint import State, read_state, write_state
-from zoo.training.device import jit
+from zoo.training.device import jit, shareable, sharers
 from zoo.training.feeding import feed
 from zoo.training.network import SOFT, logits_of
 from zoo.training.optimizer import averaging, optimizer, rates
@@ -27,6 +28,7 @@ from zoo.training.recipe import Recipe
 from zoo.training.tasks import ONE_LABEL, Task
 
 AT_ONCE = 256  # the most pictures that are judged together
+FETCHED_AHEAD = 16  # batches, and more than TensorFlow does for any number of devices
 EPOCH_SEEDS = 100_003  # more than epochs, so that no two seeds of a recipe share one
 
 
@@ -78,14 +80,15 @@ class Watch:
 
 class Batches(keras.utils.PyDataset):
     """One epoch: every picture once, in an order and in views that (seed, epoch) alone decide; from the
-    batch `first` on as if those before it had been taken.
+    batch `first` on as if those before it had been taken. Where several devices share the batches, some
+    pictures come twice, so that the last one can be shared, too.
     """
 
     def __init__(self, stage: Stage, recipe: Recipe, epoch: int, first: int = 0) -> None:
         super().__init__()
         examples, classes = stage.examples, logits_of(stage.model.output).shape[-1]
         random = np.random.default_rng([recipe.seed, epoch])
-        self.order = random.permutation(len(examples.labels))
+        self.order = np.resize(random.permutation(len(examples.labels)), shareable(len(examples.labels)))
         self.views = random.integers(len(examples.x), size=len(examples.labels))
         self.examples, self.batch_size, self.first = examples, recipe.batch_size, first
         self.targets = stage.task.targets(examples.labels, classes)
@@ -96,8 +99,10 @@ class Batches(keras.utils.PyDataset):
         self.change = augmentation(recipe, seed) if examples.fresh else None
         self.mixtures = mixtures(recipe, seed) if examples.x.ndim == 5 else []
         self.random = random
-        # Each batch is made once and in its turn, though Keras looks at the first two beforehand.
-        self.batch = lru_cache(maxsize=2)(self._make)
+        # Each batch is made once and in its turn, though Keras looks at the first two beforehand and, where
+        # several devices share them, at as many as TensorFlow fetches ahead, by another thread.
+        self.batch = lru_cache(maxsize=2 if sharers() == 1 else FETCHED_AHEAD)(self._make)
+        self.one_at_a_time = threading.Lock()
         if self.change or self.mixtures:
             for index in range(first):
                 self.batch(index)
@@ -106,7 +111,8 @@ class Batches(keras.utils.PyDataset):
         return -(-len(self.order) // self.batch_size) - self.first
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
-        return self.batch(self.first + index)
+        with self.one_at_a_time:
+            return self.batch(self.first + index)
 
     def _make(self, index: int) -> tuple[Any, ...]:
         chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]

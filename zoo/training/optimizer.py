@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from zoo.training.recipe import Recipe
 
 MOMENTUM = 0.9
+COPY = re.compile(r"(/replica_\d+)?:0$")
 NO_DECAY = ("bias", "gamma", "beta")
 
 
@@ -19,8 +21,9 @@ class _Layerwise:
     shares: dict[str, float]
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        # On TensorFlow these are its own variables, whose names are Keras's paths.
-        path = getattr(variable, "path", None) or variable.name.removesuffix(":0")
+        # On TensorFlow these are its own variables, whose names are Keras's paths, and on several devices
+        # the copies'.
+        path = getattr(variable, "path", None) or COPY.sub("", variable.name)
         share = self.shares.get(path, 1.0)
         super().update_step(gradient, variable, learning_rate * share)  # type: ignore[misc]
 

@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 from zoo.errors import ZooError, did_you_mean
 from zoo.training.augmentation import POLICIES, WAYS, is_policy
-from zoo.training.device import PRECISIONS, precision_for_device
+from zoo.training.device import PRECISIONS, precision_for_device, shareable, sharers
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,16 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def resolve(recipe: Recipe | str | PathLike[str] | None, **changes: Any) -> Recipe:
-    """The recipe with the changes, and with what this device decides written down: its file repeats it."""
+    """The recipe with the changes, and with what this device decides written down: its file repeats it.
+
+    Raises ZooError where several devices cannot share its batches evenly.
+    """
     wanted = recipe_of(recipe).with_changes(**changes)
+    if shareable(wanted.batch_size) != wanted.batch_size:
+        raise ZooError(
+            f"{sharers()} devices share each batch: batch_size must be a multiple of that, not "
+            f"{wanted.batch_size}"
+        )
     return replace(wanted, precision=precision_for_device(wanted.precision))
 
 

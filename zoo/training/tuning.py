@@ -145,7 +145,7 @@ def _run(
             first = sum(entry["epoch"] > 0 for entry in history)
             with learning(stage.model, recipe.frozen_norms):
                 history += train(replace(stage, first=first), recipe, checkpoints, watch)
-    held = network.probabilities(validation_logits(stage))
+                held = network.probabilities(validation_logits(stage))
     answer = partial(network.answer, at_once=lessons.at_once(recipe))
     judged = judge(network.whole, answer, pictures, sides, preprocessing, held)
     return Result(
