@@ -1,6 +1,7 @@
 """A server process on an ONNX directory, asked by our client, the stock stub and curl."""
 
 import base64
+import http.client
 import json
 import socket
 import struct
@@ -16,8 +17,12 @@ import onnxruntime
 import pytest
 
 import serving
-from serving import Client, Endpoint, ServingError
+from serving import Client, Endpoint, ServingError, runtimes
 from serving.errors import Code
+from serving.faces import rest_face
+from serving.faces.rest_face import RestOptions
+from serving.models.lifecycle import Models
+from serving.models.service import PredictionService
 from serving.wire.protos import Example, PredictRequest, PredictResponse
 from serving.wire.tensors import to_proto
 from zoo.errors import DataError
@@ -497,3 +502,19 @@ def test_a_card_that_contradicts_the_model_is_refused(
     publish(tmp_path / "m", 1, colour_model(), labels=("one", "two"))
     with pytest.raises(serving.DeployError, match=r"card.json names 2 labels, model.onnx has 6 classes"):
         serving.deploy(tmp_path / "m")
+
+
+def test_a_connection_of_rest_sends_what_it_has_at_once() -> None:
+    """Else a reply's body waits for the client to acknowledge its head."""
+    service = PredictionService(Models([], runtimes.load))
+    server = rest_face.start(service, RestOptions())
+    connection = http.client.HTTPConnection("127.0.0.1", server.port)
+    try:
+        connection.request("GET", "/v1/models/none")
+        connection.getresponse().read()
+        (held,) = server.server.server_state.connections
+        accepted = held.transport.get_extra_info("socket")
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    finally:
+        connection.close()
+        server.stop()
