@@ -1,6 +1,6 @@
 """How fast the server is, against TensorFlow, ONNX Runtime and other servers: docs/benchmarks.md's "Serving".
 
-    python benchmarks/serving.py served null saturation workers peers pictures start memory
+    python benchmarks/serving.py served null saturation rest workers peers pictures start memory
 
 Each section takes a few minutes; nothing else should run on the machine. `served` takes --fidelity bf16 or
 int8, too. Both sides of a pair run in turns, each caller in a process of its own (benchmarks/contenders.py),
@@ -11,6 +11,7 @@ the other servers' environments, are kept in build/.
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import os
 import shutil
@@ -316,6 +317,44 @@ def saturation() -> list[Row]:
     return rows
 
 
+def rest() -> list[Row]:
+    """REST against gRPC, the same requests, each client by a connection of its own."""
+    import numpy as np
+
+    from benchmarks.decoding import photo
+
+    base, nothing, encoded = onnx_only("MobileNetV2"), null_model(), photo((500, 375))
+    small = request("null", "", "x", np.zeros((1, 1, 1, 1), np.float32), "y")
+    large = request(base.name, "", "image_bytes", np.array([encoded], object), "classes")
+    instance = {"image_bytes": {"b64": base64.b64encode(encoded).decode()}}
+    asked = {
+        "a number back": (small, posted("null", [[[[0.0]]]])),
+        "MobileNetV2, a JPEG": (large, posted(base.name, instance)),
+    }
+    rows = []
+    with serving_of(base, nothing) as endpoint:
+        for name, (message, (path, body)) in asked.items():
+            address = endpoint.rest_url.removeprefix("http://")
+            with (
+                caller("http", address, path, body, "application/json") as http,
+                caller("connections", endpoint.grpc_address, PREDICT, message) as grpc,
+            ):
+                for callers in (1, 8):
+                    rows.append(
+                        Row(
+                            f"{name}, {clients(callers)}", "-", against(*compare([http, grpc], callers)), None
+                        )
+                    )
+    return rows
+
+
+def posted(model: str, instance: Any) -> tuple[str, Path]:
+    """The path of a model's predictions, and the file of a request in JSON."""
+    file = BUILD / f"{model}.json"
+    file.write_text(json.dumps({"instances": [instance]}), encoding="utf-8")
+    return f"/v1/models/{model}:predict", file
+
+
 def workers() -> list[Row]:
     """Two processes on one port against one, over gRPC, each client by a connection of its own."""
     import numpy as np
@@ -475,6 +514,7 @@ def peer_row(name: str, callers: int, ours: Figures, theirs: Figures) -> Row:
 SECTIONS: dict[str, Callable[[], list[Row]]] = {
     "null": null,
     "saturation": saturation,
+    "rest": rest,
     "workers": workers,
     "peers": peers,
     "pictures": pictures,

@@ -20,10 +20,9 @@ def compose(
     file that it carries. Raises DeployError for a folder that holds no SavedModel.
     """
     found = saved_models(folders)
-    name = next(iter(found))
     return f"""\
 # docker compose -f compose.yaml up --detach --wait
-# zoo predict {host}:{grpc_port} {name} rose.jpg
+# zoo predict {host}:{grpc_port} {json.dumps(next(iter(found)))} rose.jpg
 services:
   serving:
     image: tensorflow/serving:{RELEASE}

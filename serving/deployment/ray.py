@@ -23,7 +23,7 @@ def config(
         versions(path)
     return f"""\
 # serve run serve.yaml
-# zoo predict 127.0.0.1:{grpc_port} {next(iter(found))} rose.jpg
+# zoo predict 127.0.0.1:{grpc_port} {json.dumps(next(iter(found)))} rose.jpg
 proxy_location: EveryNode
 http_options:
   host: {json.dumps(host)}
