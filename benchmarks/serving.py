@@ -328,7 +328,7 @@ def rest() -> list[Row]:
     large = request(base.name, "", "image_bytes", np.array([encoded], object), "classes")
     instance = {"image_bytes": {"b64": base64.b64encode(encoded).decode()}}
     asked = {
-        "a number back": (small, posted("null", [[[[0.0]]]])),
+        "a number back": (small, posted("null", [[[0.0]]])),
         "MobileNetV2, a JPEG": (large, posted(base.name, instance)),
     }
     rows = []
