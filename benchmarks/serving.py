@@ -193,6 +193,19 @@ def request(model: str, signature: str, alias: str, value: Any, output: str) -> 
     return file
 
 
+def number_request() -> Path:
+    """One number to the null model."""
+    import numpy as np
+
+    return request("null", "", "x", np.zeros((1, 1, 1, 1), np.float32), "y")
+
+
+def jpeg_request(model: str, encoded: bytes) -> Path:
+    import numpy as np
+
+    return request(model, "", "image_bytes", np.array([encoded], object), "classes")
+
+
 def picture() -> Any:
     """float32 [1, 224, 224, 3], 0..255, of a photo."""
     import numpy as np
@@ -281,10 +294,8 @@ def null() -> list[Row]:
 
     base = null_model()
     with serving_of(base) as endpoint:
-        small, large = (
-            request("null", "", "x", array, "y")
-            for array in (np.zeros((1, 1, 1, 1), np.float32), np.random.rand(1, 224, 224, 3).astype("f4"))
-        )
+        small = number_request()
+        large = request("null", "", "x", np.random.rand(1, 224, 224, 3).astype("f4"), "y")
         with (
             caller("grpc", endpoint.grpc_address, PREDICT, small) as one,
             caller("grpc", endpoint.grpc_address, PREDICT, large) as many,
@@ -319,17 +330,13 @@ def saturation() -> list[Row]:
 
 def rest() -> list[Row]:
     """REST against gRPC, the same requests, each client by a connection of its own."""
-    import numpy as np
-
     from benchmarks.decoding import photo
 
     base, nothing, encoded = onnx_only("MobileNetV2"), null_model(), photo((500, 375))
-    small = request("null", "", "x", np.zeros((1, 1, 1, 1), np.float32), "y")
-    large = request(base.name, "", "image_bytes", np.array([encoded], object), "classes")
     instance = {"image_bytes": {"b64": base64.b64encode(encoded).decode()}}
     asked = {
-        "a number back": (small, posted("null", [[[0.0]]])),
-        "MobileNetV2, a JPEG": (large, posted(base.name, instance)),
+        "a number back": (number_request(), posted("null", [[[0.0]]])),
+        "MobileNetV2, a JPEG": (jpeg_request(base.name, encoded), posted(base.name, instance)),
     }
     rows = []
     with serving_of(base, nothing) as endpoint:
@@ -339,12 +346,7 @@ def rest() -> list[Row]:
                 caller("http", address, path, body, "application/json") as http,
                 caller("connections", endpoint.grpc_address, PREDICT, message) as grpc,
             ):
-                for callers in (1, 8):
-                    rows.append(
-                        Row(
-                            f"{name}, {clients(callers)}", "-", against(*compare([http, grpc], callers)), None
-                        )
-                    )
+                rows += rows_against(name, [http, grpc], (1, 8))
     return rows
 
 
@@ -357,16 +359,13 @@ def posted(model: str, instance: Any) -> tuple[str, Path]:
 
 def workers() -> list[Row]:
     """Two processes on one port against one, over gRPC, each client by a connection of its own."""
-    import numpy as np
-
     from benchmarks.decoding import photo
 
     base, nothing, pixels = onnx_only("MobileNetV2"), null_model(), picture()
-    encoded = np.array([photo((500, 375))], object)
     asked = {
-        "a number back": request("null", "", "x", np.zeros((1, 1, 1, 1), np.float32), "y"),
+        "a number back": number_request(),
         "MobileNetV2, floats": request(base.name, "predict_images", "images", pixels, "probabilities"),
-        "MobileNetV2, a JPEG": request(base.name, "", "image_bytes", encoded, "classes"),
+        "MobileNetV2, a JPEG": jpeg_request(base.name, photo((500, 375))),
     }
     rows = []
     with serving_of(base, nothing) as one, serving_of(base, nothing, workers="2") as two:
@@ -375,10 +374,14 @@ def workers() -> list[Row]:
                 caller("connections", two.grpc_address, PREDICT, file, seconds=1.0) as ours,
                 caller("connections", one.grpc_address, PREDICT, file, seconds=1.0) as theirs,
             ):
-                for callers in (1, 8, 32):
-                    pair = compare([ours, theirs], callers)
-                    rows.append(Row(f"{name}, {clients(callers)}", "-", against(*pair), None))
+                rows += rows_against(name, [ours, theirs], (1, 8, 32))
     return rows
+
+
+def rows_against(
+    name: str, pair: list[Callable[[int], dict[str, float]]], counts: tuple[int, ...]
+) -> list[Row]:
+    return [Row(f"{name}, {clients(n)}", "-", against(*compare(pair, n)), None) for n in counts]
 
 
 def against(ours: Figures, theirs: Figures) -> str:
@@ -396,7 +399,7 @@ def pictures() -> list[Row]:
     rows = []
     for name, size in (("12 megapixels", (4000, 3000)), ("500 pixels", (500, 375))):
         encoded = np.array([photo(size)], object)
-        asked = request(base.name, "", "image_bytes", encoded, "classes")
+        asked = jpeg_request(base.name, encoded.item())
         asked = asked.rename(BUILD / f"{size[0]}.request")
         with (
             serving_of(base) as endpoint,

@@ -21,12 +21,17 @@ def by_name(base_paths: Sequence[str | Path]) -> dict[str, Path]:
     return found
 
 
+def is_version(name: str) -> bool:
+    """Whether a folder of this name is a version: a number, of fewer digits than Python refuses to read."""
+    return name.isascii() and name.isdecimal() and len(name) < 99
+
+
 def versions(path: Path) -> list[Path]:
     """The folders of its versions, the newest first; DeployError where there are none."""
     if not path.is_dir():
         raise DeployError(f"{path} is no folder: give BASE/NAME, which holds versions as BASE/NAME/1")
-    found = [child for child in path.iterdir() if child.name.isdecimal() and child.is_dir()]
+    found = [child for child in path.iterdir() if is_version(child.name) and child.is_dir()]
     if not found:
-        hint = "give the folder above it" if path.name.isdecimal() else "export a model there first"
+        hint = "give the folder above it" if is_version(path.name) else "export a model there first"
         raise DeployError(f"{path} holds no version (a folder named by a number, as {path}/1): {hint}")
     return sorted(found, key=lambda version: int(version.name), reverse=True)

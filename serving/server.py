@@ -196,21 +196,15 @@ def run(
     stop_on_signals(stopping)
     if options.access_log:
         observing.log_requests()
-    models = load_models(options, stopping)
+    models = Models(options.models, options.load, options.timing, options.free_labels)
+    models.start()
+    wait_for_models(models, stopping, options.patient)
     loaded()
     if stopping.is_set():
         return
     models.serving_begins()
     _serve_until(stopping, options, models, announce)
     models.stop()
-
-
-def load_models(options: Options, stopping: threading.Event) -> Models:
-    """The models, tried and watched; DeployError when none of them can be served."""
-    models = Models(options.models, options.load, options.timing, options.free_labels)
-    models.start()
-    _wait_for_models(models, options.patient, stopping)
-    return models
 
 
 def stop_on_signals(stopping: threading.Event) -> None:
@@ -263,7 +257,7 @@ def _say_where(options: Options, ready: Ready) -> None:
         log.info("Exporting HTTP/REST API at:%s:%d ...", shown, ready.rest_port)
 
 
-def _wait_for_models(models: Models, patient: bool, stopping: threading.Event) -> None:
+def wait_for_models(models: Models, stopping: threading.Event, patient: bool = False) -> None:
     """Returns once there is something to serve, or on `stopping`; DeployError when there will be nothing."""
     while not models.tried(0.1):
         if stopping.is_set():

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from serving.addresses import address
 from serving.deployment.tensorflow_serving import RELEASE, saved_models
 
 
@@ -22,7 +23,7 @@ def compose(
     found = saved_models(folders)
     return f"""\
 # docker compose -f compose.yaml up --detach --wait
-# zoo predict {host}:{grpc_port} {json.dumps(next(iter(found)))} rose.jpg
+# zoo predict {address(host, grpc_port)} {json.dumps(next(iter(found)))} rose.jpg
 services:
   serving:
     image: tensorflow/serving:{RELEASE}
@@ -32,8 +33,8 @@ services:
     restart: unless-stopped
     security_opt: ["no-new-privileges:true"]
     ports:
-      - {_quoted(f"{_bracketed(host)}:{grpc_port}:8500")}  # gRPC
-      - {_quoted(f"{_bracketed(host)}:{rest_port}:8501")}  # REST
+      - {_quoted(f"{address(host, grpc_port)}:8500")}  # gRPC
+      - {_quoted(f"{address(host, rest_port)}:8501")}  # REST
     volumes:
 {_volumes(found)}
     configs:
@@ -84,7 +85,3 @@ def _available(name: str) -> str:
 def _quoted(text: str) -> str:
     """For YAML, and for Compose, which puts variables in where it finds a dollar."""
     return json.dumps(text, ensure_ascii=False).replace("$", "$$")
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

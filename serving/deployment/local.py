@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from serving.addresses import address
 from serving.errors import DeployError
 from serving.folders import versions
 
@@ -104,8 +105,8 @@ def start(arguments: Sequence[str], host: str = "127.0.0.1", timeout: float = 12
         )
     ready = json.loads(line)
     return Endpoint(
-        f"{host}:{ready['grpc_port']}",
-        f"http://{host}:{ready['rest_port']}",
+        address(host, ready["grpc_port"]),
+        f"http://{address(host, ready['rest_port'])}",
         tuple(ready["models"]),
         log,
         process,

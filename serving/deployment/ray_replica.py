@@ -21,6 +21,7 @@ from starlette.responses import Response
 from serving import machine, server
 from serving.errors import ServingError
 from serving.faces import grpc_face, rest_face
+from serving.models.lifecycle import Models
 from serving.models.service import PredictionService
 from serving.wire.protos import MODEL_SERVICE, PREDICTION_SERVICE, methods
 
@@ -67,11 +68,12 @@ class Replica:
         processors = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
         os.environ[machine.SHARE] = str(max(1, int(processors)))
         server.log_to_stderr()
-        load = server.fastest(runtime, fidelity)
-        options = server.Options(server.configs(models), load, grpc_face.GrpcOptions(), rest=None)
-        loaded = server.load_models(options, stopping=threading.Event())
-        loaded.serving_begins()
-        self.service = PredictionService(loaded)
+        machine.keep_freed_memory()
+        served = Models(server.configs(models), server.fastest(runtime, fidelity))
+        served.start()
+        server.wait_for_models(served, stopping=threading.Event())
+        served.serving_begins()
+        self.service = PredictionService(served)
         self.rpcs = grpc_face.rpcs(self.service)
         self.rest = rest_face.RestOptions()
         self.callers = CapacityLimiter(self.rest.threads)

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from serving.addresses import address
 from serving.errors import Code, ServingError, invalid
 from serving.faces.profiler import Profiler
 from serving.faces.tls import Tls
@@ -83,21 +84,20 @@ def start(service: PredictionService, options: GrpcOptions) -> GrpcServer:
     healthy = _add_health_and_reflection(server, options.health)
     port = 0
     if options.port is not None:
-        host = f"[{options.host}]" if ":" in options.host else options.host
-        port = _listen(server, f"{host}:{options.port}", options.tls)
+        port = _listen(server, address(options.host, options.port), options.tls)
     if options.socket_path:
         _listen(server, f"unix:{options.socket_path}", options.tls)
     server.start()
     return GrpcServer(port, server, healthy)
 
 
-def _listen(server: grpc.Server, address: str, tls: Tls | None) -> int:
+def _listen(server: grpc.Server, place: str, tls: Tls | None) -> int:
     try:
         if tls:
-            return server.add_secure_port(address, tls.grpc_credentials())
-        return server.add_insecure_port(address)
+            return server.add_secure_port(place, tls.grpc_credentials())
+        return server.add_insecure_port(place)
     except RuntimeError as error:
-        raise OSError(f"cannot listen for gRPC on {address}: {error}") from error
+        raise OSError(f"cannot listen for gRPC on {place}: {error}") from error
 
 
 def _add_health_and_reflection(server: grpc.Server, with_health: bool) -> health.HealthServicer:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.errors import Code, ServingError
+from serving.folders import is_version
 from serving.runtimes import Runtime
 
 log = logging.getLogger("serving")
@@ -207,7 +208,7 @@ class ServedModel:
                 f"Could not find base path {config.base_path} for servable {self.name}: {error.strerror}"
             )
             return None
-        found = {int(n): config.base_path / n for n in names if n.isascii() and n.isdecimal() and len(n) < 99}
+        found = {int(n): config.base_path / n for n in names if is_version(n)}
         found = {version: path for version, path in found.items() if version <= INT64_MAX}
         missing = [v for v in config.policy.specific or () if v not in found]
         self._say(

@@ -3,10 +3,11 @@
 import fcntl
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -283,6 +284,13 @@ def in_process(
         models.stop()
 
 
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [one.getsockname()[1] for one in sockets]
+
+
 # Test modules cannot import this file, so its helpers reach them as fixtures.
 
 
@@ -324,3 +332,8 @@ def _run_curl() -> Callable[..., tuple[int, Any]]:
 @pytest.fixture(scope="session", name="run_python")
 def _run_python() -> Callable[..., str]:
     return run_python
+
+
+@pytest.fixture(scope="session", name="free_ports")
+def _free_ports() -> Callable[[int], list[int]]:
+    return free_ports

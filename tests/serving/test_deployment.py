@@ -3,7 +3,6 @@ would be told, zoo-model-server is told, which takes the same.
 """
 
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -26,20 +25,15 @@ def onnx_only(tmp_path: Path, publish: Callable[..., None], colour_model: Callab
     return tmp_path / "colours"
 
 
-def free_ports() -> tuple[int, int]:
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        return one.getsockname()[1], other.getsockname()[1]
-
-
 # --- Docker -------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def container(file: dict[str, Any], root: Path) -> Iterator[tuple[str, str]]:
+def container(file: dict[str, Any], root: Path, ports: list[int]) -> Iterator[tuple[str, str]]:
     """A server as the Compose file asks for it, in a folder laid out as the container's, once the file's
     health check succeeds: its gRPC address and its REST URL.
     """
-    service, (grpc_port, rest_port) = file["services"]["serving"], free_ports()
+    service, (grpc_port, rest_port) = file["services"]["serving"], ports
 
     def inside(text: str) -> str:
         return re.sub(r"(?<!/v1)/models/", f"{root}/models/", text.replace("$$", "$"))
@@ -68,19 +62,29 @@ def container(file: dict[str, Any], root: Path) -> Iterator[tuple[str, str]]:
 
 
 def test_a_compose_file_serves_its_folders(
-    exported: Path, tmp_path: Path, photos: list[Path], run_curl: Callable[..., tuple[int, Any]]
+    exported: Path,
+    tmp_path: Path,
+    photos: list[Path],
+    run_curl: Callable[..., tuple[int, Any]],
+    free_ports: Callable[[int], list[int]],
 ) -> None:
     file = yaml.safe_load(docker.compose([exported / "flowers", exported / "line"]))
-    with container(file, tmp_path) as (grpc_address, rest_url), serving.Client(grpc_address) as client:
+    with (
+        container(file, tmp_path, free_ports(2)) as (grpc_address, rest_url),
+        serving.Client(grpc_address) as client,
+    ):
         assert {label for label, _ in client.classify("flowers", photos[0])} == {"daisy", "rose", "tulip"}
         assert client.status("line") == {1: "AVAILABLE"}
         reply = run_curl(f"{rest_url}/v1/models/line:predict", {"instances": [[1, 2]]})
         assert reply == (200, {"predictions": [[3.0, 5.0]]})
 
 
-def test_a_compose_files_health_check_fails_while_nothing_is_served(exported: Path) -> None:
+def test_a_compose_files_health_check_fails_while_nothing_is_served(
+    exported: Path, free_ports: Callable[[int], list[int]]
+) -> None:
     service = yaml.safe_load(docker.compose([exported / "flowers"]))["services"]["serving"]
-    check = [word.replace("8501", str(free_ports()[0])) for word in service["healthcheck"]["test"][1:]]
+    (port,) = free_ports(1)
+    check = [word.replace("8501", str(port)) for word in service["healthcheck"]["test"][1:]]
     assert subprocess.run(check, capture_output=True, timeout=60).returncode != 0
 
 

@@ -1,11 +1,9 @@
 """What operators rely on: metrics, access log, health, batching by files, TLS."""
 
-import contextlib
 import io
 import json
 import logging
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -239,7 +237,11 @@ def test_health_and_the_list_of_models(
 
 
 def test_the_flags_of_batching_monitoring_tls_and_access_log_take_effect(
-    base: Path, tmp_path: Path, authority: "Authority", run_curl: Curl
+    base: Path,
+    tmp_path: Path,
+    authority: "Authority",
+    run_curl: Curl,
+    free_ports: Callable[[int], list[int]],
 ) -> None:
     (tmp_path / "batching").write_text("max_batch_size { value: 2 }")
     (tmp_path / "monitoring").write_text('prometheus_config { enable: true path: "/here" }')
@@ -272,13 +274,6 @@ def test_the_flags_of_batching_monitoring_tls_and_access_log_take_effect(
         lines = [json.loads(line) for line in process.stderr if line.startswith("{")]
     assert [line["status"] for line in lines] == ["OK", "INVALID_ARGUMENT"]
     assert process.returncode == 0
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in sockets]
 
 
 # --- TLS ------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -35,11 +34,14 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def cluster(
-    colours: Path, exported: Path, tmp_path_factory: pytest.TempPathFactory, run_curl: Callable[..., Any]
+    colours: Path,
+    exported: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    run_curl: Callable[..., Any],
+    free_ports: Callable[[int], list[int]],
 ) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("ray")
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        grpc_port, rest_port = one.getsockname()[1], other.getsockname()[1]
+    grpc_port, rest_port = free_ports(2)
     config = ray.config([colours, exported / "line"], grpc_port=grpc_port, rest_port=rest_port)
     (folder / "serve.yaml").write_text(config, encoding="utf-8")
     found = Cluster(f"127.0.0.1:{grpc_port}", f"http://127.0.0.1:{rest_port}/v1/models", folder / "log")

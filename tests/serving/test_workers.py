@@ -203,7 +203,9 @@ def test_no_workers_are_no_server(base: Path) -> None:
 # --- their beginning ------------------------------------------------------------------------------------
 
 
-def test_the_ports_open_when_the_last_worker_has_loaded(base: Path, tmp_path: Path) -> None:
+def test_the_ports_open_when_the_last_worker_has_loaded(
+    base: Path, tmp_path: Path, free_ports: Callable[[int], list[int]]
+) -> None:
     """Each process reads the config file, a pipe here: it goes on when it is given the text."""
     file, log = tmp_path / "config", tmp_path / "log"
     os.mkfifo(file)
@@ -230,12 +232,6 @@ def test_the_ports_open_when_the_last_worker_has_loaded(base: Path, tmp_path: Pa
 
 
 PROGRAM = Path(sys.executable).with_name("zoo-model-server")
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in sockets]
 
 
 def listened_on(port: int) -> bool:
@@ -340,7 +336,9 @@ def test_ctrl_c_ends_all(base: Path) -> None:
     assert not any(map(running, pids))
 
 
-def test_a_stop_before_all_are_ready_ends_all(base: Path, tmp_path: Path) -> None:
+def test_a_stop_before_all_are_ready_ends_all(
+    base: Path, tmp_path: Path, free_ports: Callable[[int], list[int]]
+) -> None:
     file = tmp_path / "config"
     os.mkfifo(file)
     command = [PROGRAM, f"--port={free_ports(1)[0]}", f"--model_config_file={file}", "--workers=2"]

@@ -145,6 +145,7 @@ def _run(
             first = sum(entry["epoch"] > 0 for entry in history)
             with learning(stage.model, recipe.frozen_norms):
                 history += train(replace(stage, first=first), recipe, checkpoints, watch)
+                # Where devices share batches, jax keeps to the layers as they learned.
                 held = network.probabilities(validation_logits(stage))
     answer = partial(network.answer, at_once=lessons.at_once(recipe))
     judged = judge(network.whole, answer, pictures, sides, preprocessing, held)
