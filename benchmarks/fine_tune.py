@@ -233,7 +233,7 @@ def loop(seed: int) -> dict[str, Any]:
     """Seconds of some epochs of the whole network on 1,280 digits: our loop's and model.fit's, in turns that
     each begins equally often. Both trace the network anew and judge it before the first and after each epoch.
     """
-    from zoo.training.loop import Examples, Stage, compile_for, rates, train
+    from zoo.training.loop import Examples, Held, Stage, compile_for, rates, train
     from zoo.training.network import prepare
 
     recipe = Recipe(seed=seed, augment="none", batch_size=BATCH)
@@ -242,7 +242,7 @@ def loop(seed: int) -> dict[str, Any]:
     x, labels = x[:1280], labels[:1280]
     targets = np.eye(10, dtype=np.float32)[labels]
     network = prepare(zoo.load(NETWORK, input_size=SIZE), 10, 1.0).top
-    seen, unseen = Examples(x[None], labels), Examples(held[None], held_labels)
+    seen, unseen = Examples(x[None], targets), Held(held, held_labels)
     stage = Stage("top", network, seen, unseen, EPOCHS, 1e-3)
 
     def ours() -> None:

@@ -31,7 +31,7 @@ from zoo.data import Pictures, images, open_data
 from zoo.training import Recipe
 from zoo.training.augmentation import WAYS
 from zoo.training.device import jit, precision_for_device
-from zoo.training.loop import Batches, Examples, Stage
+from zoo.training.loop import Batches, Examples, Held, Stage
 
 FILES, SIZE, BATCH, ROUNDS = 512, 224, 32, 3
 NETWORKS = {"EfficientNet-Lite0": "efficientnet_lite0", "ResNet50": "resnet50"}
@@ -86,8 +86,9 @@ def epoch(ready: np.ndarray, recipe: Recipe) -> Iterable[Any]:
     """The batches that the loop trains on, from pictures that are in memory."""
     inputs = keras.Input((SIZE, SIZE, 3))
     model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(inputs)))
-    examples = Examples(ready[None], np.arange(len(ready)) % 2, fresh=True)
-    batches = Batches(Stage("top", model, examples, examples, 1, 0.1), recipe, 1)
+    labels = np.arange(len(ready)) % 2
+    examples = Examples(ready[None], np.eye(2, dtype=np.float32)[labels], fresh=True)
+    batches = Batches(Stage("top", model, examples, Held(ready, labels), 1, 0.1), recipe, 1)
     return (batches[i] for i in range(len(batches)))
 
 

@@ -159,7 +159,7 @@ def keras_side(network: str, batch: int) -> Callable[[int], object]:
 
     import zoo
     from zoo.training import Recipe
-    from zoo.training.loop import Examples, Stage, compile_for
+    from zoo.training.loop import Examples, Held, Stage, compile_for
     from zoo.training.network import learning, precision, prepare
 
     class Same(keras.utils.PyDataset):
@@ -175,14 +175,16 @@ def keras_side(network: str, batch: int) -> Callable[[int], object]:
 
     whole = prepare(zoo.load(network, weights=None, input_size=SIZE), CLASSES, 1.0)
     recipe = Recipe(batch_size=batch, precision="mixed_bfloat16")
-    nothing = Examples(np.zeros((1, 1, SIZE, SIZE, 3), np.uint8), np.zeros(1, int))
+    picture = np.zeros((1, SIZE, SIZE, 3), np.uint8)
+    seen = Examples(picture[None], np.zeros((1, CLASSES), np.float32))
+    held = Held(picture, np.zeros(1, int))
 
     def train(steps: int) -> None:
         with precision(whole, recipe.precision), learning(whole.top, freeze_norms=False):
             whole.top.fit(Same(steps), verbose=0)
 
     with precision(whole, recipe.precision):
-        compile_for(Stage("top", whole.top, nothing, nothing, 1, 1e-3), recipe, 1e-3)
+        compile_for(Stage("top", whole.top, seen, held, 1, 1e-3), recipe, 1e-3)
     return train
 
 

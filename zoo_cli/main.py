@@ -109,6 +109,11 @@ def describe(name: str, as_json: bool) -> None:
 @click.option("--batch-size", type=click.IntRange(1), help="Pictures in a step.")
 @click.option("--seed", type=int, help="Of the split, the order and the changes of the pictures.")
 @click.option("--teacher", help="A name, file or folder of a model of the same classes, to learn from, too.")
+@click.option(
+    "--unlabelled",
+    type=click.Path(exists=True, path_type=Path),
+    help="Folder of pictures that the teacher labels, to learn from, too.",
+)
 @click.option("--callback", "callbacks", multiple=True, help="tensorboard or csv: written into --out.")
 @click.option(
     "--checkpoint-minutes", default=10.0, show_default=True, help="Between checkpoints within an epoch."
@@ -121,6 +126,7 @@ def fine_tune(
     recipe: str | None,
     settings: tuple[str, ...],
     teacher: str | None,
+    unlabelled: Path | None,
     callbacks: tuple[str, ...],
     checkpoint_minutes: float,
     as_json: bool,
@@ -146,6 +152,7 @@ def fine_tune(
         data,
         out=out,
         recipe=resolved,
+        unlabelled=unlabelled,
         callbacks=callbacks,
         checkpoint_minutes=checkpoint_minutes,
     )

@@ -7,7 +7,7 @@ import pytest
 import zoo
 from zoo.training import Recipe
 from zoo.training.distillation import teacher_of
-from zoo.training.loop import Examples, Stage, train
+from zoo.training.loop import Examples, Held, Stage, train
 from zoo.training.network import precision, prepare
 from zoo.training.stages import with_losses
 
@@ -86,8 +86,8 @@ def test_the_teachers_labels_alone_are_enough(tmp_path, temperature):
     x = random.normal(size=(1, 200, 4)).astype(np.float32)
     logits = np.log([0.2, 0.8]) / temperature
     soft = np.broadcast_to(np.exp(logits) / np.exp(logits).sum(), (1, 200, 2))
-    seen = Examples(x, np.zeros(200, int), soft=soft)
-    held = Examples(x, (random.uniform(size=200) < 0.8).astype(int))
+    seen = Examples(x, np.eye(2, dtype=np.float32)[np.zeros(200, int)], soft=soft)
+    held = Held(x[0], (random.uniform(size=200) < 0.8).astype(int))
     images = keras.Input((4,))
     model = keras.Model(images, keras.layers.Dense(2, kernel_initializer="zeros")(images))
     recipe = Recipe(distillation=1.0, temperature=temperature, patience=30)

@@ -17,12 +17,13 @@ from zoo.data import images, open_data, split
 from zoo.training import multi_label
 from zoo.training.calibration import fit_temperature
 from zoo.training.distillation import teacher_of
-from zoo.training.loop import Batches, Examples, Stage, compile_for
+from zoo.training.loop import Batches, Examples, Held, Stage, compile_for
 from zoo.training.recipe import Recipe
 from zoo.training.tasks import SEVERAL_LABELS
 from zoo_cli.main import main
 
 LABELS = ("disc", "red", "stripes")
+NOTHING = Held(np.zeros((0, 16, 16, 3)), np.zeros((0, 3), bool))
 CHANGES = {
     "top": 1.0,
     "head_epochs": 0,
@@ -227,12 +228,12 @@ def test_calibration_is_of_all_decisions():
 @pytest.fixture
 def examples(drawn):
     pictures, targets = drawn
-    return Examples(pictures[None], targets, fresh=True)
+    return Examples(pictures[None], targets.astype(np.float32), fresh=True)
 
 
 def test_mixed_pictures_have_the_labels_of_both(tiny, examples):
     recipe = Recipe(mixup=0.5, batch_size=32, augment="none")
-    stage = Stage("top", tiny(labels=LABELS), examples, examples, 1, 0.1, task=SEVERAL_LABELS)
+    stage = Stage("top", tiny(labels=LABELS), examples, NOTHING, 1, 0.1, task=SEVERAL_LABELS)
     _, labels = Batches(stage, recipe, 1)[0]
     assert labels.shape == (32, 3)
     assert np.any((labels > 0.01) & (labels < 0.99))
@@ -243,10 +244,10 @@ def test_class_weights_weigh_the_yes_of_rare_labels(tiny, examples, smoothing):
     recipe = Recipe(class_weights=True, label_smoothing=smoothing, batch_size=32, augment="none")
     images = keras.Input((16, 16, 3))
     model = keras.Model(images, keras.layers.Dense(3)(keras.layers.Flatten()(images)))
-    stage = Stage("top", model, examples, examples, 1, 0.1, task=SEVERAL_LABELS)
+    stage = Stage("top", model, examples, NOTHING, 1, 0.1, task=SEVERAL_LABELS)
     compile_for(stage, recipe, 0.1)
     x, y = Batches(stage, recipe, 1)[0]
-    counts = examples.labels.sum(axis=0)
+    counts = examples.targets.sum(axis=0)
     smoothed = y * (1 - smoothing) + smoothing / 2
     expected = tf.nn.weighted_cross_entropy_with_logits(
         smoothed, model(x / 1000), ((300 - counts) / counts).astype(np.float32)

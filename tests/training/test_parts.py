@@ -16,11 +16,13 @@ from zoo.training.forms import (
     POOLS_OF_MAXIMA,
     computed_as,
 )
-from zoo.training.loop import Batches, Examples, Stage
+from zoo.training.loop import Batches, Examples, Held, Stage
 from zoo.training.metrics import evaluate
 from zoo.training.network import frozen_norms, prepare
 from zoo.training.recipe import Recipe
 from zoo.training.views import maps_of_views
+
+NOTHING = Held(np.zeros((0, 1)), np.zeros(0, int))
 
 
 @pytest.fixture(scope="module")
@@ -172,10 +174,12 @@ def test_a_class_that_is_never_predicted_counts_as_nought():
 
 
 def test_an_epoch_sees_every_picture_once_and_depends_on_seed_and_epoch_alone():
-    examples = Examples(np.arange(20, dtype=np.float32).reshape(2, 10, 1), np.arange(10) % 3)
+    examples = Examples(
+        np.arange(20, dtype=np.float32).reshape(2, 10, 1), np.eye(3, dtype=np.float32)[np.arange(10) % 3]
+    )
     recipe = Recipe(batch_size=4)
     images = keras.Input((1,))
-    stage = Stage("head", keras.Model(images, keras.layers.Dense(3)(images)), examples, examples, 1, 0.1)
+    stage = Stage("head", keras.Model(images, keras.layers.Dense(3)(images)), examples, NOTHING, 1, 0.1)
 
     def epoch(number):
         batches = Batches(stage, recipe, number)
@@ -188,12 +192,14 @@ def test_an_epoch_sees_every_picture_once_and_depends_on_seed_and_epoch_alone():
 
 def test_fit_is_fed_every_batch_in_its_turn_by_a_dataset_that_is_not_tuned(random):
     examples = Examples(
-        random.integers(0, 256, (1, 10, 8, 8, 3), dtype=np.uint8), np.arange(10) % 3, fresh=True
+        random.integers(0, 256, (1, 10, 8, 8, 3), dtype=np.uint8),
+        np.eye(3, dtype=np.float32)[np.arange(10) % 3],
+        fresh=True,
     )
     recipe = Recipe(batch_size=4, class_weights=True, erase=0.5)
     images = keras.Input((8, 8, 3))
     network = keras.Model(images, keras.layers.Dense(3)(keras.layers.Flatten()(images)))
-    stage = Stage("top", network, examples, examples, 1, 0.1)
+    stage = Stage("top", network, examples, NOTHING, 1, 0.1)
     dataset, batches = feed(Batches(stage, recipe, 1)), Batches(stage, recipe, 1)
     assert dataset.options().autotune.enabled is False
     assert len(dataset) == len(batches) == 3

@@ -10,7 +10,7 @@ import pytest
 import zoo
 from zoo.training import Recipe
 from zoo.training.augmentation import POLICIES, augmentation
-from zoo.training.loop import Batches, Examples, Stage, train
+from zoo.training.loop import Batches, Examples, Held, Stage, train
 from zoo.training.optimizer import averaging, optimizer, rates, shares
 from zoo.training.recipe import RECIPES, recipe_of
 
@@ -81,7 +81,8 @@ def linear_task(counts=(90, 10)):
     random = np.random.default_rng(0)
     labels = np.repeat([0, 1], counts)
     x = random.normal(size=(len(labels), 4)) + labels[:, None]
-    return Examples(x[None].astype(np.float32), labels)
+    x = x.astype(np.float32)
+    return Examples(x[None], np.eye(2, dtype=np.float32)[labels]), Held(x, labels)
 
 
 def head():
@@ -91,10 +92,10 @@ def head():
 
 
 def recall_of_the_rare(recipe, tmp_path):
-    examples, model = linear_task(), head()
-    train(Stage("head", model, examples, examples, 15, 0.05), recipe, tmp_path)
-    predicted = model.predict(examples.x[0], verbose=0).argmax(axis=1)
-    return np.mean(predicted[examples.labels == 1] == 1)
+    (examples, held), model = linear_task(), head()
+    train(Stage("head", model, examples, held, 15, 0.05), recipe, tmp_path)
+    predicted = model.predict(held.x, verbose=0).argmax(axis=1)
+    return np.mean(predicted[held.labels == 1] == 1)
 
 
 def test_class_weights_find_the_rare_class(tmp_path):
@@ -109,10 +110,8 @@ def test_a_moving_average_changes_what_is_kept(tmp_path):
     weights = []
     for name, ema in (("plain", None), ("averaged", 0.9)):
         (tmp_path / name).mkdir()
-        model, examples = head(), linear_task()
-        train(
-            Stage("head", model, examples, examples, 2, 0.05), Recipe(ema=ema, batch_size=4), tmp_path / name
-        )
+        model, (examples, held) = head(), linear_task()
+        train(Stage("head", model, examples, held, 2, 0.05), Recipe(ema=ema, batch_size=4), tmp_path / name)
         weights.append(np.abs(model.get_weights()[0]).max())
     assert 0 < weights[1] < weights[0]
 
@@ -138,9 +137,9 @@ def test_every_policy_changes_pictures_and_is_repeatable():
 
 def test_fresh_pictures_are_changed_and_mixed_with_their_labels():
     pictures = np.random.default_rng(0).integers(0, 256, (1, 8, 16, 16, 3), np.uint8)
-    examples = Examples(pictures, np.arange(8) % 2, fresh=True)
+    examples = Examples(pictures, np.eye(2, dtype=np.float32)[np.arange(8) % 2], fresh=True)
     recipe = Recipe(batch_size=8, augment="trivial", mixup=0.4, erase=1.0)
-    stage = Stage("top", head(), examples, examples, 1, 0.05)
+    stage = Stage("top", head(), examples, Held(pictures[0], np.arange(8) % 2), 1, 0.05)
     x, targets = Batches(stage, recipe, 1)[0]
     again, _ = Batches(stage, recipe, 1)[0]
     other, _ = Batches(stage, recipe, 2)[0]

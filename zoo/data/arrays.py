@@ -25,20 +25,27 @@ def list_arrays(images: Any, labels: Any, classes: Sequence[str] | None = None) 
         names, places, problems = indexed_sets([(label,) for label in labels.ravel().tolist()], classes)
     else:
         problems = [f"labels are {labels.dtype}: give integers or strings"]
-    if images.dtype != np.uint8:
-        problems.append(f"images are {images.dtype}: give uint8, 0..255")
-    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] != 3):
-        problems.append(f"images have the shape {images.shape}: give [N, H, W, 3] or [N, H, W]")
+    problems += problems_of_images(images)
     if not (several or labels.ndim == 1) or len(images) != len(labels):
         problems.append(
             f"there are {len(images)} images and labels of the shape {labels.shape}: "
             "give one label per image, or a row of 0 and 1"
         )
-    if not len(images):
-        problems.append("there are no pictures")
     if problems:
         return Listing("the arrays", [], names, problems, several)
     return Listing("the arrays", _items(images, places), names, [], several)
+
+
+def problems_of_images(images: np.ndarray) -> list[str]:
+    """What forbids using them as uint8 pictures [N, H, W, 3] or [N, H, W]."""
+    problems = []
+    if images.dtype != np.uint8:
+        problems.append(f"images are {images.dtype}: give uint8, 0..255")
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] != 3):
+        problems.append(f"images have the shape {images.shape}: give [N, H, W, 3] or [N, H, W]")
+    if not len(images):
+        problems.append("there are no pictures")
+    return problems
 
 
 def list_rows(data: Iterable[Any]) -> Listing:

@@ -61,7 +61,7 @@ def _oddities(path: Path) -> tuple[str, ...]:
 def problems_of(listing: Listing, seen: list[Seen], *, to_split: bool) -> list[str]:
     """All that forbids using the data, sentence by sentence."""
     problems = listing.problems + [one.problem for one in seen if one.problem]
-    if listing.several and listing.items and not listing.classes:
+    if listing.labelled and listing.items and not listing.classes:
         problems.append("no picture has a label")
     if listing.classes and to_split:
         problems += _class_problems(listing, seen) + _leaks(listing, seen)
@@ -96,7 +96,8 @@ def notices_of(listing: Listing, seen: list[Seen], *, to_split: bool) -> list[st
 
 def _numbers_of_labels(listing: Listing) -> list[str]:
     """Of pictures that may have several labels."""
-    numbers = Counter(len(item.labels) for item in listing.items) if listing.several else {}
+    several = listing.several and listing.labelled
+    numbers = Counter(len(item.labels) for item in listing.items) if several else {}
     if numbers.keys() == {1}:
         return [
             "every picture has one label: where no picture can have two, give one column label, or labels [N]"

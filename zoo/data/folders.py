@@ -18,7 +18,7 @@ def list_folder(folder: Path) -> Listing:
         Item(path, path.relative_to(folder).as_posix(), (classes.index(home.name),), side)
         for side, group in groups
         for home in group
-        for path in _pictures_in(home)
+        for path in pictures_in(home)
     ]
     problems = [problem for home in (homes if split else [folder]) for problem in _loose(home)]
     if not items:
@@ -37,7 +37,8 @@ def _loose(folder: Path) -> list[str]:
     return [f"{len(loose)} pictures belong to no class folder, {loose[0]} first: move them into one"]
 
 
-def _pictures_in(home: Path) -> list[Path]:
+def pictures_in(home: Path) -> list[Path]:
+    """All of the folder and of its folders, sorted, but hidden ones."""
     inside = (path for path in home.rglob("*") if _is_picture(path))
     return sorted(
         path for path in inside if not any(part.startswith(".") for part in path.relative_to(home).parts)

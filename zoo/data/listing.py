@@ -36,7 +36,8 @@ class Item:
 @dataclass(frozen=True)
 class Listing:
     """title: what a person calls the data; problems: sentences; several: a picture may have any number of
-    labels, none too, else it has one; notices: sentences about data that can be used.
+    labels, none too, else it has one; notices: sentences about data that can be used; labelled: somebody has
+    said what the labels are.
     """
 
     title: str
@@ -45,6 +46,7 @@ class Listing:
     problems: list[str]
     several: bool = False
     notices: list[str] = field(default_factory=list)
+    labelled: bool = True
 
 
 def indexed(

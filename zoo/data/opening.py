@@ -17,6 +17,7 @@ from zoo.data.listing import Listing
 from zoo.data.pictures import Pictures
 from zoo.data.records import list_records, record_files
 from zoo.data.tables import list_table
+from zoo.data.unlabelled import list_unlabelled
 from zoo.errors import DataError
 
 log = logging.getLogger("zoo")
@@ -44,7 +45,20 @@ def open_data(data: Any, *, to_split: bool = True) -> Pictures:
     arrays that do not fit each other. What is handled or merely weak is logged together, once: files that
     are not what their names say, CMYK, 16 bits, EXIF's turns, duplicates, contradictions, small classes.
     """
-    listing = _listing(data)
+    return _opened(_listing(data), to_split=to_split)
+
+
+def open_unlabelled(data: Any) -> Pictures:
+    """Open and check pictures that nobody has labelled: `Pictures` of no classes, labels bool [N, 0]. data is
+    - a folder of pictures, in whatever folders of it, whose names say nothing;
+    - paths of pictures, or uint8 images [N, H, W, 3] or [N, H, W].
+
+    Raises DataError listing what is missing, unreadable or truncated, or that there are no pictures.
+    """
+    return _opened(list_unlabelled(data), to_split=False)
+
+
+def _opened(listing: Listing, *, to_split: bool) -> Pictures:
     seen = look_at_all(listing) if listing.items else []
     if problems := problems_of(listing, seen, to_split=to_split):
         raise DataError(_listed(f"{listing.title} cannot be used", problems))

@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -46,6 +46,33 @@ class Pictures:
 
     def __len__(self) -> int:
         return len(self.sources)
+
+    def chosen(self, indices: Sequence[int]) -> Pictures:
+        def of(values: tuple[T, ...]) -> tuple[T, ...]:
+            return tuple(values[i] for i in indices)
+
+        rows = np.asarray(indices, np.int64)
+        return Pictures(
+            sources=of(self.sources),
+            names=of(self.names),
+            labels=self.labels[rows],
+            classes=self.classes,
+            hashes=of(self.hashes),
+            looks=self.looks[rows],
+            sides=of(self.sides),
+        )
+
+    def joined(self, others: Pictures) -> Pictures:
+        """These, then others of the same classes."""
+        return Pictures(
+            sources=self.sources + others.sources,
+            names=self.names + others.names,
+            labels=np.concatenate([self.labels, others.labels]),
+            classes=self.classes,
+            hashes=self.hashes + others.hashes,
+            looks=np.concatenate([self.looks, others.looks]),
+            sides=self.sides + others.sides,
+        )
 
     @property
     def digest(self) -> str:

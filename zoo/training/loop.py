@@ -34,16 +34,24 @@ EPOCH_SEEDS = 100_003  # more than epochs, so that no two seeds of a recipe shar
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """x: [views, N, ...] of any type; labels: the pictures'; fresh: x are pictures, to be changed each epoch.
+    """x: [views, N, ...] of any type; targets: float32 [N, C]; fresh: x are pictures, changed in each epoch.
 
     soft: a teacher's probabilities of each view, [views, N, C]; where the pictures are fresh, the teacher
     itself, images -> probabilities.
     """
 
     x: np.ndarray
-    labels: np.ndarray
+    targets: np.ndarray
     fresh: bool = False
     soft: np.ndarray | keras.Model | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """x: [N, ...] of any type; labels: the pictures', as in zoo.data.Pictures."""
+
+    x: np.ndarray
+    labels: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +66,7 @@ class Stage:
     name: str
     model: keras.Model
     examples: Examples
-    validation: Examples
+    validation: Held
     epochs: int
     rate: float
     first: int = 0
@@ -67,7 +75,7 @@ class Stage:
 
     def steps(self, recipe: Recipe) -> int:
         """Batches of an epoch."""
-        return -(-len(self.examples.labels) // recipe.batch_size)
+        return -(-len(self.examples.targets) // recipe.batch_size)
 
 
 @dataclass(frozen=True)
@@ -86,14 +94,13 @@ class Batches(keras.utils.PyDataset):
 
     def __init__(self, stage: Stage, recipe: Recipe, epoch: int, first: int = 0) -> None:
         super().__init__()
-        examples, classes = stage.examples, logits_of(stage.model.output).shape[-1]
+        examples = stage.examples
         random = np.random.default_rng([recipe.seed, epoch])
-        self.order = np.resize(random.permutation(len(examples.labels)), shareable(len(examples.labels)))
-        self.views = random.integers(len(examples.x), size=len(examples.labels))
+        count = len(examples.targets)
+        self.order = np.resize(random.permutation(count), shareable(count))
+        self.views = random.integers(len(examples.x), size=count)
         self.examples, self.batch_size, self.first = examples, recipe.batch_size, first
-        self.targets = stage.task.targets(examples.labels, classes)
-        weigh = stage.task.picture_weights
-        self.weights = weigh(examples.labels, classes) if recipe.class_weights else None
+        self.weights = stage.task.picture_weights(examples.targets) if recipe.class_weights else None
         self.outputs = tuple(stage.losses) if isinstance(stage.model.output, dict) else None
         seed = EPOCH_SEEDS * recipe.seed + epoch
         self.change = augmentation(recipe, seed) if examples.fresh else None
@@ -117,7 +124,7 @@ class Batches(keras.utils.PyDataset):
     def _make(self, index: int) -> tuple[Any, ...]:
         chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         x = self.examples.x[self.views[chosen], chosen].astype(np.float32)
-        labels, soft = self.targets[chosen], self.examples.soft
+        labels, soft = self.examples.targets[chosen], self.examples.soft
         if isinstance(soft, np.ndarray):
             labels = np.concatenate([labels, soft[self.views[chosen], chosen]], axis=1, dtype=np.float32)
         if self.change:
@@ -132,7 +139,7 @@ class Batches(keras.utils.PyDataset):
 
     def _by_output(self, x: np.ndarray, labels: np.ndarray) -> tuple[Any, ...]:
         """labels: [n, C], or [n, 2 C] where the teacher's stand behind."""
-        classes = self.targets.shape[1]
+        classes = self.examples.targets.shape[1]
         hard, soft = labels[:, :classes], labels[:, classes:]
         y = {name: soft if name == SOFT else hard for name in self.outputs} if self.outputs else hard
         return (x, y) if self.weights is None else (x, y, hard @ self.weights)
@@ -162,8 +169,8 @@ def compile_for(stage: Stage, recipe: Recipe, rate: Any) -> None:
     def loss(output: str) -> Any:
         if output == SOFT:
             return stage.task.loss(0.0, None)
-        labels = stage.examples.labels if recipe.class_weights else None
-        return stage.task.loss(recipe.label_smoothing, labels)
+        targets = stage.examples.targets if recipe.class_weights else None
+        return stage.task.loss(recipe.label_smoothing, targets)
 
     accuracy = stage.task.accuracy()
     several = isinstance(stage.model.output, dict)
@@ -247,7 +254,7 @@ def _next_state(state: State, learnt: dict[str, float], stage: Stage) -> State:
 
 def validation_logits(stage: Stage) -> np.ndarray:
     """[N, C], by the network as it is."""
-    x = stage.validation.x[0]
+    x = stage.validation.x
     batches = -(-len(x) // AT_ONCE)
     return logits_of(answers(stage.model, x, at_once=-(-len(x) // batches)))
 

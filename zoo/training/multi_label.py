@@ -19,12 +19,17 @@ CHUNK = 50  # resamples at once
 RESAMPLED = ("average_precision", "micro_f1", "macro_f1")
 
 
-def loss(smoothing: float, labels: np.ndarray | None) -> Any:
-    """The mean binary cross-entropy. labels: weighs the yes of each label by its no's for one yes."""
-    if labels is None:
+def decided(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels, and how sure the least sure of each picture's decisions is, [N]."""
+    return probabilities > YES, np.maximum(probabilities, 1 - probabilities).min(axis=1)
+
+
+def loss(smoothing: float, targets: np.ndarray | None) -> Any:
+    """The mean binary cross-entropy. targets: weighs the yes of each label by its no's for one yes."""
+    if targets is None:
         return keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=smoothing)
-    counts = labels.sum(axis=0)
-    weights = ((len(labels) - counts) / np.maximum(counts, 1)).astype(np.float32)
+    counts = targets.sum(axis=0, dtype=np.float64)
+    weights = ((len(targets) - counts) / np.maximum(counts, 1)).astype(np.float32)
 
     def weighted(y: Any, logits: Any) -> Any:
         y = y * (1 - smoothing) + smoothing / 2

@@ -19,6 +19,7 @@ from zoo.errors import ZooError
 from zoo.training.loop import Batches, Stage, compile_for, train
 from zoo.training.network import learning, precision, prepare
 from zoo.training.recipe import Recipe, resolve
+from zoo.training.self_training import Material
 from zoo.training.stages import stages
 from zoo.training.tasks import task_of
 from zoo.training.tuning import lessons_of, load_student, load_teacher, preprocessing_of, side_losses
@@ -81,8 +82,8 @@ def find_rate(
     model = load_student(model_or_name, resolved)
     known, teacher = facts(model), load_teacher(None, resolved)
     network = prepare(model, len(pictures.classes), resolved.top, task_of(pictures.labels).activation)
-    sides = split(pictures, resolved.validation, resolved.test)
-    lessons = lessons_of(pictures, sides, preprocessing_of(known, resolved), resolved, teacher)
+    material = Material(pictures, split(pictures, resolved.validation, resolved.test))
+    lessons = lessons_of(material, preprocessing_of(known, resolved), resolved, teacher)
     rates = np.geomspace(lowest, highest, batches)
     with tempfile.TemporaryDirectory(prefix="find-rate-") as passing, precision(network, resolved.precision):
         for stage in stages(network, lessons, side_losses(known), resolved, Path(passing)):

@@ -66,6 +66,8 @@ class Recipe:
     teacher: str | None = None  # what zoo.load takes, of the same classes: Hinton et al., arXiv 1503.02531
     temperature: float = 4.0  # that teacher's and student's logits are divided by
     distillation: float = 0.5  # the share of the loss that is the teacher's labels'
+    # How sure a teacher must be of an unlabelled picture that is learnt from: Xie et al., arXiv 1911.04252.
+    confidence: float = 0.3
     patience: int = 4  # epochs without a better validation loss
 
     def __post_init__(self) -> None:
@@ -190,6 +192,7 @@ RULES = (
     ("top", "above 0 and at most 1", lambda r: 0 < r.top <= 1),
     ("precision", f"one of {', '.join(PRECISIONS)}", lambda r: r.precision in PRECISIONS),
     ("temperature", "above 0", lambda r: r.temperature > 0),
-    ("distillation", "above 0 and at most 1", lambda r: 0 < r.distillation <= 1),
+    ("distillation", "between 0 and 1", lambda r: 0 <= r.distillation <= 1),
+    ("confidence", "between 0 and 1", lambda r: 0 <= r.confidence <= 1),
     ("patience", "at least 1", lambda r: r.patience >= 1),
 )

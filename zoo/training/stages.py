@@ -11,7 +11,7 @@ import numpy as np
 
 from zoo.build import OUTPUT
 from zoo.training.answers import answers, together
-from zoo.training.loop import Examples, Stage
+from zoo.training.loop import Examples, Held, Stage
 from zoo.training.network import SOFT, Network, with_soft_output
 from zoo.training.recipe import Recipe
 from zoo.training.tasks import Task, task_of
@@ -20,19 +20,19 @@ from zoo.training.views import MAPS, maps_of_views
 
 @dataclass(frozen=True, eq=False)
 class Lessons:
-    """uint8 images [N, h, w, 3] and labels, as in Pictures, to learn from and to judge by; teacher: images ->
-    soft probabilities [N, C].
+    """uint8 images [N, h, w, 3] to learn from, with targets float32 [N, C], and to judge by, with labels as
+    in Pictures; teacher: images -> soft probabilities [N, C].
     """
 
     images: np.ndarray
-    labels: np.ndarray
+    targets: np.ndarray
     held_images: np.ndarray
     held_labels: np.ndarray
     teacher: keras.Model | None = None
 
     @property
     def task(self) -> Task:
-        return task_of(self.labels)
+        return task_of(self.held_labels)
 
     def at_once(self, recipe: Recipe) -> int:
         """Pictures that what does not learn sees together."""
@@ -53,9 +53,9 @@ def stages(
         if network.whole_learns:
             x = maps_of_views(network.embed, lessons.images, recipe, folder / "features.npy")
         else:
-            x = _embed(network, seen.x, at_once)
-        features = Examples(x, lessons.labels, soft=_soft_views(lessons, recipe, folder))
-        held = Examples(_embed(network, unseen.x, at_once), lessons.held_labels)
+            x = np.stack([answers(network.embed, view, at_once) for view in seen.x])
+        features = Examples(x, lessons.targets, soft=_soft_views(lessons, recipe, folder))
+        held = Held(answers(network.embed, unseen.x, at_once), lessons.held_labels)
         epochs, rate = recipe.head_epochs, recipe.head_rate
         head = Stage("head", network.head, features, held, epochs, rate, task=lessons.task)
         yield with_losses(head, {}, recipe)
@@ -67,13 +67,13 @@ def top_stage(
     network: Network, lessons: Lessons, side_losses: Mapping[str, float], recipe: Recipe, folder: Path
 ) -> Stage:
     if network.whole_learns:
-        seen = Examples(lessons.images[None], lessons.labels, fresh=True, soft=lessons.teacher)
-        held = Examples(lessons.held_images[None], lessons.held_labels)
+        seen = Examples(lessons.images[None], lessons.targets, fresh=True, soft=lessons.teacher)
+        held = Held(lessons.held_images, lessons.held_labels)
     else:
         views = maps_of_views(network.bottom, lessons.images, recipe, folder / "maps.npy")
-        seen = Examples(views, lessons.labels, soft=_soft_views(lessons, recipe, folder))
+        seen = Examples(views, lessons.targets, soft=_soft_views(lessons, recipe, folder))
         held_maps = answers(network.bottom, lessons.held_images, lessons.at_once(recipe))
-        held = Examples(held_maps[None].astype(MAPS), lessons.held_labels)
+        held = Held(held_maps.astype(MAPS), lessons.held_labels)
     outputs = network.top.output
     sides = (
         {name: side_losses[name] for name in outputs if name != OUTPUT} if isinstance(outputs, dict) else {}
@@ -96,7 +96,3 @@ def _soft_views(lessons: Lessons, recipe: Recipe, folder: Path) -> np.ndarray | 
     if lessons.teacher is None:
         return None
     return maps_of_views(lessons.teacher, lessons.images, recipe, folder / "soft.npy")
-
-
-def _embed(network: Network, views: np.ndarray, at_once: int) -> np.ndarray:
-    return np.stack([answers(network.embed, view, at_once) for view in views])

@@ -23,9 +23,10 @@ class Task:
 
     activation: of the logits, by its name in Keras.
     targets: labels and the number of classes -> float32 [N, C].
-    loss: of logits, by label smoothing and, where rare labels shall count as much as common ones, the labels.
-    picture_weights: labels and the number of classes -> the weight of a picture by its label, float32 [C];
-    None where the loss weighs labels instead.
+    decided: probabilities -> labels, and how sure each picture's is, [N], 0..1.
+    loss: of logits, by label smoothing and, where rare labels count as much as common ones, the targets.
+    picture_weights: targets -> the weight of a picture by its label, float32 [C]; None where the loss weighs
+    labels instead.
     accuracy: a metric of logits that Keras keeps while it trains, named "accuracy".
     score: logits and labels -> loss without smoothing, and the accuracy.
     right: probabilities and labels -> which pictures are all right, bool [N].
@@ -39,8 +40,9 @@ class Task:
     activation: str
     headline: tuple[str, str]
     targets: Callable[[np.ndarray, int], np.ndarray]
+    decided: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
     loss: Callable[[float, np.ndarray | None], Any]
-    picture_weights: Callable[[np.ndarray, int], np.ndarray | None]
+    picture_weights: Callable[[np.ndarray], np.ndarray | None]
     accuracy: Callable[[], keras.metrics.Metric]
     score: Callable[[np.ndarray, np.ndarray], tuple[float, float]]
     right: Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -49,10 +51,10 @@ class Task:
     evaluate: Callable[[np.ndarray, np.ndarray, tuple[str, ...]], dict[str, Any]]
 
 
-def _class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+def _class_weights(targets: np.ndarray) -> np.ndarray:
     """So that each class counts alike, and the pictures together as many as they are."""
-    counts = np.bincount(labels, minlength=classes)
-    return (len(labels) / (classes * np.maximum(counts, 1))).astype(np.float32)
+    counts = targets.sum(axis=0, dtype=np.float64)
+    return (len(targets) / (len(counts) * np.maximum(counts, 1))).astype(np.float32)
 
 
 ONE_LABEL = Task(
@@ -60,6 +62,7 @@ ONE_LABEL = Task(
     activation="softmax",
     headline=("accuracy", "accuracy"),
     targets=lambda labels, classes: np.eye(classes, dtype=np.float32)[labels],
+    decided=lambda probabilities: (probabilities.argmax(axis=1), probabilities.max(axis=1)),
     loss=lambda smoothing, _: keras.losses.CategoricalCrossentropy(
         from_logits=True, label_smoothing=smoothing
     ),
@@ -76,8 +79,9 @@ SEVERAL_LABELS = Task(
     activation="sigmoid",
     headline=("average_precision", "mean average precision"),
     targets=lambda labels, _: labels.astype(np.float32),
+    decided=multi_label.decided,
     loss=multi_label.loss,
-    picture_weights=lambda labels, classes: None,
+    picture_weights=lambda targets: None,
     accuracy=multi_label.accuracy,
     score=multi_label.log_loss_and_accuracy,
     right=multi_label.right,

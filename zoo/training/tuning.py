@@ -18,7 +18,7 @@ from typing import Any
 import keras
 
 from zoo.classifier import Facts, attach, facts, save
-from zoo.data import Pictures, Split, images, open_data, split
+from zoo.data import Pictures, images, open_data, open_unlabelled, split
 from zoo.errors import ZooError
 from zoo.preprocessing import Preprocessing
 from zoo.training.callbacks import callbacks_of
@@ -29,6 +29,7 @@ from zoo.training.loop import Watch, train, validation_logits
 from zoo.training.network import fingerprint, learning, precision, prepare
 from zoo.training.recipe import Recipe, resolve
 from zoo.training.result import MODEL, RECIPE, Result, is_finished, read_result, write_result
+from zoo.training.self_training import Material, with_guesses
 from zoo.training.stages import Lessons, stages
 from zoo.training.tasks import ONE_LABEL, task_of
 
@@ -44,6 +45,7 @@ def fine_tune(
     *,
     recipe: Recipe | str | PathLike[str] | None = None,
     teacher: keras.Model | str | PathLike[str] | None = None,
+    unlabelled: Any = None,
     callbacks: Any = (),
     checkpoint_minutes: float = 10.0,
     **changes: Any,
@@ -57,7 +59,9 @@ def fine_tune(
     returns the result at once. recipe: "linear" (only a new head), "fast" (the default: then the top of the
     network), "full" (the whole network), "scratch" (without its weights), a Recipe, or the recipe.json of an
     earlier training. teacher: a Classifier of the same classes, or what zoo.load takes, whose probabilities
-    are learnt beside the labels. changes: fields of the recipe, such as epochs, seed, input_size, batch_size.
+    are learnt beside the labels. unlabelled: more pictures, as zoo.data.open_unlabelled takes them: those
+    that the teacher is sure of are learnt from with its probabilities as labels. changes: fields of the
+    recipe, such as epochs, seed, input_size, batch_size.
 
     callbacks: one or several keras.callbacks.Callback, or "tensorboard" or "csv", which write into `out`.
     They see each stage as a training of its own, of the part of the network that learns in it, with epochs
@@ -67,26 +71,39 @@ def fine_tune(
     Pictures are split by content into training, validation (stops the training, chooses the best weights) and
     test (judges, once, at the end): the metrics are the test's.
 
-    Raises DataError listing all that is wrong with the data, ZooError for a bad recipe or a folder of another
-    job, and what zoo.load raises.
+    Raises DataError listing all that is wrong with the data, ZooError for a bad recipe, a folder of another
+    job or unlabelled pictures without a teacher, and what zoo.load raises.
     """
     if teacher is not None:
         changes["teacher"] = facts(teacher).name if isinstance(teacher, keras.Model) else os.fspath(teacher)
     recipe = resolve(recipe, **changes)
+    if unlabelled is not None and recipe.teacher is None:
+        raise ZooError(
+            "unlabelled pictures need a teacher that labels them: fine-tune one on the labelled pictures, "
+            "and name it or its folder as the teacher"
+        )
+    if recipe.teacher is not None and unlabelled is None and not recipe.distillation:
+        raise ZooError(
+            "the teacher has nothing to say: distillation is 0, and no unlabelled pictures are given"
+        )
     pictures = open_data(data)
+    unlabelled = None if unlabelled is None else open_unlabelled(unlabelled)
     keras.utils.set_random_seed(recipe.seed)
     model = load_student(model_or_name, recipe)
     teacher = load_teacher(teacher, recipe)
     folder = None if out is None else Path(out)
     watch = Watch(callbacks_of(callbacks, folder), checkpoint_minutes)
     if folder:
-        _claim(folder, _job(model, teacher, pictures, recipe))
+        _claim(folder, _job(model, teacher, pictures, unlabelled, recipe))
         if is_finished(folder):
             shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
             log.warning('"%s" is finished: this is its result; nothing was trained', folder)
             return read_result(folder)
     with _checkpoints(folder) as checkpoints:
-        result = replace(_run(model, teacher, pictures, recipe, checkpoints, watch), out=folder)
+        material = Material(pictures, split(pictures, recipe.validation, recipe.test))
+        if unlabelled is not None:
+            material = with_guesses(material, unlabelled, teacher, recipe.confidence, checkpoints)
+        result = replace(_run(model, teacher, material, recipe, checkpoints, watch), out=folder)
     if folder:
         save(result.model, folder / MODEL)
         write_result(result, folder)
@@ -128,17 +145,16 @@ def load_student(model_or_name: Any, recipe: Recipe) -> keras.Model:
 def _run(
     model: keras.Model,
     teacher: keras.Model | None,
-    pictures: Pictures,
+    material: Material,
     recipe: Recipe,
     checkpoints: Path,
     watch: Watch,
 ) -> Result:
-    known = facts(model)
+    known, pictures = facts(model), material.pictures
     preprocessing = preprocessing_of(known, recipe)
     learning_share = recipe.top if recipe.epochs else 0.0
     network = prepare(model, len(pictures.classes), learning_share, task_of(pictures.labels).activation)
-    sides = split(pictures, recipe.validation, recipe.test)
-    lessons = lessons_of(pictures, sides, preprocessing, recipe, teacher)
+    lessons = lessons_of(material, preprocessing, recipe, teacher)
     history: list[dict[str, Any]] = []
     with precision(network, recipe.precision):
         for stage in stages(network, lessons, side_losses(known), recipe, checkpoints):
@@ -148,13 +164,13 @@ def _run(
                 # Where devices share batches, jax keeps to the layers as they learned.
                 held = network.probabilities(validation_logits(stage))
     answer = partial(network.answer, at_once=lessons.at_once(recipe))
-    judged = judge(network.whole, answer, pictures, sides, preprocessing, held)
+    judged = judge(network.whole, answer, pictures, material.sides, preprocessing, held)
     return Result(
-        model=attach(network.whole, _facts(known, pictures, preprocessing, recipe, judged.metrics)),
+        model=attach(network.whole, _facts(known, material, preprocessing, recipe, judged.metrics)),
         metrics=judged.metrics,
         history=history,
         recipe=recipe,
-        data=pictures.facts(),
+        data=material.facts(),
         mistakes=judged.mistakes,
         near_duplicates=judged.near_duplicates,
         out=None,
@@ -162,20 +178,18 @@ def _run(
 
 
 def lessons_of(
-    pictures: Pictures,
-    sides: Split,
-    preprocessing: Preprocessing,
-    recipe: Recipe,
-    teacher: keras.Model | None,
+    material: Material, preprocessing: Preprocessing, recipe: Recipe, teacher: keras.Model | None
 ) -> Lessons:
     """The pictures to learn from and to judge by, and the softened answers of the teacher."""
+    pictures, sides = material.pictures, material.sides
     size, task = preprocessing.input_size, task_of(pictures.labels)
+    soft = teacher is not None and recipe.distillation > 0
     return Lessons(
         images(pictures, preprocessing, sides.training),
-        pictures.labels[sides.training],
+        material.targets(),
         images(pictures, preprocessing, sides.validation),
         pictures.labels[sides.validation],
-        teacher and teacher_of(teacher, pictures.classes, size, recipe.temperature, task),
+        teacher_of(teacher, pictures.classes, size, recipe.temperature, task) if soft else None,
     )
 
 
@@ -189,25 +203,30 @@ def preprocessing_of(known: Facts, recipe: Recipe) -> Preprocessing:
 
 
 def _facts(
-    known: Facts, pictures: Pictures, preprocessing: Preprocessing, recipe: Recipe, metrics: dict[str, Any]
+    known: Facts, material: Material, preprocessing: Preprocessing, recipe: Recipe, metrics: dict[str, Any]
 ) -> Facts:
     """The pretrained network's accuracy was measured on other classes, so it stays behind."""
     card = {name: fact for name, fact in known.card.items() if name not in ("accuracy", "task")}
-    card |= {"metrics": metrics, "data": pictures.facts(), "recipe": recipe.to_dict()}
-    task = task_of(pictures.labels)
+    card |= {"metrics": metrics, "data": material.facts(), "recipe": recipe.to_dict()}
+    task = task_of(material.pictures.labels)
     if task is not ONE_LABEL:
         card["task"] = task.name
-    return Facts(known.name, pictures.classes, preprocessing, card)
+    return Facts(known.name, material.pictures.classes, preprocessing, card)
 
 
 def _job(
-    model: keras.Model, teacher: keras.Model | None, pictures: Pictures, recipe: Recipe
+    model: keras.Model,
+    teacher: keras.Model | None,
+    pictures: Pictures,
+    unlabelled: Pictures | None,
+    recipe: Recipe,
 ) -> dict[str, Any]:
     network = {"name": facts(model).name, "fingerprint": fingerprint(model)}
     return {
         "network": network,
         "teacher": teacher and fingerprint(teacher),
         "data": pictures.digest,
+        "unlabelled": None if unlabelled is None else unlabelled.digest,
         "recipe": recipe.to_dict(),
     }
 
