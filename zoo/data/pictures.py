@@ -47,7 +47,7 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.sources)
 
-    def chosen(self, indices: Sequence[int]) -> Pictures:
+    def chosen(self, indices: Sequence[int] | np.ndarray) -> Pictures:
         def of(values: tuple[T, ...]) -> tuple[T, ...]:
             return tuple(values[i] for i in indices)
 
