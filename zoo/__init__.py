@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from zoo.training.augmentation.showing import show_views
     from zoo.training.calibration import calibrate
     from zoo.training.rate_finding import RateTest, find_rate
+    from zoo.training.search import Search, search
 
 _HOMES = {
     "zoo.backbone": ("embedder", "features"),
@@ -37,6 +38,7 @@ _HOMES = {
     "zoo.training.augmentation.showing": ("show_views",),
     "zoo.training.calibration": ("calibrate",),
     "zoo.training.rate_finding": ("RateTest", "find_rate"),
+    "zoo.training.search": ("Search", "search"),
 }
 _ROOMS = ("data", "preprocessing", "weights")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -52,6 +54,7 @@ __all__ = [
     "Preprocessing",
     "RateTest",
     "Result",
+    "Search",
     "UnknownModelError",
     "WeightsError",
     "ZooError",
@@ -71,6 +74,7 @@ __all__ = [
     "list_models",
     "load",
     "save",
+    "search",
     "show_views",
 ]
 

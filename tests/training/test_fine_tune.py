@@ -116,7 +116,7 @@ def test_a_finished_folder_gives_its_result_at_once(done, folder, arrays, networ
 
 
 def test_a_folder_of_another_job_is_refused(done, folder, arrays, network, quick, tmp_path):
-    with pytest.raises(zoo.ZooError, match=r"another fine-tuning \(other recipe\); give another out folder"):
+    with pytest.raises(zoo.ZooError, match=r"another job \(other recipe\); give another out folder"):
         zoo.fine_tune(network, folder, done.out, **quick | {"seed": 1})
     images, labels = arrays
     with pytest.raises(zoo.ZooError, match=r"\(other data\)"):

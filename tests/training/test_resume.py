@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,47 +10,23 @@ import tensorflow as tf
 
 import zoo
 
-# Dies just before its n-th file (the last argument) would be renamed into place, and leaves the partial file.
-DEADLY = """
-import os, signal, sys
-deadly = int(sys.argv[-1])
-replace, count = os.replace, 0
-def replace_or_die(source, target):
-    global count
-    count += 1
-    if count == deadly:
-        os.kill(os.getpid(), signal.SIGKILL)
-    replace(source, target)
-os.replace = replace_or_die
-"""
-CALL = f"""{DEADLY}
-import json
+CALL = """
+import json, sys
 import zoo
 network, data, out = sys.argv[1:4]
 zoo.fine_tune(network, data, out, **json.loads(sys.argv[4]))
 """
 
 
-def test_resume_after_sigkill_in_each_stage(done, folder, network, quick, tmp_path):
+def test_resume_after_sigkill_in_each_stage(done, folder, network, quick, tmp_path, run_and_die):
     out = tmp_path / "digits"
     # What a sum rounds to is told by the number of threads that share it.
     threads = str(tf.config.threading.get_intra_op_parallelism_threads())
     environment = os.environ | {"TF_NUM_INTRAOP_THREADS": threads}
 
     def call(deadly):
-        arguments = [
-            sys.executable,
-            "-c",
-            CALL,
-            network,
-            str(folder),
-            str(out),
-            json.dumps(quick),
-            str(deadly),
-        ]
-        return subprocess.run(
-            arguments, capture_output=True, env=environment, timeout=300, check=False
-        ).returncode
+        arguments = [network, folder, out, json.dumps(quick)]
+        return run_and_die(CALL, *arguments, deadly=deadly, env=environment).returncode
 
     head_epochs = sum(entry["stage"] == "head" for entry in done.history) - 1
     # Renamed are the recipe, the maps, and a checkpoint per epoch: dead in the third epoch of the head.
@@ -72,12 +46,12 @@ def test_resume_after_sigkill_in_each_stage(done, folder, network, quick, tmp_pa
         np.testing.assert_array_equal(unbroken, resumed)
 
 
-def test_a_half_done_folder_is_not_gone_on_with_by_another_job(folder, arrays, network, quick, tmp_path):
+def test_a_half_done_folder_is_not_gone_on_with_by_another_job(
+    folder, arrays, network, quick, tmp_path, run_and_die
+):
     out = tmp_path / "digits"
-    arguments = [sys.executable, "-c", CALL, network, str(folder), str(out), json.dumps(quick), "2"]
-    assert (
-        subprocess.run(arguments, capture_output=True, timeout=300, check=False).returncode == -signal.SIGKILL
-    )
+    died = run_and_die(CALL, network, folder, out, json.dumps(quick), deadly=2)
+    assert died.returncode == -signal.SIGKILL
     images, labels = arrays
     with pytest.raises(zoo.ZooError, match="other recipe"):
         zoo.fine_tune(network, folder, out, **quick | {"epochs": 5})
@@ -86,7 +60,8 @@ def test_a_half_done_folder_is_not_gone_on_with_by_another_job(folder, arrays, n
 
 
 # Trains the smallest of networks on arrays, with a checkpoint after every batch; dies as that does.
-SMALL_CALL = f"""{DEADLY}
+SMALL_CALL = """
+import sys
 import keras
 import numpy as np
 import zoo
@@ -99,15 +74,14 @@ zoo.fine_tune(
 """
 
 
-def test_resume_after_sigkill_in_the_middle_of_an_epoch(tiny, arrays, tmp_path):
+def test_resume_after_sigkill_in_the_middle_of_an_epoch(tiny, arrays, tmp_path, run_and_die):
     """With dropout, changed and mixed pictures, and averaged weights: all that a batch draws is repeated."""
     zoo.save(tiny(), tmp_path / "tiny.keras")
     np.savez(tmp_path / "data.npz", images=arrays[0], labels=arrays[1])
 
     def call(out, deadly):
-        names = [str(tmp_path / name) for name in ("data.npz", "tiny.keras", out)]
-        command = [sys.executable, "-c", SMALL_CALL, *names, str(deadly)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        names = [tmp_path / name for name in ("data.npz", "tiny.keras", out)]
+        done = run_and_die(SMALL_CALL, *names, deadly=deadly)
         assert done.returncode == (-signal.SIGKILL if deadly else 0), done.stderr
         return zoo.load(tmp_path / out) if not deadly else None
 

@@ -35,7 +35,8 @@ def open_data(data: Any, *, to_split: bool = True) -> Pictures:
     - (images, labels[, classes]): images uint8 [N, H, W, 3] or [N, H, W], labels N integers or strings, or
       0 and 1 in [N, C], C > 1, where a picture may have several; classes the names of labels 0, 1, ...;
     - a tf.data.Dataset or any other iterable of (image, label) or {"image": ..., "label": ...}; several
-      labels are an array of 0 and 1, or a list.
+      labels are an array of 0 and 1, or a list;
+    - Pictures, which are given back.
 
     Pictures are turned as their EXIF says. A side that the data names (train, val, test) is kept. Data that
     is not to be split, but only to judge by, may have one class, and few pictures of each.
@@ -45,6 +46,8 @@ def open_data(data: Any, *, to_split: bool = True) -> Pictures:
     arrays that do not fit each other. What is handled or merely weak is logged together, once: files that
     are not what their names say, CMYK, 16 bits, EXIF's turns, duplicates, contradictions, small classes.
     """
+    if isinstance(data, Pictures):
+        return data
     return _opened(_listing(data), to_split=to_split)
 
 

@@ -94,7 +94,7 @@ def fine_tune(
     folder = None if out is None else Path(out)
     watch = Watch(callbacks_of(callbacks, folder), checkpoint_minutes)
     if folder:
-        _claim(folder, _job(model, teacher, pictures, unlabelled, recipe))
+        claim(folder, RECIPE, _job(model, teacher, pictures, unlabelled, recipe))
         if is_finished(folder):
             shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
             log.warning('"%s" is finished: this is its result; nothing was trained', folder)
@@ -231,15 +231,15 @@ def _job(
     }
 
 
-def _claim(folder: Path, job: dict[str, Any]) -> None:
-    """The folder is this job's from now on. Raises ZooError where it is another's."""
-    path = folder / RECIPE
+def claim(folder: Path, name: str, job: dict[str, Any]) -> None:
+    """The folder is this job's, as its file `name` says from now on. Raises ZooError if it is another's."""
+    path = folder / name
     if path.exists():
         other = json.loads(path.read_text("utf-8"))
         differing = [part for part in job if other.get(part) != job[part]]
         if differing:
             raise ZooError(
-                f'"{folder}" belongs to another fine-tuning (other {" and ".join(differing)}); '
+                f'"{folder}" belongs to another job (other {" and ".join(differing)}); '
                 "give another out folder, or delete this one to begin anew"
             )
         return
