@@ -31,7 +31,7 @@ matrix: $(STAMP)
 
 lock: $(STAMP)
 	$(BIN)/python -m pip install uv
-	$(BIN)/uv pip compile pyproject.toml --extra demo --extra explain --extra lite --extra litert --extra openvino --extra ray --extra serve --extra tensorboard --extra train --group dev \
+	$(BIN)/uv pip compile pyproject.toml --extra demo --extra explain --extra lite --extra litert --extra openvino --extra ray --extra search --extra serve --extra tensorboard --extra train --group dev \
 	    --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url -o requirements.lock
 
 $(STAMP): pyproject.toml requirements.lock

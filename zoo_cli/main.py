@@ -263,7 +263,7 @@ def search(
         recipe=recipe,
         **changes,
     )
-    model = found.best.out / "model.keras"
+    model = (found.best.out or out) / "model.keras"
     if as_json:
         click.echo(json.dumps({"trials": found.trials, "metrics": found.best.metrics, "model": str(model)}))
     else:

@@ -65,7 +65,7 @@ class Search:
         return path
 
     def _plot(self, ax: Any, name: str) -> None:
-        values = self.space[name]
+        values: Any = self.space[name]
         choices = isinstance(values, list)
         for state, colour in (("stopped", "silver"), ("complete", "tab:blue")):
             some = [trial for trial in self.trials if trial["state"] == state]
@@ -190,7 +190,8 @@ def _next(study: optuna.Study, space: Space, base: Recipe) -> optuna.Trial:
 
     states = optuna.trial.TrialState
     if not study.trials:
-        study.enqueue_trial(among(base, space) | {NETWORK: name for name in space.get(NETWORK, [])[:1]})
+        network = {NETWORK: space[NETWORK][0]} if NETWORK in space else {}
+        study.enqueue_trial({**among(base, space), **network})
     for broken in study.get_trials(states=(states.RUNNING,)):
         study.enqueue_trial(broken.params)
         study.tell(broken.number, state=states.FAIL)
