@@ -145,7 +145,7 @@ def fine_tune(
     given = {name: value for name, value in fields.items() if value is not None}
     if teacher is not None:
         given["teacher"] = teacher
-    resolved = resolve(recipe, **given | changes_of(settings))
+    resolved = resolve(recipe, unlabelled=unlabelled is not None, **given | changes_of(settings))
     click.echo(recipe_text(resolved), err=True)
     result = zoo.fine_tune(
         name,

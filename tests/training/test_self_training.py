@@ -19,7 +19,6 @@ SHORT = {
     "batch_size": 32,
     "augment": "none",
 }
-ALONE = {**SHORT, "distillation": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +57,11 @@ def accuracy(model, pictures, labels):
 
 def test_a_student_learns_from_what_its_teacher_has_labelled(tiny, few, rest, teacher):
     alone = zoo.fine_tune(tiny(), few, **SHORT)
-    student = zoo.fine_tune(tiny(), few, teacher=teacher, unlabelled=rest[0], **ALONE)
+    student = zoo.fine_tune(tiny(), few, teacher=teacher, unlabelled=rest[0], **SHORT)
     assert accuracy(teacher, *rest) > 0.9
     assert accuracy(student.model, *rest) > accuracy(alone.model, *rest) + 0.05
     assert student.data["pictures"] == 32
+    assert (student.recipe.distillation, alone.recipe.distillation) == (0.0, 0.5)
     assert student.metrics["pictures"]["test"] == alone.metrics["pictures"]["test"]
     guessed = student.data["labelled_by_teacher"]
     assert guessed["pictures"] == sum(guessed["per_class"].values())
@@ -101,7 +101,7 @@ def test_a_likeness_between_what_the_teacher_labelled_and_the_test_pictures_is_s
     seen = few[0][split(pictures, 0.15, 0.15).test[0]]
     darker = (0.9 * seen).astype(np.uint8)
     result = zoo.fine_tune(
-        tiny(), few, teacher=teacher, unlabelled=darker[None], **ALONE | {"epochs": 1}, confidence=0.0
+        tiny(), few, teacher=teacher, unlabelled=darker[None], **SHORT | {"epochs": 1}, confidence=0.0
     )
     sides = [pair["sides"] for pair in result.near_duplicates]
     assert ["test", "training"] in sides
@@ -115,7 +115,7 @@ def test_several_labels_are_guessed_one_by_one(tiny, rest):
     answers = probabilities(teacher, rest[0][1::2])
     sure = np.maximum(answers, 1 - answers).min(axis=1) >= 0.7
     student = zoo.fine_tune(
-        tiny(1), many, teacher=teacher, unlabelled=rest[0][1::2], confidence=0.7, **ALONE | {"epochs": 2}
+        tiny(1), many, teacher=teacher, unlabelled=rest[0][1::2], confidence=0.7, **SHORT | {"epochs": 2}
     )
     assert student.data["labelled_by_teacher"]["pictures"] == sure.sum() > 0
     per_class = student.data["labelled_by_teacher"]["per_class"]
@@ -139,7 +139,7 @@ def test_the_command_takes_a_folder_and_the_report_tells(tiny, few, teacher, hea
         Image.fromarray(picture).save(tmp_path / "few" / str(label) / f"{i}.png")
     student, known = (zoo.save(m, tmp_path / f"{i}.keras") for i, m in enumerate((tiny(), teacher)))
     command = ["fine-tune", student, tmp_path / "few", "--out", tmp_path / "out", "--teacher", known]
-    settings = ["--unlabelled", heap, "--set", "distillation=0", "--set", "confidence=0", "--epochs", "1"]
+    settings = ["--unlabelled", heap, "--set", "confidence=0", "--epochs", "1"]
     done = CliRunner().invoke(main, list(map(str, command + settings)))
     assert done.exit_code == 0, done.output
     report = (tmp_path / "out" / "report.html").read_text()
@@ -154,7 +154,7 @@ def test_pictures_of_a_folder_are_found_whatever_its_folders_are_called(heap, re
 
 
 def test_a_folder_of_a_job_with_other_unlabelled_pictures_is_refused(tiny, few, rest, teacher, tmp_path):
-    short = ALONE | {"epochs": 1}
+    short = SHORT | {"epochs": 1}
     zoo.fine_tune(tiny(), few, tmp_path / "out", teacher=teacher, unlabelled=rest[0][:50], **short)
     with pytest.raises(zoo.ZooError, match=r"another job \(other unlabelled\)"):
         zoo.fine_tune(tiny(), few, tmp_path / "out", teacher=teacher, unlabelled=rest[0][:51], **short)

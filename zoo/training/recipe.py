@@ -65,7 +65,9 @@ class Recipe:
     precision: str = "auto"  # of the computation: one of PRECISIONS; auto is bfloat16 where the device gains
     teacher: str | None = None  # what zoo.load takes, of the same classes: Hinton et al., arXiv 1503.02531
     temperature: float = 4.0  # that teacher's and student's logits are divided by
-    distillation: float = 0.5  # the share of the loss that is the teacher's labels'
+    # The share of the loss that is the teacher's labels'; half by default, and none where it labels pictures
+    # that nobody has (docs/benchmarks.md, pictures without labels).
+    distillation: float | None = None
     # How sure a teacher must be of an unlabelled picture that is learnt from: Xie et al., arXiv 1911.04252.
     confidence: float = 0.3
     patience: int = 4  # epochs without a better validation loss
@@ -130,8 +132,11 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-def resolve(recipe: Recipe | str | PathLike[str] | None, **changes: Any) -> Recipe:
-    """The recipe with the changes, and with what this device decides written down: its file repeats it.
+def resolve(
+    recipe: Recipe | str | PathLike[str] | None, *, unlabelled: bool = False, **changes: Any
+) -> Recipe:
+    """The recipe with the changes, and with what this device decides, and whether there are unlabelled
+    pictures, written down: its file repeats it.
 
     Raises ZooError where several devices cannot share its batches evenly.
     """
@@ -141,7 +146,12 @@ def resolve(recipe: Recipe | str | PathLike[str] | None, **changes: Any) -> Reci
             f"{sharers()} devices share each batch: batch_size must be a multiple of that, not "
             f"{wanted.batch_size}"
         )
-    return replace(wanted, precision=precision_for_device(wanted.precision))
+    share = wanted.distillation
+    return replace(
+        wanted,
+        precision=precision_for_device(wanted.precision),
+        distillation=share if share is not None else 0.0 if unlabelled else 0.5,
+    )
 
 
 def recipe_of(recipe: Recipe | str | PathLike[str] | None) -> Recipe:
@@ -192,7 +202,7 @@ RULES = (
     ("top", "above 0 and at most 1", lambda r: 0 < r.top <= 1),
     ("precision", f"one of {', '.join(PRECISIONS)}", lambda r: r.precision in PRECISIONS),
     ("temperature", "above 0", lambda r: r.temperature > 0),
-    ("distillation", "between 0 and 1", lambda r: 0 <= r.distillation <= 1),
+    ("distillation", "between 0 and 1", lambda r: r.distillation is None or 0 <= r.distillation <= 1),
     ("confidence", "between 0 and 1", lambda r: 0 <= r.confidence <= 1),
     ("patience", "at least 1", lambda r: r.patience >= 1),
 )

@@ -87,7 +87,8 @@ def with_losses(stage: Stage, sides: Mapping[str, float], recipe: Recipe) -> Sta
     losses = {OUTPUT: 1.0, **sides}
     if stage.examples.soft is None:
         return replace(stage, losses=losses)
-    losses |= {OUTPUT: 1 - recipe.distillation, SOFT: recipe.distillation * recipe.temperature**2}
+    share = recipe.distillation or 0.0
+    losses |= {OUTPUT: 1 - share, SOFT: share * recipe.temperature**2}
     return replace(stage, model=with_soft_output(stage.model, recipe.temperature), losses=losses)
 
 

@@ -76,7 +76,7 @@ def fine_tune(
     """
     if teacher is not None:
         changes["teacher"] = facts(teacher).name if isinstance(teacher, keras.Model) else os.fspath(teacher)
-    recipe = resolve(recipe, **changes)
+    recipe = resolve(recipe, unlabelled=unlabelled is not None, **changes)
     if unlabelled is not None and recipe.teacher is None:
         raise ZooError(
             "unlabelled pictures need a teacher that labels them: fine-tune one on the labelled pictures, "
@@ -183,7 +183,7 @@ def lessons_of(
     """The pictures to learn from and to judge by, and the softened answers of the teacher."""
     pictures, sides = material.pictures, material.sides
     size, task = preprocessing.input_size, task_of(pictures.labels)
-    soft = teacher is not None and recipe.distillation > 0
+    soft = teacher is not None and recipe.distillation
     return Lessons(
         images(pictures, preprocessing, sides.training),
         material.targets(),
