@@ -29,6 +29,7 @@ SCALES = (
     (r"^blocks\.\d+\.\d+\.bn3\.weight$", 0.55, 0),
     (r"^blocks\.\d+\.\d+\.conv_exp\.weight$", 0.5, 0),
     (r"^blocks\.\d+\.\d+\.se\.conv_expand\.weight$", 0.3, 0),
+    (r"\.self_attn\.norm_[qv]\.weight$", 0.1, 0),
     (r"^blocks\.\d+\.\d+\.se\.conv_expand\.bias$", 1, 2),
     (r"^blocks\.\d+\.\d+\.pw_proj\.bn\.weight$", 0.5, 0),
     (r"^blocks\.\d+\.\d+\.ghost2\.(primary_conv|cheap_operation)\.1\.weight$", 0.25, 0),

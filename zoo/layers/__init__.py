@@ -48,6 +48,13 @@ from zoo.layers.norms import (
     ResponseNormalization,
 )
 from zoo.layers.positions import Coordinates, FourierPositions
+from zoo.layers.relative import (
+    CommonLambda,
+    GlobalLambdas,
+    HaloAttention,
+    LocalLambdas,
+    RelativeAttention,
+)
 from zoo.layers.resampling import Stretch
 from zoo.layers.spectra import GlobalFilter
 
@@ -59,6 +66,7 @@ __all__ = [
     "BareScale",
     "Blur",
     "ChannelScale",
+    "CommonLambda",
     "ConditionalConv2D",
     "Coordinates",
     "CrossCovariance",
@@ -68,11 +76,14 @@ __all__ = [
     "FourierPositions",
     "GeneralizedMeanPooling2D",
     "GlobalFilter",
+    "GlobalLambdas",
     "Grey",
     "GroupedConv2D",
+    "HaloAttention",
     "HalvingBorder",
     "LastWindow",
     "LinearAttention",
+    "LocalLambdas",
     "LocalResponseNormalization",
     "MultiQueryAttention",
     "Nearest",
@@ -80,6 +91,7 @@ __all__ = [
     "PairSum",
     "PointwiseConv2D",
     "Regroup",
+    "RelativeAttention",
     "ResponseNormalization",
     "Scale",
     "SelectChannels",

@@ -1,0 +1,223 @@
+"""Attention that knows how far apart places are, and what LambdaNetworks have in its stead."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import keras
+from keras import layers, ops
+
+from zoo.layers.resampling import bicubic, resampled
+
+
+class Distances(layers.Layer):
+    """Two learned tables: what a query thinks of a key that is so many rows away, and so many columns. `size`
+    channels of a query in each of the heads; span: the most places between two, and one more.
+    """
+
+    reference_names: ClassVar[dict[str, str]] = {
+        "rows": "pos_embed.height_rel",
+        "columns": "pos_embed.width_rel",
+    }
+
+    def __init__(self, heads: int, size: int, span: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.heads, self.size, self.span = heads, size, span
+
+    def build(self, input_shape: Any) -> None:
+        start = keras.initializers.TruncatedNormal(stddev=self.size**-0.5)
+        shape = (2 * self.span - 1, self.size)
+        self.rows = self.add_weight(shape=shape, initializer=start, name="rows")
+        self.columns = self.add_weight(shape=shape, initializer=start, name="columns")
+
+    def attended(self, queries: Any, keys: Any, values: Any) -> Any:
+        """queries [B, H, W, size], keys [B, h, w, size], values [B, h, w, D] -> [B, H * W, D]."""
+        _, height, width, _ = ops.shape(keys)
+        scores = ops.matmul(flat(queries), ops.swapaxes(flat(keys), 1, 2)) * self.size**-0.5
+        of_rows = ops.matmul(queries, self._by_distance(self.rows, ops.shape(queries)[1], height))
+        by_column = self._by_distance(self.columns, ops.shape(queries)[2], width)
+        of_columns = ops.swapaxes(ops.matmul(ops.swapaxes(queries, 1, 2), by_column), 1, 2)
+        placed = of_rows[..., :, None] + of_columns[..., None, :]
+        shares = ops.softmax(scores + ops.reshape(placed, ops.shape(scores)))
+        return ops.matmul(shares, flat(values))
+
+    def _by_distance(self, table: Any, queries: Any, keys: Any) -> Any:
+        """[2 * span - 1, size] -> [queries, size, keys]; the table is resampled for more or fewer keys."""
+        table = resampled(table[None, :, None], (2 * keys - 1, 1), bicubic)[0, :, 0]
+        apart = ops.arange(keys)[None, :] - ops.arange(queries)[:, None] + keys - 1
+        return ops.transpose(ops.take(ops.cast(table, self.compute_dtype), apart, axis=0), (0, 2, 1))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "heads": self.heads, "size": self.size, "span": self.span}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class RelativeAttention(Distances):
+    """Attention among all places of a map of `span` rows and columns, or others: queries, keys and values,
+    [N, H, W, 2 * heads * size + C] -> [N, H, W, C]. Srinivas et al., arXiv 2101.11605.
+    """
+
+    def call(self, x: Any) -> Any:
+        height, width = ops.shape(x)[1:3]
+        end = self.heads * self.size
+        parts = (x[..., :end], x[..., end : 2 * end], x[..., 2 * end :])
+        y = self.attended(*(heads_apart(part, self.heads) for part in parts))
+        return heads_together(y, self.heads, height, width)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (*input_shape[:-1], input_shape[-1] - 2 * self.heads * self.size)
+
+
+@keras.saving.register_keras_serializable("zoo")
+class HaloAttention(Distances):
+    """Attention within blocks of places that also see a halo of `halo` places around: queries
+    [N, H / stride, W / stride, heads * size], keys and values by heads [N, H, W, heads * size + C] ->
+    [N, H / stride, W / stride, C]. Beyond the map all is 0. Vaswani et al., arXiv 2103.12731.
+    """
+
+    def __init__(self, heads: int, size: int, block: int, halo: int, stride: int = 1, **options: Any) -> None:
+        options.pop("span", None)
+        super().__init__(heads, size, block + 2 * halo, **options)
+        self.block, self.halo, self.stride = block, halo, stride
+
+    def call(self, inputs: Any) -> Any:
+        queries, keys = inputs
+        height, width = ops.shape(queries)[1:3]
+        own = self.block // self.stride
+        rows, columns = (height + own - 1) // own, (width + own - 1) // own
+        queries = heads_apart(blocks(queries, rows, columns, own, own, 0), self.heads)
+        around = blocks(keys, rows, columns, self.block, self.span, self.halo)
+        around = heads_apart(around, self.heads)
+        y = self.attended(queries, around[..., : self.size], around[..., self.size :])
+        y = heads_together(y, self.heads, own, own)
+        return joined(y, rows, columns)[:, :height, :width]
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        queries, keys = input_shape
+        return (*queries[:3], keys[-1] - self.heads * self.size)
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"block": self.block, "halo": self.halo, "stride": self.stride}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class CommonLambda(layers.Layer):
+    """One linear function for all places, the values summed by the softmax of the keys over them, applied to
+    queries: [N, H, W, heads * K], keys [N, H, W, K], values [N, H, W, C] -> [N, H, W, heads * C]. Bello,
+    arXiv 2102.08602.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        queries, keys, values = inputs
+        _, height, width, size = ops.shape(keys)
+        function = ops.matmul(ops.swapaxes(ops.softmax(flat(keys), axis=1), 1, 2), flat(values))
+        heads, channels = queries.shape[-1] // size, values.shape[-1]
+        y = ops.matmul(ops.reshape(queries, (-1, height * width * heads, size)), function)
+        return ops.reshape(y, (-1, height, width, heads * channels))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        queries, keys, values = input_shape
+        return (*values[:3], queries[-1] // keys[-1] * values[-1])
+
+
+@keras.saving.register_keras_serializable("zoo")
+class LocalLambdas(layers.Layer):
+    """A linear function for each place, by a convolution of the values around it, applied to its queries:
+    queries [N, H, W, heads * size], values [N, H, W, C] -> [N, H, W, heads * C]. Bello, arXiv 2102.08602,
+    section 3.2.
+    """
+
+    reference_names: ClassVar[dict[str, str]] = {
+        "filters": "conv_lambda.weight",
+        "shifts": "conv_lambda.bias",
+    }
+
+    def __init__(self, size: int, reach: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.size, self.reach = size, reach
+
+    def build(self, input_shape: Any) -> None:
+        start = keras.initializers.TruncatedNormal(stddev=self.size**-0.5)
+        shape = (self.size, 1, self.reach, self.reach, 1)
+        self.filters = self.add_weight(shape=shape, initializer=start, name="filters")
+        self.shifts = self.add_weight(shape=(self.size,), initializer="zeros", name="shifts")
+
+    def lambdas(self, values: Any) -> Any:
+        """[B, H, W, 1] -> [B, H, W, size]."""
+        kernel = ops.transpose(self.filters[:, 0, :, :, 0], (1, 2, 0))[:, :, None]
+        return ops.conv(values, kernel, padding="same", data_format="channels_last") + self.shifts
+
+    def call(self, inputs: Any) -> Any:
+        queries, values = inputs
+        _, height, width, channels = ops.shape(values)
+        heads = queries.shape[-1] // self.size
+        alone = ops.reshape(ops.transpose(values, (0, 3, 1, 2)), (-1, height, width, 1))
+        lambdas = ops.reshape(self.lambdas(alone), (-1, channels, height * width, self.size))
+        queries = ops.reshape(queries, (-1, height * width, heads, self.size))
+        y = ops.matmul(queries, ops.transpose(lambdas, (0, 2, 3, 1)))
+        return ops.reshape(y, (-1, height, width, heads * channels))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        queries, values = input_shape
+        return (*values[:3], queries[-1] // self.size * values[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "size": self.size, "reach": self.reach}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class GlobalLambdas(LocalLambdas):
+    """The same of all places of a map of (reach + 1) / 2 rows and columns, by how far they are apart: a
+    convolution as wide as the map, without a bias.
+    """
+
+    reference_names: ClassVar[dict[str, str]] = {"filters": "pos_emb"}
+
+    def build(self, input_shape: Any) -> None:
+        start = keras.initializers.TruncatedNormal(stddev=0.02)
+        shape = (self.reach, self.reach, self.size)
+        self.filters = self.add_weight(shape=shape, initializer=start, name="filters")
+
+    def lambdas(self, values: Any) -> Any:
+        return ops.conv(values, self.filters[:, :, None], padding="same", data_format="channels_last")
+
+
+def flat(x: Any) -> Any:
+    """[B, H, W, C] -> [B, H * W, C]."""
+    _, height, width, channels = ops.shape(x)
+    return ops.reshape(x, (-1, height * width, channels))
+
+
+def heads_apart(x: Any, heads: int) -> Any:
+    """[N, H, W, heads * C] -> [N * heads, H, W, C]."""
+    _, height, width, channels = ops.shape(x)
+    x = ops.reshape(x, (-1, height, width, heads, channels // heads))
+    return ops.reshape(ops.transpose(x, (0, 3, 1, 2, 4)), (-1, height, width, channels // heads))
+
+
+def heads_together(x: Any, heads: int, height: Any, width: Any) -> Any:
+    """[N * heads, H * W, C] -> [N, H, W, heads * C]."""
+    channels = x.shape[-1]
+    x = ops.transpose(ops.reshape(x, (-1, heads, height * width, channels)), (0, 2, 1, 3))
+    return ops.reshape(x, (-1, height, width, heads * channels))
+
+
+def blocks(x: Any, rows: Any, columns: Any, block: int, side: int, before: int) -> Any:
+    """[N, H, W, C] -> [N * rows * columns, side, side, C]: what is around each block of block x block places,
+    from `before` places above it and left of it; 0 beyond the map.
+    """
+    channels, after = x.shape[-1], side - before + block
+    x = ops.pad(x, [[0, 0], [before, after], [before, after], [0, 0]])
+    for axis, count in ((1, rows), (2, columns)):
+        places = block * ops.arange(count)[:, None] + ops.arange(side)[None]
+        x = ops.take(x, ops.reshape(places, (-1,)), axis=axis)
+    x = ops.transpose(ops.reshape(x, (-1, side, columns, side * channels)), (0, 2, 1, 3))
+    return ops.reshape(x, (-1, side, side, channels))
+
+
+def joined(x: Any, rows: Any, columns: Any) -> Any:
+    """[N * rows * columns, side, side, C] -> [N, rows * side, columns * side, C]."""
+    _, side, _, channels = ops.shape(x)
+    x = ops.transpose(ops.reshape(x, (-1, columns, side, side * channels)), (0, 2, 1, 3))
+    return ops.reshape(x, (-1, rows * side, columns * side, channels))
