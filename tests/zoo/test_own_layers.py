@@ -1,4 +1,6 @@
-"""Layers that no network's smallest variant has: what they compute, and that a file keeps them."""
+"""Layers that no network's smallest variant has, or not for all sizes: what they compute, and that a file
+keeps them.
+"""
 
 import keras
 import numpy as np
@@ -14,10 +16,14 @@ from zoo.layers import (
     Coordinates,
     EvoNormalization,
     GlobalFilter,
+    GlobalLambdas,
+    HaloAttention,
     HalvingBorder,
+    LocalLambdas,
     MultiQueryAttention,
     Nearest,
     Neighbours,
+    RelativeAttention,
     SpaceToDepth,
     TwinDense,
     WeighNeighbours,
@@ -75,6 +81,79 @@ def test_heads_share_keys_and_values():
         shares = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
         expected = (shares @ values.reshape(2, 4, 3)).reshape(2, 3, 4, 3)
         np.testing.assert_allclose(attended[..., head], expected, rtol=1e-4, atol=1e-5)
+
+
+def with_random_weights(layer, inputs):
+    layer(inputs)
+    layer.set_weights([RANDOM.normal(size=weight.shape) for weight in layer.weights])
+    return layer
+
+
+def attention_by_hand(query, keys, values, rows, columns):
+    """query [D]; keys and values of places, rows and columns: how much each thinks of how far they are."""
+    scores = keys @ query / np.sqrt(len(query)) + rows @ query + columns @ query
+    shares = np.exp(scores - scores.max())
+    return shares / shares.sum() @ values
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("height", "width"), [(4, 8), (6, 10)], ids=["whole-blocks", "a-part-of-a-block"])
+def test_a_block_sees_its_halo_and_zeros_beyond_the_map(height, width, stride):
+    heads, size, block, halo = 2, 3, 4, 1
+    queries, keys = (
+        picture(height // stride, width // stride, heads * size),
+        picture(height, width, heads * 5),
+    )
+    layer = with_random_weights(HaloAttention(heads, size, block, halo, stride), [queries, keys])
+    rows, columns = layer.get_weights()
+    found, side, own = np.asarray(layer([queries, keys])), block + 2 * halo, block // stride
+    around = np.pad(keys, ((0, 0), (halo, side), (halo, side), (0, 0)))
+    for y, x in ((0, 0), (height // stride - 1, width // stride - 1), (1, own)):
+        top, left = y // own * block, x // own * block
+        seen = around[1, top : top + side, left : left + side].reshape(side * side, heads, 5)[:, 1]
+        there = np.stack(np.mgrid[:side, :side], -1).reshape(-1, 2)
+        expected = attention_by_hand(
+            queries[1, y, x, size:],
+            seen[:, :size],
+            seen[:, size:],
+            rows[there[:, 0] - y % own + side - 1],
+            columns[there[:, 1] - x % own + side - 1],
+        )
+        np.testing.assert_allclose(found[1, y, x, 2:], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_all_places_know_how_far_they_are_apart():
+    x = picture(5, 5, 2 * 2 * 3 + 8)
+    layer = with_random_weights(RelativeAttention(2, 3, 5), x)
+    rows, columns = layer.get_weights()
+    there = np.stack(np.mgrid[:5, :5], -1).reshape(-1, 2)
+    places = x[1].reshape(25, -1)
+    expected = attention_by_hand(
+        x[1, 4, 2, :3],
+        places[:, 6:9],
+        places[:, 12:16],
+        rows[there[:, 0] - 4 + 4],
+        columns[there[:, 1] - 2 + 4],
+    )
+    np.testing.assert_allclose(np.asarray(layer(x))[1, 4, 2, :4], expected, rtol=1e-4, atol=1e-5)
+    assert layer(picture(7, 3, 20)).shape == (2, 7, 3, 8)
+
+
+@pytest.mark.parametrize("everywhere", [False, True], ids=["near", "everywhere"])
+def test_a_lambda_is_made_of_the_values_around(everywhere):
+    queries, values = picture(4, 3, 2 * 5), picture(4, 3, 6)
+    layer = GlobalLambdas(5, 7) if everywhere else LocalLambdas(5, 3)
+    with_random_weights(layer, [queries, values])
+    filters = layer.get_weights()[0]
+    by_distance, shift = (
+        (filters, 0) if everywhere else (filters[:, 0, :, :, 0].transpose(1, 2, 0), layer.shifts)
+    )
+    reach = by_distance.shape[0] // 2
+    around = np.pad(values[1], ((reach, reach), (reach, reach), (0, 0)))
+    seen = around[2 : 2 + 2 * reach + 1, 1 : 1 + 2 * reach + 1]
+    function = np.einsum("yxk,yxc->kc", by_distance, seen) + np.asarray(shift)[..., None]
+    expected = queries[1, 2, 1].reshape(2, 5) @ function
+    np.testing.assert_allclose(np.asarray(layer([queries, values]))[1, 2, 1], expected.ravel(), rtol=1e-4)
 
 
 def test_two_classifiers_are_averaged():
