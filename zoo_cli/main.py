@@ -139,8 +139,7 @@ def fine_tune(
     _load_tensorflow()
     import zoo
     from zoo.training.recipe import resolve
-    from zoo.training.tasks import TASKS
-    from zoo_cli.recipes import changes_of, recipe_text
+    from zoo_cli.recipes import changes_of, headline, recipe_text
 
     given = {name: value for name, value in fields.items() if value is not None}
     if teacher is not None:
@@ -162,8 +161,7 @@ def fine_tune(
             json.dumps({"metrics": result.metrics, "model": str(out / "model.keras"), "report": str(report)})
         )
     else:
-        key, name = TASKS[zoo.facts(result.model).task].headline
-        click.echo(f"held-out {name} {result.metrics[key]:.4f}")
+        click.echo(headline(result))
         click.echo(f"model   {out / 'model.keras'}")
         click.echo(f"report  {report}")
 
@@ -250,7 +248,7 @@ def search(
     """
     _load_tensorflow()
     import zoo
-    from zoo_cli.recipes import changes_of, space_of, trials_text
+    from zoo_cli.recipes import changes_of, headline, space_of, trials_text
 
     changes = changes_of(settings)
     found = zoo.search(
@@ -268,7 +266,7 @@ def search(
         click.echo(json.dumps({"trials": found.trials, "metrics": found.best.metrics, "model": str(model)}))
     else:
         click.echo(trials_text(found.trials))
-        click.echo(f"model  {model}\nplot   {out / 'trials.png'}")
+        click.echo(f"{headline(found.best)}\nmodel  {model}\nplot   {out / 'trials.png'}")
 
 
 @main.command()

@@ -1,4 +1,4 @@
-"""A recipe on the command line: FIELD=VALUE, and all of its fields as text."""
+"""A recipe on the command line: FIELD=VALUE, all of its fields as text, and what came of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
-from zoo.training import Recipe
+from zoo.classifier import facts
+from zoo.training import Recipe, Result
+from zoo.training.tasks import TASKS
 
 
 def changes_of(settings: tuple[str, ...]) -> dict[str, Any]:
@@ -53,6 +55,12 @@ def trials_text(trials: list[dict[str, Any]]) -> str:
 
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+def headline(result: Result) -> str:
+    """What the test pictures say of it, in a line."""
+    key, name = TASKS[facts(result.model).task].headline
+    return f"held-out {name} {result.metrics[key]:.4f}"
 
 
 def recipe_text(recipe: Recipe) -> str:
