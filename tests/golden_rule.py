@@ -69,6 +69,7 @@ SCALES = (
 DAMPED = re.compile(
     r"^blocks\.[12]\.\d+\.bn2\.weight$|\.(bn3|norm3|conv3(_1x1)?\.bn|qkv|token_mixer\.(conv1?\.)?bn)\.weight$"
     r"|\.(conv_kxk|conv_1x1)\.bn\.weight$"
+    r"|\.(mhca\.projection|e_mhsa\.(proj|q)|patch_embed\.norm)\.weight$"
 )
 
 

@@ -9,6 +9,7 @@ import keras
 from zoo.layers.activations import gelu_tanh
 from zoo.layers.attention import (
     Attention,
+    CrossAttention,
     CrossCovariance,
     FirstTokenAttention,
     LinearAttention,
@@ -69,6 +70,7 @@ __all__ = [
     "CommonLambda",
     "ConditionalConv2D",
     "Coordinates",
+    "CrossAttention",
     "CrossCovariance",
     "DeviationNormalization",
     "EvoNormalization",

@@ -77,6 +77,32 @@ class MultiQueryAttention(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class CrossAttention(layers.Layer):
+    """What places attend to: queries [N, H, W, C], keys and values [N, T, C] -> [N, H, W, C]. Vaswani et al.,
+    arXiv 1706.03762.
+    """
+
+    def __init__(self, heads: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.heads = heads
+
+    def call(self, inputs: Any) -> Any:
+        _, height, width, channels = ops.shape(inputs[0])
+        queries, keys, values = (
+            ops.swapaxes(ops.reshape(x, (-1, count, self.heads, channels // self.heads)), 1, 2)
+            for x, count in zip(inputs, (height * width, *[ops.shape(inputs[1])[1]] * 2), strict=True)
+        )
+        y = ops.swapaxes(attended(queries, keys, values), 1, 2)
+        return ops.reshape(y, (-1, height, width, channels))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape[0]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "heads": self.heads}
+
+
+@keras.saving.register_keras_serializable("zoo")
 class Tokens(layers.Layer):
     """A map [N, H, W, C] -> the mean of its places, [N, 1, C], and that and all places, [N, 1 + H * W, C],
     each with a learned addend for where it is on a grid x grid map, resampled for maps of other sides.
