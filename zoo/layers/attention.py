@@ -78,8 +78,8 @@ class MultiQueryAttention(layers.Layer):
 
 @keras.saving.register_keras_serializable("zoo")
 class CrossAttention(layers.Layer):
-    """What places attend to: queries [N, H, W, C], keys and values [N, T, C] -> [N, H, W, C]. Vaswani et al.,
-    arXiv 1706.03762.
+    """What places attend to: queries [N, H, W, K], keys [N, T, K], values [N, T, C] -> [N, H, W, C]. Vaswani
+    et al., arXiv 1706.03762.
     """
 
     def __init__(self, heads: int, **options: Any) -> None:
@@ -87,16 +87,18 @@ class CrossAttention(layers.Layer):
         self.heads = heads
 
     def call(self, inputs: Any) -> Any:
-        _, height, width, channels = ops.shape(inputs[0])
+        height, width = ops.shape(inputs[0])[1:3]
+        places = ops.shape(inputs[1])[1]
         queries, keys, values = (
-            ops.swapaxes(ops.reshape(x, (-1, count, self.heads, channels // self.heads)), 1, 2)
-            for x, count in zip(inputs, (height * width, *[ops.shape(inputs[1])[1]] * 2), strict=True)
+            ops.swapaxes(ops.reshape(x, (-1, count, self.heads, x.shape[-1] // self.heads)), 1, 2)
+            for x, count in zip(inputs, (height * width, places, places), strict=True)
         )
         y = ops.swapaxes(attended(queries, keys, values), 1, 2)
-        return ops.reshape(y, (-1, height, width, channels))
+        return ops.reshape(y, (-1, height, width, inputs[2].shape[-1]))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        return input_shape[0]
+        queries, _, values = input_shape
+        return (*queries[:3], values[-1])
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "heads": self.heads}
