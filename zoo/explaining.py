@@ -18,6 +18,7 @@ import numpy as np
 from zoo.classifier import facts
 from zoo.errors import ZooError, did_you_mean
 from zoo.outputs import heads
+from zoo.plotting import new_figure, write_png
 from zoo.preprocessing import evaluate, read_image
 
 IG_STEPS = 32  # points on the line from grey to the picture; Sundararajan et al. use 20 to 300
@@ -232,12 +233,10 @@ def _check_backend() -> None:
 
 def _grid(panels: list[tuple[str, np.ndarray, np.ndarray | None]], path: str | PathLike[str]) -> Path:
     """Titles, pictures and the maps over them, side by side in rows of at most eight."""
-    from matplotlib.figure import Figure
-
     columns = min(8, len(panels))
     rows = -(-len(panels) // columns)
     scale = 3 if len(panels) <= 8 else 1
-    figure = Figure(figsize=(scale * columns, scale * rows + 0.2), layout="constrained", dpi=120)
+    figure = new_figure(scale * columns, scale * rows + 0.2)
     places = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax in places:
         ax.axis("off")
@@ -246,7 +245,4 @@ def _grid(panels: list[tuple[str, np.ndarray, np.ndarray | None]], path: str | P
         if heat is not None:
             ax.imshow(heat, cmap="jet", alpha=0.5, vmin=0, vmax=1)
         ax.set_title(title.replace("_", " ").replace("$", r"\$"), fontsize=10)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png")
-    return path
+    return write_png(figure, path)

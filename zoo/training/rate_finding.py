@@ -16,6 +16,7 @@ import numpy as np
 from zoo.classifier import facts
 from zoo.data import open_data, split
 from zoo.errors import ZooError
+from zoo.plotting import new_figure, write_png
 from zoo.training.loop import Batches, Stage, compile_for, train
 from zoo.training.network import learning, precision, prepare
 from zoo.training.recipe import Recipe, resolve
@@ -41,19 +42,12 @@ class RateTest:
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Plot loss over rate as a PNG. Raises ZooError where matplotlib is not installed."""
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ZooError("a plot needs matplotlib: pip install 'cnn-zoo[train]'") from error
-        figure = Figure(figsize=(6, 4), layout="constrained")
+        figure = new_figure(6, 4)
         ax = figure.add_subplot(xscale="log", xlabel="learning rate", ylabel="loss")
         ax.plot(self.rates, self.losses)
         ax.axvline(self.suggested, linestyle="--", color="grey", label=f"suggested: {self.suggested:.1e}")
         ax.legend()
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="png", dpi=120)
-        return path
+        return write_png(figure, path)
 
 
 def find_rate(

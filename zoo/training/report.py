@@ -11,6 +11,7 @@ import numpy as np
 
 from zoo.classifier import facts
 from zoo.errors import ZooError
+from zoo.plotting import new_figure
 from zoo.training.tasks import ONE_LABEL, TASKS
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _anchor(label: int, predicted: int) -> str:
 def curves(history: list[dict[str, Any]]) -> str:
     """Loss and accuracy of each stage's epochs, as SVG."""
     stages = [(stage, list(entries)) for stage, entries in groupby(history, key=lambda entry: entry["stage"])]
-    figure = _figure(4.3 * len(stages), 5.2)
+    figure = new_figure(4.3 * len(stages), 5.2)
     axes = figure.subplots(2, len(stages), squeeze=False, sharex="col", sharey="row")
     for column, (stage, entries) in zip(axes.T, stages, strict=True):
         column[0].set_title(STAGES.get(stage, stage), fontsize=10, color=INK, loc="left")
@@ -129,7 +130,7 @@ def confusion(matrix: list[list[int]], names: list[str]) -> str:
 
     counts = np.asarray(matrix)
     side = float(np.clip(0.5 * len(names) + 1.5, 4, 12))
-    figure = _figure(side, side)
+    figure = new_figure(side, side)
     ax = figure.subplots()
     names = [name.replace("$", r"\$") for name in names]  # else matplotlib reads mathematics
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -161,7 +162,7 @@ def confusion(matrix: list[list[int]], names: list[str]) -> str:
 
 def reliability(calibration: dict[str, Any]) -> str:
     """Accuracy against confidence, before and after the temperature, and how many pictures there are: SVG."""
-    figure = _figure(8.6, 4.4)
+    figure = new_figure(8.6, 4.4)
     axes = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=(3, 1))
     states = (("as it is", calibration), (f"logits / {calibration['temperature']:.2f}", calibration["after"]))
     for column, (title, state) in zip(axes.T, states, strict=True):
@@ -202,13 +203,6 @@ def _plain(ax: Any) -> None:
     ax.grid(color=GRID, linewidth=0.8)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
-
-
-def _figure(width: float, height: float) -> Any:
-    """A figure of its own, outside pyplot: no window, no state shared with the caller's plots."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _svg(figure: Any) -> str:

@@ -17,6 +17,7 @@ import keras
 from zoo.classifier import facts
 from zoo.data import Pictures, open_data
 from zoo.errors import ZooError
+from zoo.plotting import new_figure, write_png
 from zoo.progress import progress
 from zoo.training.checkpoint import write_text
 from zoo.training.recipe import Recipe, resolve
@@ -49,20 +50,13 @@ class Search:
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Plot the validation loss over each field, a PNG. Raises ZooError without matplotlib."""
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ZooError("a plot needs matplotlib: pip install 'cnn-zoo[train]'") from error
-        figure = Figure(figsize=(1 + 2.5 * len(self.space), 3), layout="constrained")
+        figure = new_figure(1 + 2.5 * len(self.space), 3)
         axes = figure.subplots(1, len(self.space), sharey=True, squeeze=False)[0]
         for ax, name in zip(axes, self.space, strict=True):
             self._plot(ax, name)
         axes[0].set_ylabel("validation loss")
         axes[0].legend()
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="png", dpi=120)
-        return path
+        return write_png(figure, path)
 
     def _plot(self, ax: Any, name: str) -> None:
         values: Any = self.space[name]
