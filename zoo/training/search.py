@@ -64,11 +64,11 @@ class Search:
         for state, colour in (("stopped", "silver"), ("complete", "tab:blue")):
             some = [trial for trial in self.trials if trial["state"] == state]
             x = [values.index(trial[name]) if choices else trial[name] for trial in some]
-            ax.scatter(x, [trial["val_loss"] for trial in some], color=colour, label=state)
+            ax.scatter(x, [trial["val_loss"] for trial in some], color=colour, label=state, clip_on=False)
         if choices:
             ax.set_xticks(range(len(values)), [str(value) for value in values])
-        elif is_logarithmic(values):
-            ax.set_xscale("log")
+        else:
+            ax.set(xlim=values, xscale="log" if is_logarithmic(values) else "linear")
         ax.set_xlabel(name)
 
 
