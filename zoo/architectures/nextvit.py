@@ -2,9 +2,11 @@
 industrial scenarios", arXiv 2207.05501: stages of convolution blocks that end in one with attention.
 """
 
+from dataclasses import replace
+from functools import partial
 from itertools import count
 
-from keras import layers
+from keras import initializers, layers
 
 from zoo.blocks import Net, Tensor, concatenate
 from zoo.layers import CrossAttention
@@ -72,7 +74,7 @@ def grouped(net: Net, x: Tensor, name: str) -> Tensor:
     """The paper's multi-head convolutional attention."""
     width = x.shape[-1]
     y = net.norm_act(net.conv(x, width, 3, f"{name}.group_conv3x3", groups=width // HEAD), f"{name}.norm")
-    return net.conv(y, width, 1, f"{name}.projection")
+    return small(net).conv(y, width, 1, f"{name}.projection")
 
 
 def attention(net: Net, x: Tensor, run: int, name: str) -> Tensor:
@@ -85,9 +87,14 @@ def attention(net: Net, x: Tensor, run: int, name: str) -> Tensor:
         places = net.norm(places, f"{name}.norm")
     keys, values = (net.linear(places, channels, f"{name}.{part}") for part in ("k", "v"))
     y = CrossAttention(channels // HEAD, name=f"{name}.attention")([queries, keys, values])
-    return net.linear(y, channels, f"{name}.proj")
+    return small(net).linear(y, channels, f"{name}.proj")
 
 
 def mlp(net: Net, x: Tensor, expansion: int, name: str) -> Tensor:
     y = net.act(net.conv(x, expansion * x.shape[-1], 1, f"{name}.fc1", bias=True), f"{name}.act")
-    return net.conv(y, x.shape[-1], 1, f"{name}.fc2", bias=True)
+    return small(net).conv(y, x.shape[-1], 1, f"{name}.fc2", bias=True)
+
+
+def small(net: Net) -> Net:
+    """For the ends of branches, which no norm is behind: untrained, they would add up."""
+    return replace(net, start=partial(initializers.TruncatedNormal, stddev=0.02))

@@ -22,7 +22,7 @@ class Net:
     padding: "torch" pads k // 2 on both sides of a strided window, "same" as TensorFlow does. drop_path is
     the rate of stochastic depth at the last block (Huang et al., arXiv 1603.09382); it grows linearly from
     0 at the first. dropout is the rate after a hidden linear layer, for the networks that have some.
-    pooling is how the last map becomes a vector, one of POOLINGS.
+    pooling is how the last map becomes a vector, one of POOLINGS. start makes the initializer of a kernel.
     """
 
     padding: str = "torch"
@@ -32,6 +32,7 @@ class Net:
     drop_path: float = 0.0
     dropout: float = 0.0
     pooling: str = "avg"
+    start: Callable[[], Any] = QuickHeUniform
 
     def conv(
         self,
@@ -56,7 +57,7 @@ class Net:
             border,
             dilation_rate=dilation,
             use_bias=bias,
-            kernel_initializer=QuickHeUniform(),
+            kernel_initializer=self.start(),
             name=name,
         )
         return conv(x)
@@ -82,7 +83,7 @@ class Net:
             padding,
             dilation_rate=dilation,
             use_bias=bias,
-            depthwise_initializer=QuickHeUniform(),
+            depthwise_initializer=self.start(),
             name=name,
         )
         return conv(x)
@@ -161,7 +162,7 @@ class Net:
 
     def linear(self, x: Tensor, units: int, name: str, bias: bool = True) -> Tensor:
         """A hidden layer of a classifier, vectors [N, D] -> [N, units], or of every place's vector."""
-        return layers.Dense(units, use_bias=bias, kernel_initializer=QuickHeUniform(), name=name)(x)
+        return layers.Dense(units, use_bias=bias, kernel_initializer=self.start(), name=name)(x)
 
     def drop(self, x: Tensor, name: str) -> Tensor:
         return layers.Dropout(self.dropout, name=name)(x) if self.dropout else x
