@@ -76,7 +76,6 @@ class HaloAttention(Distances):
     """
 
     def __init__(self, heads: int, size: int, block: int, halo: int, stride: int = 1, **options: Any) -> None:
-        options.pop("span", None)
         super().__init__(heads, size, block + 2 * halo, **options)
         self.block, self.halo, self.stride = block, halo, stride
 
@@ -97,8 +96,9 @@ class HaloAttention(Distances):
         return (*queries[:3], keys[-1] - self.heads * self.size)
 
     def get_config(self) -> dict[str, Any]:
-        own = {"block": self.block, "halo": self.halo, "stride": self.stride}
-        return {**super().get_config(), **own}
+        config = super().get_config()
+        del config["span"]  # follows from block and halo
+        return {**config, "block": self.block, "halo": self.halo, "stride": self.stride}
 
 
 @keras.saving.register_keras_serializable("zoo")
