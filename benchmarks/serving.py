@@ -398,13 +398,14 @@ def pictures() -> list[Row]:
     base = exported("MobileNetV2")
     rows = []
     for name, size in (("12 megapixels", (4000, 3000)), ("500 pixels", (500, 375))):
-        encoded = np.array([photo(size)], object)
-        asked = jpeg_request(base.name, encoded.item())
-        asked = asked.rename(BUILD / f"{size[0]}.request")
+        encoded = photo(size)
+        asked = jpeg_request(base.name, encoded).rename(BUILD / f"{size[0]}.request")
         with (
             serving_of(base) as endpoint,
             caller("grpc", endpoint.grpc_address, PREDICT, asked) as ours,
-            caller("tensorflow", base / "1", "serving_default", saved("encoded", encoded)) as theirs,
+            caller(
+                "tensorflow", base / "1", "serving_default", saved("encoded", np.array([encoded], object))
+            ) as theirs,
         ):
             for callers in (1, 8):
                 server, tensorflow = compare([ours, theirs], callers)

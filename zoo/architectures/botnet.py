@@ -6,14 +6,13 @@ Bello, arXiv 2102.08602, by linear functions of what is around.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import count
 
 from keras import layers
 
-from zoo.architectures.gernet import bottleneck, joined
+from zoo.architectures.gernet import Block, bottleneck, joined, mixed_stages
 from zoo.architectures.regnet import timm_bottleneck
-from zoo.architectures.resnet_tiered import ATTENTIONS, tiered_stem
-from zoo.blocks import Net, Tensor, max_pool_signed, round_channels, split
+from zoo.architectures.resnet_tiered import ATTENTIONS, entry
+from zoo.blocks import Net, Tensor, round_channels, split
 from zoo.layers import CommonLambda, GlobalLambdas, HaloAttention, LocalLambdas, RelativeAttention
 
 SIDE = 256  # of the pictures that tables of distances were learnt from
@@ -22,7 +21,7 @@ LAMBDA_SIZE = 16  # of a query
 
 INNER = (64, 128, 256, 512)  # channels in the blocks of each stage
 
-Mixer = Callable[..., Tensor]  # (net, map, stride, name, heads=..., side=the map's for pictures of SIDE)
+Mixer = Callable[..., Tensor]  # (net, map, stride, name, heads=..., side=its own for pictures of SIDE)
 
 
 def botnet(
@@ -48,57 +47,53 @@ def botnet(
     block; reach: places that lambdas see, 0 for all; the rest as in resnet_tiered.tiered.
     """
     net = replace(net, activation=activation)
-    x = tiered_stem(net, images, last_stride=1 if pool else 2)
-    x = max_pool_signed(x, "stem.pool") if pool else x
     convolved = partial(bottleneck, ratio=1 / 4, group=group, attend=ATTENTIONS[attention])
     mixers: dict[str, Mixer] = {
         "b": partial(among_all, size=size),
         "h": partial(within_halos, size=size, halo=halo, block=BLOCK),
         "l": partial(by_lambdas, reach=reach),
     }
-    done, last = count(), sum(map(len, stages)) - 1
-    for stage, (letters, width) in enumerate(zip(stages, widths, strict=True)):
-        for i, letter in enumerate(letters):
-            name, stride, position = f"stages.{stage}.{i}", 1 if i or not stage else 2, next(done) / last
-            if letter == "c":
-                x = convolved(net, x, width, stride, name, position)
-            else:
-                side = SIDE // 2 ** (stage + 2) * stride
-                mix = partial(mixers[letter], heads=heads[stage], side=side)
-                x = attended(net, x, INNER[stage], width, stride, name, position, mix)
+
+    def block(stage: int, letter: str) -> Block:
+        if letter == "c":
+            return convolved
+        mix = partial(mixers[letter], heads=heads[stage])
+        return partial(attended, inner=INNER[stage], side=SIDE // 2 ** (stage + 2), mix=mix)
+
+    blocks = [[block(stage, letter) for letter in letters] for stage, letters in enumerate(stages)]
+    x = mixed_stages(net, entry(net, images, pool=pool), widths, (1, 2, 2, 2), blocks)
     return net.unit(x, head, 1, "final_conv") if head else x
 
 
-def haloregnetz(net: Net, images: Tensor, *, depths: Sequence[int], widths: Sequence[int]) -> Tensor:
-    """RegNetZ with halo attention in each fourth block of the third stage and in the last one. Images
-    [N, H, W, 3], normalised -> feature map [N, H/32, W/32, 1536].
+def haloregnetz(net: Net, images: Tensor, *, stages: Sequence[str], widths: Sequence[int]) -> Tensor:
+    """RegNetZ. Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, 1536]. stages: a letter for
+    each block, c(onvolution) or h(alo).
     """
     net = replace(net, activation="silu")
+    blocks: dict[str, Block] = {
+        "c": partial(timm_bottleneck, group=16, expand=3),
+        "h": inverted_attended,
+    }
     x = net.unit(images, 32, 3, "stem", 2)
-    done, last = count(), sum(depths) - 1
-    for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):
-        for i in range(depth):
-            name, stride, position = f"stages.{stage}.{i}", 1 if i else 2, next(done) / last
-            if stage == 3 or (stage == 2 and i % 4 == 3):
-                x = inverted_attended(net, x, width, stride, name, position)
-            else:
-                x = timm_bottleneck(net, x, width, stride, name, position, group=16, expand=3)
+    x = mixed_stages(net, x, widths, (2, 2, 2, 2), [[blocks[letter] for letter in part] for part in stages])
     return net.unit(x, 1536, 1, "final_conv")
 
 
 def attended(
     net: Net,
     x: Tensor,
-    inner: int,
     width: int,
     stride: int,
     name: str,
     position: float,
+    *,
+    inner: int,
+    side: int,
     mix: Mixer,
 ) -> Tensor:
-    """A bottleneck that has `mix` for its second convolution."""
+    """A bottleneck that has `mix` for its second convolution. side: of what it gives for pictures of SIDE."""
     y = net.unit(x, inner, 1, f"{name}.conv1_1x1")
-    y = net.norm_act(mix(net, y, stride, f"{name}.self_attn"), f"{name}.post_attn")
+    y = net.norm_act(mix(net, y, stride, f"{name}.self_attn", side=side * stride), f"{name}.post_attn")
     y = net.conv_norm(y, width, 1, f"{name}.conv3_1x1.conv", f"{name}.conv3_1x1.bn")
     return joined(net, x, y, stride, name, position)
 

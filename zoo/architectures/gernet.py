@@ -30,12 +30,19 @@ def stages(
     strides: Sequence[int],
     blocks: Sequence[Block],
 ) -> Tensor:
-    """block(net, x, width, stride, name, position) of each stage."""
-    done = count()
-    for stage, (depth, width, first, block) in enumerate(zip(depths, widths, strides, blocks, strict=True)):
-        for i in range(depth):
-            position = next(done) / (sum(depths) - 1)
-            x = block(net, x, width, 1 if i else first, f"stages.{stage}.{i}", position)
+    """block(net, x, width, stride, name, position) of each stage, so many times."""
+    repeated = [[block] * depth for depth, block in zip(depths, blocks, strict=True)]
+    return mixed_stages(net, x, widths, strides, repeated)
+
+
+def mixed_stages(
+    net: Net, x: Tensor, widths: Sequence[int], strides: Sequence[int], blocks: Sequence[Sequence[Block]]
+) -> Tensor:
+    """The same where the blocks of a stage differ."""
+    done, last = count(), sum(map(len, blocks)) - 1
+    for stage, (width, first, members) in enumerate(zip(widths, strides, blocks, strict=True)):
+        for i, block in enumerate(members):
+            x = block(net, x, width, 1 if i else first, f"stages.{stage}.{i}", next(done) / last)
     return x
 
 

@@ -29,8 +29,7 @@ def tiered(
     whether the stem ends with one, or with a stride; head: channels of a last convolution, 0 for none.
     """
     net = replace(net, activation=activation)
-    x = tiered_stem(net, images, last_stride=1 if pool else 2)
-    x = max_pool_signed(x, "stem.pool") if pool else x
+    x = entry(net, images, pool=pool)
     block = partial(bottleneck, ratio=1 / 4, group=group, attend=ATTENTIONS[attention])
     x = stages(net, x, depths, widths, (1, 2, 2, 2), [block] * 4)
     return net.unit(x, head, 1, "final_conv") if head else x
@@ -49,6 +48,12 @@ def quadruple(net: Net, images: Tensor, *, first: str, depths: Sequence[int], tw
     blocks = [edge if first == "edge" else narrow, narrow, narrow, partial(narrow, ratio=1, group=1)]
     x = stages(net, x, depths, (256, 512, 1536, 1536), (1, 2, 2, 2), blocks)
     return net.unit(x, 2048, 1, "final_conv")
+
+
+def entry(net: Net, images: Tensor, *, pool: bool) -> Tensor:
+    """The stem in tiers; it halves a second time by a pool or by a stride."""
+    x = tiered_stem(net, images, last_stride=1 if pool else 2)
+    return max_pool_signed(x, "stem.pool") if pool else x
 
 
 def tiered_stem(net: Net, x: Tensor, last_stride: int = 2, widths: Sequence[int] = (24, 32, 64)) -> Tensor:

@@ -7,6 +7,7 @@ from itertools import count
 
 from keras import layers
 
+from zoo.architectures.repvit import depthwise_normalised, normalised
 from zoo.blocks import Net, Tensor, concatenate, map_norm, split
 from zoo.layers import CrossAttention
 
@@ -21,7 +22,7 @@ def shvit(
     """
     x = images
     for i, part in enumerate((8, 4, 2, 1)):
-        x = normed(net, x, widths[0] // part, 3, f"patch_embed.{2 * i}", 2)
+        x = normalised(net, x, widths[0] // part, 3, f"patch_embed.{2 * i}", 2)
         x = net.act(x, f"patch_embed.{2 * i + 1}") if part > 1 else x
     done, last = count(), sum(depths) - 1
     for stage, (depth, width, part) in enumerate(zip(depths, widths, parts, strict=True)):
@@ -33,7 +34,7 @@ def shvit(
 
 
 def block(net: Net, x: Tensor, part: int, name: str, position: float) -> Tensor:
-    x = net.add(x, around(net, x, f"{name}.conv.m"), f"{name}.conv", position)
+    x = net.add(x, depthwise_normalised(net, x, 3, f"{name}.conv.m"), f"{name}.conv", position)
     if part:
         x = net.add(x, attention(net, x, part, f"{name}.mixer.m"), f"{name}.mixer", position)
     return net.add(x, feed_forward(net, x, f"{name}.ffn.m"), f"{name}.ffn", position)
@@ -41,21 +42,21 @@ def block(net: Net, x: Tensor, part: int, name: str, position: float) -> Tensor:
 
 def downsample(net: Net, x: Tensor, width: int, name: str) -> Tensor:
     """Residual blocks before and behind an inverted bottleneck that halves the map."""
-    x = layers.Add(name=f"{name}.0")([x, around(net, x, f"{name}.0.m")])
+    x = layers.Add(name=f"{name}.0")([x, depthwise_normalised(net, x, 3, f"{name}.0.m")])
     x = layers.Add(name=f"{name}.1")([x, feed_forward(net, x, f"{name}.1.m")])
     inner = 4 * x.shape[-1]
-    x = net.act(normed(net, x, inner, 1, f"{name}.2.conv1"), f"{name}.2.act1")
-    x = net.act(around(net, x, f"{name}.2.conv2", 2), f"{name}.2.act2")
+    x = net.act(normalised(net, x, inner, 1, f"{name}.2.conv1"), f"{name}.2.act1")
+    x = net.act(depthwise_normalised(net, x, 3, f"{name}.2.conv2", 2), f"{name}.2.act2")
     x = net.squeeze_part(x, f"{name}.2.se", part=1 / 4)
-    x = normed(net, x, width, 1, f"{name}.2.conv3")
-    x = layers.Add(name=f"{name}.3")([x, around(net, x, f"{name}.3.m")])
+    x = normalised(net, x, width, 1, f"{name}.2.conv3")
+    x = layers.Add(name=f"{name}.3")([x, depthwise_normalised(net, x, 3, f"{name}.3.m")])
     return layers.Add(name=f"{name}.4")([x, feed_forward(net, x, f"{name}.4.m")])
 
 
 def attention(net: Net, x: Tensor, part: int, name: str) -> Tensor:
     """The first channels attend among all places; the others go by."""
     mixed, rest = split(x, [part, x.shape[-1] - part], f"{name}.part")
-    y = normed(net, map_norm(net, mixed, f"{name}.pre_norm"), 2 * SIZE + part, 1, f"{name}.qkv")
+    y = normalised(net, map_norm(net, mixed, f"{name}.pre_norm"), 2 * SIZE + part, 1, f"{name}.qkv")
     queries, keys, values = split(y, [SIZE, SIZE, part], f"{name}.qkv.part")
     keys, values = (
         layers.Reshape((-1, z.shape[-1]), name=f"{name}.{which}.places")(z)
@@ -63,18 +64,9 @@ def attention(net: Net, x: Tensor, part: int, name: str) -> Tensor:
     )
     y = CrossAttention(1, name=f"{name}.attention")([queries, keys, values])
     y = net.act(concatenate([y, rest], name), f"{name}.proj.0")
-    return normed(net, y, x.shape[-1], 1, f"{name}.proj.1")
+    return normalised(net, y, x.shape[-1], 1, f"{name}.proj.1")
 
 
 def feed_forward(net: Net, x: Tensor, name: str) -> Tensor:
-    y = net.act(normed(net, x, 2 * x.shape[-1], 1, f"{name}.pw1"), f"{name}.act")
-    return normed(net, y, x.shape[-1], 1, f"{name}.pw2")
-
-
-def around(net: Net, x: Tensor, name: str, stride: int = 1) -> Tensor:
-    """A depthwise convolution and its norm."""
-    return net.norm(net.depthwise(x, 3, f"{name}.c", stride), f"{name}.bn")
-
-
-def normed(net: Net, x: Tensor, width: int, kernel: int, name: str, stride: int = 1) -> Tensor:
-    return net.conv_norm(x, width, kernel, f"{name}.c", f"{name}.bn", stride)
+    y = net.act(normalised(net, x, 2 * x.shape[-1], 1, f"{name}.pw1"), f"{name}.act")
+    return normalised(net, y, x.shape[-1], 1, f"{name}.pw2")

@@ -33,7 +33,7 @@ def list_arrays(images: Any, labels: Any, classes: Sequence[str] | None = None) 
         )
     if problems:
         return Listing("the arrays", [], names, problems, several)
-    return Listing("the arrays", _items(images, places), names, [], several)
+    return Listing("the arrays", items_of(images, places), names, [], several)
 
 
 def problems_of_images(images: np.ndarray) -> list[str]:
@@ -66,7 +66,7 @@ def list_rows(data: Iterable[Any]) -> Listing:
         problems.append("it gave no rows")
     several = any(isinstance(label, np.ndarray | list) for label in labels)
     names, places, strange = _sets(labels, several, _class_names(data))
-    items = [] if strange else _items(images, places)
+    items = [] if strange else items_of(images, places)
     return Listing(title, items, names, problems + strange, several)
 
 
@@ -82,7 +82,7 @@ def _sets(
     return (), [], ["labels are of several kinds: give each row one label, an array of 0 and 1, or a list"]
 
 
-def _items(images: Iterable[Any], places: Iterable[tuple[int, ...]]) -> list[Item]:
+def items_of(images: Iterable[Any], places: Iterable[tuple[int, ...]]) -> list[Item]:
     pairs = zip(images, places, strict=True)
     return [Item(image, f"picture {i}", place) for i, (image, place) in enumerate(pairs)]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.data.arrays import problems_of_images
+from zoo.data.arrays import items_of, problems_of_images
 from zoo.data.folders import pictures_in
 from zoo.data.listing import Item, Listing
 
@@ -19,8 +19,7 @@ def list_unlabelled(data: Any) -> Listing:
     if isinstance(data, str | PathLike):
         return _of_folder(Path(data))
     if isinstance(data, np.ndarray):
-        items = [Item(image, f"picture {i}", ()) for i, image in enumerate(data)]
-        return _listing("the unlabelled arrays", items, problems_of_images(data))
+        return _listing("the unlabelled arrays", items_of(data, [()] * len(data)), problems_of_images(data))
     paths = list(data) if isinstance(data, Iterable) else [data]
     strange = [one for one in paths if not isinstance(one, str | PathLike)]
     if strange:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 from collections.abc import Sequence
@@ -60,6 +62,15 @@ def _numbered(name: str, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
 def _all(stored: Any, name: str) -> tuple[np.ndarray, ...]:
     count = sum(key.startswith(name) for key in stored.files)
     return tuple(stored[f"{name}{i}"] for i in range(count))
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    """A CSV under a line of titles, as `write_text` does."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from dataclasses import dataclass
 from os import PathLike
@@ -14,7 +12,7 @@ import keras
 
 from zoo.classifier import load_file
 from zoo.errors import ZooError
-from zoo.training.checkpoint import write_text
+from zoo.training.checkpoint import write_table, write_text
 from zoo.training.recipe import Recipe
 
 MODEL = "model.keras"
@@ -76,7 +74,7 @@ def is_finished(folder: Path) -> bool:
 
 def write_result(result: Result, folder: Path) -> None:
     """The JSON comes last: where it is, the folder is finished."""
-    write_text(folder / HISTORY, _as_csv(result.history))
+    write_table(folder / HISTORY, COLUMNS, result.history)
     known = {
         name: getattr(result, name) for name in ("metrics", "history", "data", "mistakes", "near_duplicates")
     }
@@ -87,11 +85,3 @@ def read_result(folder: Path) -> Result:
     known = json.loads((folder / RESULT).read_text("utf-8"))
     recipe = Recipe(**known.pop("recipe"))
     return Result(model=load_file(folder / MODEL), recipe=recipe, out=folder, **known)
-
-
-def _as_csv(history: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return text.getvalue()

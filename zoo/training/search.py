@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import shutil
 import time
@@ -19,7 +17,7 @@ from zoo.data import Pictures, open_data
 from zoo.errors import ZooError
 from zoo.plotting import new_figure, write_png
 from zoo.progress import progress
-from zoo.training.checkpoint import write_text
+from zoo.training.checkpoint import write_table
 from zoo.training.recipe import Recipe, resolve
 from zoo.training.result import Result, read_result
 from zoo.training.space import Space, among, checked, is_logarithmic, suggested, usual
@@ -116,7 +114,8 @@ def search(
         while len(_ended(study)) < trials and not _is_late(study, start, minutes):
             bar.update(line, completed=len(_ended(study)), description=_describe(study))
             _try(study, whole, networks, pictures, base, folder)
-            write_text(folder / TABLE, _as_csv(_rows(study)))
+            rows = _rows(study)
+            write_table(folder / TABLE, list(rows[0]), rows)
     found = Search(read_result(_home(folder, _best(study))), _rows(study), whole)
     found.save(folder / PLOT)
     return found
@@ -242,14 +241,6 @@ def _rows(study: optuna.Study) -> list[dict[str, Any]]:
         }
         for place, trial in enumerate(_ended(study))
     ]
-
-
-def _as_csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _describe(study: optuna.Study) -> str:

@@ -165,12 +165,13 @@ def _run(
                 held = network.probabilities(validation_logits(stage))
     answer = partial(network.answer, at_once=lessons.at_once(recipe))
     judged = judge(network.whole, answer, pictures, material.sides, preprocessing, held)
+    learnt = {"metrics": judged.metrics, "data": material.facts(), "recipe": recipe.to_dict()}
     return Result(
-        model=attach(network.whole, _facts(known, material, preprocessing, recipe, judged.metrics)),
+        model=attach(network.whole, _facts(known, pictures, preprocessing, learnt)),
         metrics=judged.metrics,
         history=history,
         recipe=recipe,
-        data=material.facts(),
+        data=learnt["data"],
         mistakes=judged.mistakes,
         near_duplicates=judged.near_duplicates,
         out=None,
@@ -202,16 +203,13 @@ def preprocessing_of(known: Facts, recipe: Recipe) -> Preprocessing:
     return known.preprocessing if recipe.crop is None else replace(known.preprocessing, crop=recipe.crop)
 
 
-def _facts(
-    known: Facts, material: Material, preprocessing: Preprocessing, recipe: Recipe, metrics: dict[str, Any]
-) -> Facts:
+def _facts(known: Facts, pictures: Pictures, preprocessing: Preprocessing, learnt: dict[str, Any]) -> Facts:
     """The pretrained network's accuracy was measured on other classes, so it stays behind."""
-    card = {name: fact for name, fact in known.card.items() if name not in ("accuracy", "task")}
-    card |= {"metrics": metrics, "data": material.facts(), "recipe": recipe.to_dict()}
-    task = task_of(material.pictures.labels)
+    card = {name: fact for name, fact in known.card.items() if name not in ("accuracy", "task")} | learnt
+    task = task_of(pictures.labels)
     if task is not ONE_LABEL:
         card["task"] = task.name
-    return Facts(known.name, material.pictures.classes, preprocessing, card)
+    return Facts(known.name, pictures.classes, preprocessing, card)
 
 
 def _job(
