@@ -63,6 +63,7 @@ SCALES = (
     (r"^backbone\.(blocks\d\.\d+\.mlp\.fc2|stages\.\d\.blocks\.\d+\.pw2\.bn)\.weight$", 0.3, 0),
     (r"^focalnet\..*\.(modulation\.projection_(context|out)|mlp\.fc2)\.weight$", 0.2, 0),
     (r"\.(context|local)_module\.main\.(proj|point_conv)\.norm\.weight$", 0.3, 0),
+    (r"\.mixer\.module\.(2|3|proj)\.bn\.weight$", 0.2, 0),
     (r"\.xca\.temperature$", 1, 2),
     (r"^incre_modules\.\d+\.0\.(bn3|downsample\.1)\.weight$", 0.3, 0),
 )

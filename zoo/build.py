@@ -15,7 +15,7 @@ from zoo.arguments import Size, fixed
 from zoo.blocks import POOLINGS, Net, concatenate
 from zoo.errors import ZooError, did_you_mean
 from zoo.initializers import KERNELS, name_the_stock_one
-from zoo.layers import ConditionalConv2D, TwinDense
+from zoo.layers import ConditionalConv2D, PlainTwinDense, TwinDense
 from zoo.preprocessing import Preprocessing
 from zoo.registry import Architecture, Weights
 
@@ -149,9 +149,16 @@ def classify_twice(net: Net, maps: Any, classes: int, name: str) -> Any:
     return TwinDense(classes, name=name)(concatenate(both, name))
 
 
+def classify_plainly_twice(net: Net, maps: Any, classes: int, name: str) -> Any:
+    """The same without norms."""
+    x = net.drop(net.global_pool(maps), "drop")
+    return PlainTwinDense(classes, name=name)(concatenate([x, x], name))
+
+
 HEADS: dict[str, Callable[..., Any]] = {
     "linear": classify,
     "twin": classify_twice,
+    "plain_twin": classify_plainly_twice,
     "unbiased": partial(classify, bias=False),
     "convolution": classify_places,
 }
@@ -172,6 +179,8 @@ def _macs(layer: Any) -> int:
         return mixing + kernel * math.prod(layer.output.shape[1:-1])
     if isinstance(layer, TwinDense):
         return 2 * math.prod(layer.kernel.shape)
+    if isinstance(layer, layers.Conv2DTranspose):
+        return math.prod(layer.kernel.shape) * math.prod(layer.input.shape[1:-1])
     if isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)):
         calls = len(layer._inbound_nodes)  # PolyNet's convolutions are applied several times
         return calls * math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:-1])

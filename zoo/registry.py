@@ -122,8 +122,9 @@ class Architecture:
     """One network of a family: how to build it and what is known of it.
 
     classes are those of a fresh network. smallest is the least side of a picture, in pixels. head is
-    "linear" (pool, then classify), "unbiased" (the same without a bias) or "convolution" (classify each
-    place, then pool). pointwise is a pattern of the names of linear layers that the reference keeps as 1x1
+    "linear" (pool, then classify), "unbiased" (the same without a bias), "convolution" (classify each place,
+    then pool), "twin" (pool, then the mean of two norms and linear layers) or "plain_twin" (of two linear
+    layers). pointwise is a pattern of the names of linear layers that the reference keeps as 1x1
     convolutions. auxiliary are heads beside the trunk that help in training. embedding is the layer, in front
     of the classifier, whose vectors were trained; timm has it for a classifier.
     """

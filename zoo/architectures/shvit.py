@@ -58,13 +58,17 @@ def attention(net: Net, x: Tensor, part: int, name: str) -> Tensor:
     mixed, rest = split(x, [part, x.shape[-1] - part], f"{name}.part")
     y = normalised(net, map_norm(net, mixed, f"{name}.pre_norm"), 2 * SIZE + part, 1, f"{name}.qkv")
     queries, keys, values = split(y, [SIZE, SIZE, part], f"{name}.qkv.part")
+    y = concatenate([single_head(queries, keys, values, name), rest], name)
+    return normalised(net, net.act(y, f"{name}.proj.0"), x.shape[-1], 1, f"{name}.proj.1")
+
+
+def single_head(queries: Tensor, keys: Tensor, values: Tensor, name: str) -> Tensor:
+    """What all places see of all: maps of queries and keys [N, H, W, K] and values [N, H, W, C] -> of C."""
     keys, values = (
-        layers.Reshape((-1, z.shape[-1]), name=f"{name}.{which}.places")(z)
-        for z, which in ((keys, "keys"), (values, "values"))
+        layers.Reshape((-1, x.shape[-1]), name=f"{name}.{which}.places")(x)
+        for x, which in ((keys, "keys"), (values, "values"))
     )
-    y = CrossAttention(1, name=f"{name}.attention")([queries, keys, values])
-    y = net.act(concatenate([y, rest], name), f"{name}.proj.0")
-    return normalised(net, y, x.shape[-1], 1, f"{name}.proj.1")
+    return CrossAttention(1, name=f"{name}.attention")([queries, keys, values])
 
 
 def feed_forward(net: Net, x: Tensor, name: str) -> Tensor:

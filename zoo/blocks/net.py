@@ -75,12 +75,13 @@ class Net:
         *,
         bias: bool = False,
         dilation: int = 1,
+        padding: str | None = None,
     ) -> Tensor:
-        x, padding = self._pad(x, kernel, stride, name)
+        x, border = (x, padding) if padding else self._pad(x, kernel, stride, name)
         conv = layers.DepthwiseConv2D(
             kernel,
             stride,
-            padding,
+            border,
             dilation_rate=dilation,
             use_bias=bias,
             depthwise_initializer=self.start(),

@@ -8,10 +8,12 @@ import keras
 
 from zoo.layers.activations import gelu_tanh
 from zoo.layers.attention import (
+    AdditiveAttention,
     Attention,
     CrossAttention,
     CrossCovariance,
     FirstTokenAttention,
+    HeadwiseAttention,
     LinearAttention,
     MultiQueryAttention,
     SeparableAttention,
@@ -27,11 +29,12 @@ from zoo.layers.convolutions import (
     has_grouped_gradient,
 )
 from zoo.layers.factors import Affine, BareScale, ChannelScale, Scale, SkipGain
-from zoo.layers.heads import GeneralizedMeanPooling2D, TwinDense
+from zoo.layers.heads import GeneralizedMeanPooling2D, PlainTwinDense, TwinDense
 from zoo.layers.maps import (
     AcrossChannels,
     AdaptiveAverage,
     Blur,
+    FirstPlaces,
     Grey,
     HalvingBorder,
     LastWindow,
@@ -62,6 +65,7 @@ from zoo.layers.spectra import GlobalFilter
 __all__ = [
     "AcrossChannels",
     "AdaptiveAverage",
+    "AdditiveAttention",
     "Affine",
     "Attention",
     "BareScale",
@@ -74,6 +78,7 @@ __all__ = [
     "CrossCovariance",
     "DeviationNormalization",
     "EvoNormalization",
+    "FirstPlaces",
     "FirstTokenAttention",
     "FourierPositions",
     "GeneralizedMeanPooling2D",
@@ -83,6 +88,7 @@ __all__ = [
     "GroupedConv2D",
     "HaloAttention",
     "HalvingBorder",
+    "HeadwiseAttention",
     "LastWindow",
     "LinearAttention",
     "LocalLambdas",
@@ -91,6 +97,7 @@ __all__ = [
     "Nearest",
     "Neighbours",
     "PairSum",
+    "PlainTwinDense",
     "PointwiseConv2D",
     "Regroup",
     "RelativeAttention",

@@ -22,15 +22,29 @@ class Attention(layers.Layer):
 
     def call(self, x: Any) -> Any:
         _, height, width, channels = ops.shape(x)
-        parts = ops.transpose(by_head(x, self.heads), (2, 0, 3, 1, 4))
+        parts = self.by_part(x)
         y = ops.swapaxes(attended(parts[0], parts[1], parts[2]), 1, 2)
         return ops.reshape(y, (-1, height, width, channels // 3))
+
+    def by_part(self, x: Any) -> Any:
+        """[3, N, heads, H * W, C / heads]."""
+        return ops.transpose(by_head(x, self.heads), (2, 0, 3, 1, 4))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return (*input_shape[:-1], input_shape[-1] // 3)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "heads": self.heads}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class HeadwiseAttention(Attention):
+    """The same of queries, keys and values of the first head, then of the next."""
+
+    def by_part(self, x: Any) -> Any:
+        _, height, width, channels = ops.shape(x)
+        size = channels // (3 * self.heads)
+        return ops.transpose(ops.reshape(x, (-1, height * width, self.heads, 3, size)), (3, 0, 2, 1, 4))
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -216,6 +230,29 @@ class SeparableAttention(layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "step": self.step}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class AdditiveAttention(layers.Layer):
+    """Queries and keys, both [N, H, W, C] -> the queries brought to length 1, and the keys so brought times
+    the one query that all of them make, by learned weights. Shaker et al., arXiv 2303.15446, section 3.2.
+    """
+
+    reference_names: ClassVar[dict[str, str]] = {"weights": "w_g"}
+
+    def build(self, input_shape: Any) -> None:
+        shape = (input_shape[0][-1], 1)
+        self.weighing = self.add_weight(shape=shape, initializer="random_normal", name="weights")
+
+    def call(self, inputs: Any) -> tuple[Any, Any]:
+        queries, keys = (x / length(x) for x in inputs)
+        scores = ops.matmul(queries, ops.cast(self.weighing, queries.dtype)) * queries.shape[-1] ** -0.5
+        energy = ops.sum(ops.square(scores), axis=(1, 2), keepdims=True)
+        shares = scores / ops.sqrt(ops.maximum(energy, 1e-12))
+        return queries, keys * ops.sum(shares * queries, axis=(1, 2), keepdims=True)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return tuple(input_shape[0]), tuple(input_shape[1])
 
 
 @keras.saving.register_keras_serializable("zoo")

@@ -12,7 +12,7 @@ from keras import layers, ops
 class Scale(layers.Layer):
     """Multiplies each channel by a learned factor: layer scale. Touvron et al., arXiv 2103.17239.
 
-    rank: the factors are kept as [C], or with 3 as [C, 1, 1], as the reference does.
+    rank: the factors are kept as [C], with 3 as [C, 1, 1] and with 4 as [1, C, 1, 1], as the reference does.
     """
 
     reference_names: ClassVar[dict[str, str]] = {"scale": "gamma"}
@@ -23,7 +23,8 @@ class Scale(layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         start = keras.initializers.Constant(self.initial)
-        shape = (input_shape[-1], *(1,) * (self.rank - 1))
+        channels = input_shape[-1]
+        shape = {1: (channels,), 3: (channels, 1, 1), 4: (1, channels, 1, 1)}[self.rank]
         self.scale = self.add_weight(shape=shape, initializer=start, name="scale")
 
     def call(self, x: Any) -> Any:

@@ -73,3 +73,15 @@ class TwinDense(layers.Layer):
     def get_config(self) -> dict[str, Any]:
         start = keras.initializers.serialize(self.kernel_initializer)
         return {**super().get_config(), "units": self.units, "kernel_initializer": start}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class PlainTwinDense(TwinDense):
+    """The same without norms of their own: two linear layers, named NAME and NAME_dist."""
+
+    reference_names: ClassVar[dict[str, str]] = {
+        "kernel": "weight",
+        "bias": "bias",
+        "second_kernel": "_dist.weight",
+        "second_bias": "_dist.bias",
+    }

@@ -76,6 +76,20 @@ class Nearest(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class FirstPlaces(layers.Layer):
+    """The first rows and columns of a map [N, h, w, C], as many as another [N, H, W, D] has."""
+
+    def call(self, inputs: Any) -> Any:
+        x, other = inputs
+        _, height, width, _ = ops.shape(other)
+        return x[:, :height, :width]
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        x, other = input_shape
+        return (*other[:-1], x[-1])
+
+
+@keras.saving.register_keras_serializable("zoo")
 class AdaptiveAverage(layers.Layer):
     """The means of a map's parts, as many as size = (h, w) says and cut as PyTorch cuts them, so that a small
     map is stretched: [N, H, W, C], of any sides, -> [N, h, w, C]. Keras's own needs to know the sides.

@@ -88,7 +88,7 @@ def _compile_parts(network: Network) -> None:
 
 def _new_classifier(x: Any, classes: int, old: Any) -> Any:
     """From zero, as Big Transfer does (Kolesnikov et al., arXiv 1912.11370): every seed starts alike."""
-    kind = TwinDense if isinstance(old, TwinDense) else layers.Dense
+    kind = type(old) if isinstance(old, TwinDense) else layers.Dense
     return kind(classes, kernel_initializer="zeros", name=old.name)(x)
 
 

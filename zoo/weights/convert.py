@@ -108,8 +108,12 @@ def slots(model: keras.Model) -> Iterator[Slot]:
         for variable in layer.variables:
             if variable.name in names:
                 axes = _axes(layer) if variable.name.endswith("kernel") else None
-                key = ".".join(filter(None, (layer.name, names[variable.name])))
-                yield Slot(key, variable, axes)
+                yield Slot(_key(layer.name, names[variable.name]), variable, axes)
+
+
+def _key(layer: str, name: str) -> str:
+    """A name that begins with "_" ends the layer's own; an empty one adds nothing."""
+    return layer + name if name.startswith("_") or not name else f"{layer}.{name}"
 
 
 def _axes(layer: Any) -> tuple[int, ...]:
