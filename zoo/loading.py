@@ -281,10 +281,11 @@ def _fill(
     tensors = {key: t for key, t in tensors.items() if key in own or not key.startswith(sides)}
     keep = [key for key in own if key.startswith(sides) and key not in tensors]
     for name in (architecture.classifier, *(side.classifier for side in architecture.auxiliary.values())):
-        key = next((key for key in own if key.startswith(f"{name}.") and own[key].is_kernel), "")
+        head = [key for key, slot in own.items() if slot.layer == name]
+        key = next((key for key in head if own[key].is_kernel), "")
         if key not in tensors:
             headless = new_head and not tag.classes and name == architecture.classifier
-            keep += [key for key in own if headless and key.startswith(f"{name}.")]
+            keep += head if headless else []
             continue
         wanted, stored = own[key].reference_shape[0], tensors[key].shape[0]
         if wanted == stored:
@@ -297,7 +298,7 @@ def _fill(
                 wanted,
                 stored,
             )
-            keep += [key for key in own if key.startswith(f"{name}.")]
+            keep += head
         elif own.keys() == tensors.keys():
             raise WeightsError(
                 f"{path} has the weights of {stored} classes, {tag.name} has {wanted}: classes={stored} "

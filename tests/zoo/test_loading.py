@@ -2,6 +2,7 @@
 and clear refusals.
 """
 
+import json
 import logging
 import re
 import subprocess
@@ -249,20 +250,31 @@ def test_weights_alone_are_no_model(small, tmp_path, name):
         zoo.load(tmp_path / name)
 
 
-def test_a_classifier_of_two_heads_is_filled_renewed_and_written(tmp_path, caplog):
+@pytest.mark.parametrize(
+    ("name", "heads", "width"),
+    [
+        ("repvit_m0_9", ["head.head.l", "head.head_dist.l"], 384),
+        ("swiftformer_xs", ["head", "head_dist"], 220),
+    ],
+)
+def test_a_classifier_of_two_heads_is_filled_renewed_and_written(name, heads, width, tmp_path, caplog):
     path, other = tmp_path / "taught.safetensors", tmp_path / "again.safetensors"
-    taught = zoo.load("repvit_m0_9", weights=None, classes=5)
+    taught = zoo.load(name, weights=None, classes=5)
     kernels = [weight for weight in taught.get_layer("head").weights if "kernel" in weight.name]
     assert not np.array_equal(*kernels)
     zoo.weights.save(taught, path)
-    assert state_dict(taught)["head.head_dist.l.weight"].shape == (5, 384)
-    loaded = zoo.load("repvit_m0_9", weights=path, classes=5)
+    for head in heads:
+        assert state_dict(taught)[f"{head}.weight"].shape == (5, width)
+    loaded = zoo.load(name, weights=path, classes=5)
     zoo.weights.save(loaded, other)
     assert path.read_bytes() == other.read_bytes()
     assert "is new" not in caplog.text
-    renewed = zoo.load("repvit_m0_9", weights=path, classes=3)
+    renewed = zoo.load(name, weights=path, classes=3)
     assert renewed.output_shape == (None, 3)
     assert "is new (3 classes, the weights have 5)" in caplog.text
+    folder = zoo.weights.save(taught, tmp_path / "folder")
+    assert json.loads((folder / "config.json").read_text())["pretrained_cfg"]["classifier"] == heads
+    assert zoo.load(folder, classes=2).output_shape == (None, 2)
 
 
 def test_a_file_of_other_classes_says_how_to_keep_its_head(small, tmp_path):

@@ -32,10 +32,11 @@ ROLES = {
 
 @dataclass(frozen=True)
 class Slot:
-    """One variable of a model, the reference's key for it, and the permutation from the reference's axes to
-    Keras's.
+    """One variable of a model, the name of its layer, the reference's key for it, and the permutation from
+    the reference's axes to Keras's.
     """
 
+    layer: str
     key: str
     variable: Any
     axes: tuple[int, ...] | None
@@ -108,7 +109,7 @@ def slots(model: keras.Model) -> Iterator[Slot]:
         for variable in layer.variables:
             if variable.name in names:
                 axes = _axes(layer) if variable.name.endswith("kernel") else None
-                yield Slot(_key(layer.name, names[variable.name]), variable, axes)
+                yield Slot(layer.name, _key(layer.name, names[variable.name]), variable, axes)
 
 
 def _key(layer: str, name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UnknownModelError, WeightsError, ZooError
@@ -12,6 +12,7 @@ from zoo.weights.repository import Repository, of_colours, tag_of
 
 if TYPE_CHECKING:
     from zoo.classifier import Facts
+    from zoo.weights.convert import Slot
 
 log = logging.getLogger("zoo")
 
@@ -102,24 +103,26 @@ def recipe_of(timm: str | None, pooling: str | None, activation: str | None) -> 
     return {"timm": {"architecture": timm, "model_args": arguments}}
 
 
-def config_of(facts: Facts, tensors: Mapping[str, Any], first_conv: str) -> dict[str, Any]:
-    """The config.json of a model, from its facts, its weights under timm's names and its first convolution's.
+def config_of(facts: Facts, slots: Sequence[Slot]) -> dict[str, Any]:
+    """The config.json of a model, from its facts and its variables in order.
 
     Raises WeightsError where timm does not have the network, or not with its auxiliary heads.
     """
     recipe: dict[str, Any] = facts.card.get("timm", {})
     architecture = resolve(recipe["architecture"])[0] if recipe else None
-    if not architecture or any(key.partition(".")[0] in architecture.auxiliary for key in tensors):
+    if not architecture or any(slot.key.partition(".")[0] in architecture.auxiliary for slot in slots):
         raise WeightsError(
             f"timm does not build {facts.name} as it is, so a folder for it cannot be written; "
             "a name that ends in .safetensors saves the weights by themselves"
         )
-    classifier = architecture.classifier
+    kernels = [slot for slot in slots if slot.is_kernel]
+    heads = [slot for slot in kernels if slot.layer == architecture.classifier]
+    names = [slot.key.rpartition(".")[0] for slot in heads]
     taken = facts.preprocessing
     return {
         **recipe,
         "num_classes": len(facts.labels),
-        "num_features": tensors[f"{classifier}.weight"].shape[1],
+        "num_features": heads[0].reference_shape[1],
         "label_names": list(facts.labels),
         "pretrained_cfg": {
             "tag": facts.name.partition(".")[2],
@@ -133,7 +136,7 @@ def config_of(facts: Facts, tensors: Mapping[str, Any], first_conv: str) -> dict
             "mean": list(taken.mean),
             "std": list(taken.std),
             "pool_size": None,
-            "first_conv": first_conv,
-            "classifier": classifier,
+            "first_conv": kernels[0].key.rpartition(".")[0],
+            "classifier": names if len(names) > 1 else names[0],
         },
     }

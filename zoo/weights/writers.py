@@ -55,15 +55,11 @@ def _write(tensors: dict[str, np.ndarray], path: Path) -> None:
 def _write_folder(model: keras.Model, tensors: dict[str, np.ndarray], path: Path) -> None:
     if path.exists():
         raise WeightsError(f'"{path}" exists: give the name of a new folder')
-    config = config_of(facts(model), tensors, _first_convolution(model))
+    config = config_of(facts(model), list(slots(model)))
     with complete(path) as partial:
         partial.mkdir()
         _write(tensors, partial / FILES[0])
         (partial / CONFIG).write_text(f"{json.dumps(config, indent=2, ensure_ascii=False)}\n", "utf-8")
-
-
-def _first_convolution(model: keras.Model) -> str:
-    return next(slot.key.rpartition(".")[0] for slot in slots(model) if slot.is_kernel)
 
 
 def _in_its_shapes(model: keras.Model) -> dict[str, np.ndarray]:
