@@ -43,10 +43,11 @@ def block(
     *,
     depthwise: bool = False,
     branches: int = 1,
+    pointwise: bool = True,
 ) -> Tensor:
-    """A sum of normalised branches: convolutions, one of 1x1, and the identity."""
+    """A sum of normalised branches: convolutions, one of 1x1 or none, and the identity."""
     names = [(f"{name}.conv_kxk.{i}", kernel) for i in range(branches)]
-    if kernel > 1:
+    if pointwise and kernel > 1:
         names.append((f"{name}.conv_scale", 1))
     found = [branch(net, x, channels, k, branch_name, stride, depthwise) for branch_name, k in names]
     if stride == 1 and x.shape[-1] == channels:
