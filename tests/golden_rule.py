@@ -71,6 +71,7 @@ DAMPED = re.compile(
     r"^blocks\.[12]\.\d+\.bn2\.weight$|\.(bn3|norm3|conv3(_1x1)?\.bn|qkv|token_mixer\.(conv1?\.)?bn)\.weight$"
     r"|\.(conv_kxk|conv_1x1)\.bn\.weight$"
     r"|\.(mhca\.projection|e_mhsa\.(proj|q)|patch_embed\.norm)\.weight$"
+    r"|\.(token_mixer\.q|attn\.q\.proj)\.bn\.weight$"
 )
 
 
@@ -84,6 +85,8 @@ def tensor(key: str, shape: list[int], damping: float = 1) -> Array:
     last = key.rpartition(".")[2]
     if last == "index":
         return draws.integers(0, shape[0], shape).astype(np.float32)
+    if last == "attention_bias_idxs":
+        return _places_apart(shape[0])
     if last == "running_var":
         return draws.random(shape, dtype=np.float32) + np.float32(0.5)
     values = draws.standard_normal(shape, dtype=np.float32)
@@ -98,6 +101,15 @@ def tensor(key: str, shape: list[int], damping: float = 1) -> Array:
     else:
         values *= np.float32(0.1)
     return _scaled(np.asarray(values, np.float32), key, damping)
+
+
+def _places_apart(places: int) -> Array:
+    """No weights but what the reference counts by itself: [P, P], for the places of a square how many rows,
+    times its side, and columns they are apart.
+    """
+    rows, columns = np.divmod(np.arange(places), math.isqrt(places))
+    apart = [abs(axis[:, None] - axis) for axis in (rows, columns)]
+    return (apart[0] * math.isqrt(places) + apart[1]).astype(np.float32)
 
 
 def _scaled(values: Array, key: str, damping: float) -> Array:

@@ -53,6 +53,8 @@ from zoo.layers.norms import (
 )
 from zoo.layers.positions import Coordinates, FourierPositions
 from zoo.layers.relative import (
+    BiasedAttention,
+    BiasedSelfAttention,
     CommonLambda,
     GlobalLambdas,
     HaloAttention,
@@ -69,6 +71,8 @@ __all__ = [
     "Affine",
     "Attention",
     "BareScale",
+    "BiasedAttention",
+    "BiasedSelfAttention",
     "Blur",
     "ChannelScale",
     "CommonLambda",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from zoo.layers.resampling import bicubic, resampled
@@ -221,3 +223,129 @@ def joined(x: Any, rows: Any, columns: Any) -> Any:
     _, side, _, channels = ops.shape(x)
     x = ops.transpose(ops.reshape(x, (-1, columns, side, side * channels)), (0, 2, 1, 3))
     return ops.reshape(x, (-1, rows * side, columns * side, channels))
+
+
+@keras.saving.register_keras_serializable("zoo")
+class BiasedAttention(layers.Layer):
+    """Attention with a learned addend of each head for how many rows and columns two places are apart:
+    queries [N, h, w, heads * K] at every `step`-th place of keys [N, H, W, heads * K] and values [N, H, W,
+    heads * D] -> [N, h, w, heads * D]. Graham et al., arXiv 2104.01136.
+
+    grid: the sides H and W that the addends are learned for; for others they are resampled. talking: heads
+    are mixed by learned weights before and behind the softmax. Shazeer et al., arXiv 2003.02436.
+    """
+
+    reference_names: ClassVar[dict[str, str]] = {
+        "biases": "attention_biases",
+        "first_kernel": "talking_head1.weight",
+        "first_bias": "talking_head1.bias",
+        "second_kernel": "talking_head2.weight",
+        "second_bias": "talking_head2.bias",
+    }
+
+    def __init__(self, heads: int, grid: int, step: int = 1, talking: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self.heads, self.grid, self.step, self.talking = heads, grid, step, talking
+
+    def build(self, input_shape: Any) -> None:
+        heads = self.heads
+        self.biases = self.add_weight(shape=(heads, self.grid**2), initializer="zeros", name="biases")
+        if self.talking:
+            self.mixers = [
+                (
+                    self.add_weight(shape=(1, 1, heads, heads), name=f"{which}_kernel"),
+                    self.add_weight(shape=(heads,), initializer="zeros", name=f"{which}_bias"),
+                )
+                for which in ("first", "second")
+            ]
+
+    def call(self, inputs: Any) -> Any:
+        queries, keys, _ = inputs
+        parts = [ops.swapaxes(self._by_head(x), 1, 2) for x in inputs]
+        return self.attended(*parts, ops.shape(queries)[1:3], ops.shape(keys)[1:3])
+
+    def _by_head(self, x: Any) -> Any:
+        _, height, width, channels = ops.shape(x)
+        return ops.reshape(x, (-1, height * width, self.heads, channels // self.heads))
+
+    def attended(self, queries: Any, keys: Any, values: Any, sides: Any, key_sides: Any) -> Any:
+        """[N, heads, places, size] each -> [N, *sides, heads * size of values]."""
+        scores = ops.matmul(queries, ops.swapaxes(keys, 2, 3)) * queries.shape[-1] ** -0.5
+        scores = scores + self._addends(sides, key_sides)
+        if self.talking:
+            scores = self._mixed(ops.softmax(self._mixed(scores, *self.mixers[0])), *self.mixers[1])
+        else:
+            scores = ops.softmax(scores)
+        y = ops.swapaxes(ops.matmul(scores, values), 1, 2)
+        return ops.reshape(y, (-1, *sides, self.heads * values.shape[-1]))
+
+    def _mixed(self, scores: Any, kernel: Any, bias: Any) -> Any:
+        """[N, heads, Q, T] -> the same, of all heads."""
+        mixed = ops.matmul(ops.moveaxis(scores, 1, 3), ops.cast(kernel[0, 0], scores.dtype))
+        return ops.moveaxis(mixed + ops.cast(bias, scores.dtype), 3, 1)
+
+    def _addends(self, sides: Any, key_sides: Any) -> Any:
+        """[heads, places of queries, places of keys]."""
+        table = ops.reshape(ops.transpose(self.biases), (1, self.grid, self.grid, self.heads))
+        table = resampled(ops.cast(table, self.compute_dtype), key_sides, bicubic)
+        rows, columns = (
+            ops.abs(ops.arange(query)[:, None] * self.step - ops.arange(key)[None, :])
+            for query, key in zip(sides, key_sides, strict=True)
+        )
+        apart = rows[:, None, :, None] * key_sides[1] + columns[None, :, None, :]
+        apart = ops.reshape(apart, (sides[0] * sides[1], key_sides[0] * key_sides[1]))
+        of_places = ops.take(ops.reshape(table, (-1, self.heads)), apart, axis=0)
+        return ops.transpose(of_places, (2, 0, 1))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        queries, _, values = input_shape
+        return (*queries[:-1], values[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"heads": self.heads, "grid": self.grid, "step": self.step, "talking": self.talking}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class BiasedSelfAttention(BiasedAttention):
+    """The same among all places: of each head queries and keys of `size` channels and values, [N, H, W, heads
+    * (2 * size + D)] -> [N, H, W, heads * D]. The reference keeps which addend is whose beside them.
+    """
+
+    reference_names: ClassVar[dict[str, str]] = {
+        "biases": "attention_biases",
+        "index": "attention_bias_idxs",
+    }
+
+    def __init__(self, heads: int, grid: int, size: int, **options: Any) -> None:
+        super().__init__(heads, grid, **options)
+        self.size = size
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        places = (self.grid**2, self.grid**2)
+        self.index = self.add_weight(
+            shape=places, initializer=_places_apart, dtype="int32", trainable=False, name="index"
+        )
+
+    def call(self, x: Any) -> Any:
+        sides = ops.shape(x)[1:3]
+        x = ops.swapaxes(self._by_head(x), 1, 2)
+        size = self.size
+        return self.attended(x[..., :size], x[..., size : 2 * size], x[..., 2 * size :], sides, sides)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (*input_shape[:-1], input_shape[-1] - 2 * self.heads * self.size)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        own = {name: config[name] for name in config if name not in ("step", "talking")}
+        return {**own, "size": self.size}
+
+
+def _places_apart(shape: Any, dtype: Any) -> Any:
+    """[P, P]: for the places of a square how many rows, times its side, and columns they are apart."""
+    side = math.isqrt(shape[0])
+    apart = abs(np.arange(side)[:, None] - np.arange(side))
+    places = apart[:, None, :, None] * side + apart[None, :, None, :]
+    return ops.convert_to_tensor(places.reshape(shape), dtype)
