@@ -11,10 +11,13 @@ from zoo.classifier import load_file
 from zoo.layers import (
     AdaptiveAverage,
     Attention,
+    BiasedAttention,
+    BiasedSelfAttention,
     Blur,
     ConditionalConv2D,
     Coordinates,
     EvoNormalization,
+    FirstPlaces,
     GlobalFilter,
     GlobalLambdas,
     HaloAttention,
@@ -139,6 +142,33 @@ def test_all_places_know_how_far_they_are_apart():
     assert layer(picture(7, 3, 20)).shape == (2, 7, 3, 8)
 
 
+def test_every_other_place_asks_all_and_knows_how_far_they_are():
+    queries, keys, values = picture(2, 2, 4), picture(3, 3, 4), picture(3, 3, 6)
+    layer = with_random_weights(BiasedAttention(2, 3, step=2), [queries, keys, values])
+    addends = np.asarray(layer.biases)[1].reshape(3, 3)
+    rows, columns = np.indices((3, 3))
+    # Of the second head, the query in row 1 and column 0: on the map of the keys, row 2.
+    scores = keys[0, ..., 2:] @ queries[0, 1, 0, 2:] / np.sqrt(2) + addends[2 - rows, columns]
+    shares = np.exp(scores) / np.exp(scores).sum()
+    expected = (shares[..., None] * values[0, ..., 3:]).sum((0, 1))
+    found = np.asarray(layer([queries, keys, values]))
+    assert found.shape == (2, 2, 2, 6)
+    np.testing.assert_allclose(found[0, 1, 0, 3:], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_heads_talk_before_and_behind_their_softmax():
+    queries, keys, values = picture(2, 2, 4), picture(2, 2, 4), picture(2, 2, 6)
+    layer = with_random_weights(BiasedAttention(2, 2, talking=True), [queries, keys, values])
+    layer.biases.assign(np.zeros(layer.biases.shape))
+    q, k, v = (np.moveaxis(x[0].reshape(4, 2, -1), 1, 0) for x in (queries, keys, values))
+    (before, before_bias), (behind, behind_bias) = (map(np.asarray, pair) for pair in layer.mixers)
+    scores = np.einsum("hqd,hkd,hg->gqk", q, k, before[0, 0]) / np.sqrt(2) + before_bias[:, None, None]
+    shares = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    mixed = np.einsum("hqk,hg->gqk", shares, behind[0, 0]) + behind_bias[:, None, None]
+    expected = np.einsum("hqk,hkd->qhd", mixed, v).reshape(2, 2, 6)
+    np.testing.assert_allclose(layer([queries, keys, values])[0], expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("everywhere", [False, True], ids=["near", "everywhere"])
 def test_a_lambda_is_made_of_the_values_around(everywhere):
     queries, values = picture(4, 3, 2 * 5), picture(4, 3, 6)
@@ -196,6 +226,8 @@ def test_a_file_keeps_them(tmp_path, ending):
     images = keras.Input((8, 8, 8))
     x = EvoNormalization(2, 1e-3)(images)
     x = Blur("constant")(MultiQueryAttention(1)([x, images, images]))
+    x = BiasedAttention(2, 4, step=2, talking=True)([x, images, images])
+    x = BiasedSelfAttention(2, 4, 1)(x)
     x = SpaceToDepth(2)(Nearest()([x, images]))
     weights = keras.layers.GlobalAveragePooling2D()(images)
     x = ConditionalConv2D(8, size=3, stride=2)([ConditionalConv2D(8, filters=5)([x, weights]), weights])
@@ -212,6 +244,7 @@ def test_they_take_maps_of_any_size():
     x = EvoNormalization(2)(images)
     x = MultiQueryAttention(2)([x, *[Blur()(keras.layers.Dense(4)(x))] * 2])
     x = Nearest()([Blur()(Attention(2)(keras.layers.Dense(24)(x))), images])
+    x = FirstPlaces()([BiasedAttention(2, 6, talking=True)([x, x, x]), x])
     places = keras.layers.Dense(4)(Coordinates()(x))
     weights = keras.layers.Dense(2)(Neighbours(3)(places))
     x = WeighNeighbours(3)([weights, x])

@@ -260,13 +260,15 @@ class BiasedAttention(layers.Layer):
             ]
 
     def call(self, inputs: Any) -> Any:
-        queries, keys, _ = inputs
-        parts = [ops.swapaxes(self._by_head(x), 1, 2) for x in inputs]
-        return self.attended(*parts, ops.shape(queries)[1:3], ops.shape(keys)[1:3])
+        sides, key_sides, _ = (ops.shape(x)[1:3] for x in inputs)
+        queries, keys, values = (self._by_head(x) for x in inputs)
+        return self.attended(queries, keys, values, sides, key_sides)
 
     def _by_head(self, x: Any) -> Any:
+        """[N, H, W, heads * size] -> [N, heads, H * W, size]."""
         _, height, width, channels = ops.shape(x)
-        return ops.reshape(x, (-1, height * width, self.heads, channels // self.heads))
+        places = ops.reshape(x, (-1, height * width, self.heads, channels // self.heads))
+        return ops.swapaxes(places, 1, 2)
 
     def attended(self, queries: Any, keys: Any, values: Any, sides: Any, key_sides: Any) -> Any:
         """[N, heads, places, size] each -> [N, *sides, heads * size of values]."""
@@ -330,8 +332,7 @@ class BiasedSelfAttention(BiasedAttention):
 
     def call(self, x: Any) -> Any:
         sides = ops.shape(x)[1:3]
-        x = ops.swapaxes(self._by_head(x), 1, 2)
-        size = self.size
+        x, size = self._by_head(x), self.size
         return self.attended(x[..., :size], x[..., size : 2 * size], x[..., 2 * size :], sides, sides)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
