@@ -169,6 +169,14 @@ def test_another_head_on_a_published_network(tmp_path, trained):
     assert zoo.load(folder, classes=5).output_shape == (None, 5)
 
 
+def test_a_network_of_timm_is_what_transformers_saved(tmp_path, trained):
+    tensors = {f"timm_model.{key}": value for key, value in state_dict(trained[0]).items()}
+    facts = config(model_type="timm_wrapper", architectures=["TimmWrapperForImageClassification"])
+    model = zoo.load(folder_of(tmp_path / "flowers", facts, tensors), classifier_activation=None)
+    assert model.zoo.labels == LABELS
+    np.testing.assert_array_equal(model.predict(trained[1], verbose=0), trained[2])
+
+
 def test_an_embedding_is_no_classifier(tmp_path):
     """timm counts the numbers of CLIP's vectors as classes."""
     model = zoo.load("resnet50_clip", weights=None, classes=5, input_size=64)

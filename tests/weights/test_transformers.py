@@ -85,6 +85,31 @@ def test_its_pictures_are_prepared_as_its_processor_says(tmp_path, pictures, siz
     assert known.mean == (0.485, 0.456, 0.406)
 
 
+def test_efficientnets_processor_divides_twice_and_takes_the_nearest_pixels(tmp_path, caplog):
+    changes = {
+        "image_processor_type": "EfficientNetImageProcessor",
+        "do_center_crop": False,
+        "crop_size": {"height": 289, "width": 289},
+        "size": {"height": 240, "width": 240},
+        "image_std": [0.47853944, 0.4732864, 0.47434163],
+        "include_top": True,
+        "resample": 0,
+    }
+    folder = folder_of(tmp_path / "model", FILES["efficientnet_b1"]["config"], PICTURES | changes)
+    known = zoo.load(folder, weights=None).zoo.preprocessing
+    assert known.input_size == (240, 240)
+    np.testing.assert_allclose(known.std, [0.229, 0.224, 0.225], atol=1e-6)
+    assert known.interpolation == "bilinear"
+    assert "resized by the nearest pixels; here bilinearly" in caplog.text
+    assert "not cropped but squashed; here they are cropped" in caplog.text
+
+
+def test_bit_with_another_border_is_refused(tmp_path):
+    config = FILES["resnetv2_50x1_bit"]["config"] | {"global_padding": "SAME"}
+    with pytest.raises(ZooError, match=r"built with global_padding='SAME', which the zoo does not build"):
+        zoo.load(folder_of(tmp_path / "model", config, PICTURES))
+
+
 def test_it_goes_to_timm_where_timm_has_the_same_network(tmp_path):
     resnet = folder_of(tmp_path / "resnet", FILES["resnet18"]["config"], PICTURES)
     saved = zoo.weights.save(zoo.load(resnet, weights=None), tmp_path / "saved")

@@ -135,7 +135,8 @@ def renamed(
     """Keys of another naming -> the reference's. The first pattern that fits a key counts.
 
     {block} in a replacement stands for STAGE.INDEX of the block whose flat number is the pattern's first
-    group, {1} for that number, {2} for the second group's; {block-1}, {1-7} and {2+1} count from elsewhere.
+    group, {1} for that number, {2} for the second group's; {block-1}, {1-7} and {2+1} count from elsewhere,
+    {block/2} and {1/2} by twos. A replacement that begins with ">" is renamed once more without it.
     """
     if not renames:
         return dict(tensors)
@@ -157,16 +158,19 @@ def _rename(key: str, renames: Sequence[tuple[str, str]], blocks: list[str]) -> 
     for pattern, replacement in renames:
         match = re.search(pattern, key)
         if match:
-            return re.sub(pattern, _counted(replacement, match, blocks), key)
+            again = replacement.startswith(">")
+            found = re.sub(pattern, _counted(replacement.removeprefix(">"), match, blocks), key)
+            return _rename(found, renames, blocks) if again else found
     return key
 
 
 def _counted(replacement: str, match: re.Match[str], blocks: list[str]) -> str:
     def name(place: re.Match[str]) -> str:
         group = 1 if place["what"] == "block" else int(place["what"])
-        number = int(match.group(group)) + int(place["more"] or 0)
+        number, more = int(match.group(group)), place["more"] or "+0"
+        number = number // int(more[1:]) if more[0] == "/" else number + int(more)
         if place["what"] != "block":
             return str(number)
         return blocks[number] if 0 <= number < len(blocks) else f"?{number}"
 
-    return re.sub(r"\{(?P<what>block|[1-9])(?P<more>[+-]\d+)?\}", name, replacement)
+    return re.sub(r"\{(?P<what>block|[1-9])(?P<more>[+/-]\d+)?\}", name, replacement)

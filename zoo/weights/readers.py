@@ -16,6 +16,8 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 # Where training scripts put the weights; the averaged ones are what was evaluated.
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "module")
+# In front of every name: PyTorch's DataParallel, and transformers around a network of timm.
+PREFIXES = ("module.", "timm_model.")
 INFLATION = 20  # a compressed .npz of real weights is hardly smaller than they are
 
 
@@ -24,9 +26,9 @@ def read(path: Path | str) -> Mapping[str, npt.NDArray[Any]]:
 
     By ending: .safetensors; .pth, .pt, .bin (PyTorch, both formats, without PyTorch); .npz; .h5, .hdf5
     (the layer layout of Keras 1 and 2, as "LAYER/variable"). float16 and bfloat16 become float32,
-    everything else keeps its dtype. Wrappers such as {"state_dict": ...} and the prefix "module." are
-    taken off; counters (num_batches_tracked) are left out. Raises WeightsError, naming the file, for any
-    other, damaged or hostile file.
+    everything else keeps its dtype. Wrappers such as {"state_dict": ...} and the prefixes "module." and
+    "timm_model." are taken off; counters (num_batches_tracked) are left out. Raises WeightsError, naming the
+    file, for any other, damaged or hostile file.
     """
     path = Path(path)
     reader = READERS.get(path.suffix.lower())
@@ -56,7 +58,7 @@ def _refuse_what_is_no_weights(path: Path) -> None:
 
 
 def _tidy(path: Path, arrays: Arrays) -> Arrays:
-    prefix = "module." if all(name.startswith("module.") for name in arrays) else ""
+    prefix = next((one for one in PREFIXES if all(name.startswith(one) for name in arrays)), "")
     tidy = {
         name.removeprefix(prefix): values.astype(np.float32) if values.dtype == np.float16 else values
         for name, values in arrays.items()

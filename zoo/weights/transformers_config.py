@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -19,6 +19,7 @@ log = logging.getLogger("zoo")
 
 PICTURES = "preprocessor_config.json"
 INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
+NEAREST = 0
 SQUASHED = 384  # pixels, from which ConvNextImageProcessor does not crop
 
 
@@ -33,10 +34,9 @@ def repository_of(place: str, config: Mapping[str, Any]) -> Repository:
             f"{place} has the model_type {kind!r}, which the zoo does not read; it reads {known}"
         )
     facts = _kinds()[kind]
-    _refuse_other_networks(place, config, facts["same"])
+    _refuse_other_networks(place, config, facts["same"], facts.get("absent", ()))
     architecture, _ = resolve(_network(place, config, facts["networks"]))
     pictures = facts_of(place, PICTURES)
-    resample = pictures.get("resample", 3)
     size, crop = _size_and_crop(place, pictures)
     if config.get("problem_type") == "multi_label_classification":
         log.warning('%s names several labels for a picture: give classifier_activation="sigmoid"', place)
@@ -50,9 +50,9 @@ def repository_of(place: str, config: Mapping[str, Any]) -> Repository:
         labels=labels,
         input_size=size[0],
         crop=crop,
-        interpolation=INTERPOLATIONS.get(resample, f"Pillow's {resample}"),
+        interpolation=_interpolation(place, pictures),
         mean=of_colours(pictures["image_mean"]),
-        std=of_colours(pictures["image_std"]),
+        std=_std(pictures),
         padding=facts["padding"],
         epsilon=facts["epsilon"],
     )
@@ -64,7 +64,12 @@ def _kinds() -> dict[str, Any]:
     return tomllib.loads(files("zoo.catalog").joinpath("elsewhere/transformers.toml").read_text("utf-8"))
 
 
-def _refuse_other_networks(place: str, config: Mapping[str, Any], same: Mapping[str, Any]) -> None:
+def _refuse_other_networks(
+    place: str, config: Mapping[str, Any], same: Mapping[str, Any], absent: Sequence[str]
+) -> None:
+    for name in absent:
+        if config.get(name) is not None:
+            raise ZooError(f"{place} was built with {name}={config[name]!r}, which the zoo does not build")
     for name, value in {"num_channels": 3, **same}.items():
         if config.get(name, value) != value:
             raise ZooError(
@@ -92,6 +97,20 @@ def _timm(architecture: Architecture, weights: Weights) -> str | None:
 def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
     names = {int(number): str(name) for number, name in config["id2label"].items()}
     return tuple(names.get(i, str(i)) for i in range(max(names) + 1))
+
+
+def _interpolation(place: str, pictures: Mapping[str, Any]) -> str:
+    resample = pictures.get("resample", 3)
+    if resample == NEAREST:
+        log.warning("%s: its pictures were resized by the nearest pixels; here bilinearly", place)
+        return "bilinear"
+    return INTERPOLATIONS.get(resample, f"Pillow's {resample}")
+
+
+def _std(pictures: Mapping[str, Any]) -> tuple[float, float, float]:
+    red, green, blue = of_colours(pictures["image_std"])
+    # EfficientNet's processor divides twice, by what it says is a deviation and is the root of one.
+    return (red**2, green**2, blue**2) if pictures.get("include_top") else (red, green, blue)
 
 
 def _size_and_crop(place: str, pictures: Mapping[str, Any]) -> tuple[tuple[int, int], float]:
