@@ -183,3 +183,7 @@ def test_what_cannot_be_learnt_from_is_refused(tiny, few, rest, teacher, tmp_pat
     assert not (tmp_path / "out").exists()
     with pytest.raises(zoo.ZooError, match=r"none of 5 unlabelled pictures can be learnt from: 5 are among"):
         student(few[0][:5], teacher=teacher)
+    with pytest.raises(zoo.ZooError, match=r"none of 50 unlabelled pictures can be learnt from"):
+        student(rest[0][:50], teacher=teacher, confidence=1.0)
+    assert not any((tmp_path / "out").iterdir())
+    student(rest[0][:50], teacher=teacher)

@@ -24,6 +24,7 @@ from zoo.training.tasks import task_of
 
 log = logging.getLogger("zoo")
 
+GUESSES = "guesses.npy"
 AT_ONCE = 64  # pictures that the teacher sees together
 
 
@@ -67,7 +68,7 @@ def with_guesses(
     """
     pictures, sides = material.pictures, material.sides
     new = _new(unlabelled, pictures)
-    soft = _guesses(teacher, new, pictures, folder / "guesses.npy") if len(new) else np.zeros((0, 1))
+    soft = _guesses(teacher, new, pictures, folder / GUESSES) if len(new) else np.zeros((0, 1))
     labels, sureness = task_of(pictures.labels).decided(soft)
     sure = np.flatnonzero(sureness >= confidence)
     _say(unlabelled, new, sure, confidence)

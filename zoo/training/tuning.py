@@ -29,7 +29,7 @@ from zoo.training.loop import Watch, train, validation_logits
 from zoo.training.network import fingerprint, learning, precision, prepare
 from zoo.training.recipe import Recipe, resolve
 from zoo.training.result import MODEL, RECIPE, Result, is_finished, read_result, write_result
-from zoo.training.self_training import Material, with_guesses
+from zoo.training.self_training import GUESSES, Material, with_guesses
 from zoo.training.stages import Lessons, stages
 from zoo.training.tasks import ONE_LABEL, task_of
 
@@ -255,4 +255,11 @@ def _checkpoints(folder: Path | None) -> Iterator[Path]:
     else:
         kept = folder / CHECKPOINTS
         kept.mkdir(exist_ok=True)
-        yield kept
+        try:
+            yield kept
+        except ZooError:
+            if not {path.name for path in kept.iterdir()} - {GUESSES}:
+                # Nothing was trained: the folder is free for the job that mends what was wrong.
+                shutil.rmtree(kept)
+                (folder / RECIPE).unlink()
+            raise
