@@ -10,11 +10,10 @@ from functools import partial
 from keras import layers
 
 from zoo.architectures.efficientvit import activated, projected
-from zoo.architectures.lowformer import attended, hidden_layer, perceptron, trunk
+from zoo.architectures.lowformer import WHOLE, attended, hidden_layer, perceptron, trunk
 from zoo.blocks import Net, Tensor, map_norm
 from zoo.layers import Nearest
 
-WHOLE = 256  # channels from which on a block's convolution is depthwise
 GROUPS = 2
 
 

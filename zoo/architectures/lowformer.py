@@ -77,8 +77,8 @@ def block(net: Net, x: Tensor, stride: int, name: str, position: float, *, atten
     """Attention, perceptron, convolution."""
     if attend:
         inner = f"{name}.attn.main"
-        y = attention(net, map_norm(net, x, f"{inner}.0"), stride, f"{inner}.1") if mix else None
-        y = attention(net, x, stride, inner) if y is None else y
+        y, inner = (map_norm(net, x, f"{inner}.0"), f"{inner}.1") if mix else (x, inner)
+        y = attention(net, y, stride, inner)
         x = net.add(x, y, f"{name}.attn", position)
     x = net.add(x, perceptron(net, x, f"{name}.mlp.main"), f"{name}.mlp", position) if mix else x
     width, inner = x.shape[-1], f"{name}.local.main"
