@@ -15,7 +15,7 @@ from zoo.arguments import Size, fixed
 from zoo.blocks import POOLINGS, Net, concatenate
 from zoo.errors import ZooError, did_you_mean
 from zoo.initializers import KERNELS, name_the_stock_one
-from zoo.layers import ConditionalConv2D, PlainTwinDense, TwinDense
+from zoo.layers import BiasedAttention, ConditionalConv2D, PlainTwinDense, TwinDense
 from zoo.preprocessing import Preprocessing
 from zoo.registry import Architecture, Weights
 
@@ -177,6 +177,9 @@ def _macs(layer: Any) -> int:
     if isinstance(layer, ConditionalConv2D):
         mixing, kernel = math.prod(layer.experts.shape), layer.experts.shape[1]
         return mixing + kernel * math.prod(layer.output.shape[1:-1])
+    if isinstance(layer, BiasedAttention) and layer.talking:
+        queries, keys, _ = (math.prod(x.shape[1:-1]) for x in layer.input)
+        return 2 * layer.heads**2 * queries * keys
     if isinstance(layer, TwinDense):
         return 2 * math.prod(layer.kernel.shape)
     if isinstance(layer, layers.Conv2DTranspose):
