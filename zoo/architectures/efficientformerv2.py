@@ -11,7 +11,7 @@ from keras import layers
 
 from zoo.architectures.efficientformer import scaled
 from zoo.blocks import Net, Tensor
-from zoo.layers import BiasedAttention, FirstPlaces
+from zoo.layers import BiasedAttention, Double
 
 HEADS, VALUES = 8, 128  # channels of a head's values
 GRID = 7  # places along a side of the last map, of 224 pixels
@@ -64,8 +64,7 @@ def attention(net: Net, x: Tensor, name: str, *, halved: bool) -> Tensor:
     attended = BiasedAttention(HEADS, GRID, talking=True, name=name)([queries, keys, values])
     y = layers.Add(name=f"{name}.add")([attended, depthwise(net, values, f"{name}.v_local")])
     if halved:
-        y = layers.UpSampling2D(interpolation="bilinear", name=f"{name}.upsample")(y)
-        y = FirstPlaces(name=f"{name}.places")([y, x])
+        y = Double(name=f"{name}.upsample")([y, x])
     return normed(net, net.act(y, f"{name}.act"), width, 1, f"{name}.proj")
 
 

@@ -61,7 +61,7 @@ from zoo.layers.relative import (
     LocalLambdas,
     RelativeAttention,
 )
-from zoo.layers.resampling import Stretch
+from zoo.layers.resampling import Double, Stretch
 from zoo.layers.spectra import GlobalFilter
 
 __all__ = [
@@ -81,6 +81,7 @@ __all__ = [
     "CrossAttention",
     "CrossCovariance",
     "DeviationNormalization",
+    "Double",
     "EvoNormalization",
     "FirstPlaces",
     "FirstTokenAttention",

@@ -39,6 +39,23 @@ class Stretch(layers.Layer):
         return {**super().get_config(), "step": self.step, "corners": self.corners, "back": self.back}
 
 
+@keras.saving.register_keras_serializable("zoo")
+class Double(layers.Layer):
+    """A map [N, h, w, C] at twice its sides by bilinear resampling, and of that the first rows and columns,
+    as many as another [N, H, W, D] has. Keras's UpSampling2D takes no sides that are not known.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        x, other = inputs
+        _, old_height, old_width, _ = ops.shape(x)
+        _, height, width, _ = ops.shape(other)
+        return resampled(x, (2 * old_height, 2 * old_width), bilinear)[:, :height, :width]
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        x, other = input_shape
+        return (*other[:-1], x[-1])
+
+
 def resampled(x: Any, sides: Any, shares: Callable[[Any, Any], Any]) -> Any:
     """[N, H, W, C] -> [N, *sides, C]. shares(old, new) -> [new, old]: what a new row has of an old one."""
     pairs = list(zip(ops.shape(x)[1:3], sides, strict=True))
