@@ -9,8 +9,8 @@ from functools import partial
 
 from keras import layers
 
-from zoo.architectures.efficientvit import activated, projected
-from zoo.architectures.lowformer import WHOLE, attended, hidden_layer, perceptron, trunk
+from zoo.architectures.efficientvit import activated, hidden_layer, projected
+from zoo.architectures.lowformer import WHOLE, attended, perceptron, trunk
 from zoo.blocks import Net, Tensor, map_norm
 from zoo.layers import Nearest
 

@@ -9,12 +9,10 @@ from itertools import count
 
 from keras import layers
 
-from zoo.architectures.efficientformer import scaled
+from zoo.architectures.efficientformer import GRID, HEADS, SIZE, VALUES, scaled
 from zoo.blocks import Net, Tensor
 from zoo.layers import BiasedAttention, Double
 
-HEADS, VALUES = 8, 128  # channels of a head's values
-GRID = 7  # places along a side of the last map, of 224 pixels
 DEEP = 2  # the stage from which on blocks attend
 
 
@@ -59,7 +57,7 @@ def attention(net: Net, x: Tensor, name: str, *, halved: bool) -> Tensor:
     """Heads are mixed before and behind their softmax; a depthwise convolution of the values is added."""
     width = x.shape[-1]
     y = depthwise(net, x, f"{name}.stride_conv", 2) if halved else x
-    queries, keys = (normed(net, y, HEADS * 32, 1, f"{name}.{part}") for part in "qk")
+    queries, keys = (normed(net, y, HEADS * SIZE, 1, f"{name}.{part}") for part in "qk")
     values = normed(net, y, HEADS * VALUES, 1, f"{name}.v")
     attended = BiasedAttention(HEADS, GRID, talking=True, name=name)([queries, keys, values])
     y = layers.Add(name=f"{name}.add")([attended, depthwise(net, values, f"{name}.v_local")])
@@ -72,9 +70,11 @@ def halving_attention(net: Net, x: Tensor, width: int, name: str) -> Tensor:
     """The queries are every other place and a depthwise convolution around it."""
     y = net.depthwise(x, 3, f"{name}.q.local", 2, bias=True)
     places = layers.MaxPooling2D(1, 2, name=f"{name}.q.pool")(x)
-    queries = normed(net, layers.Add(name=f"{name}.q.add")([y, places]), HEADS * 16, 1, f"{name}.q.proj")
-    keys = normed(net, x, HEADS * 16, 1, f"{name}.k")
-    values = normed(net, x, HEADS * 64, 1, f"{name}.v")
+    queries = normed(
+        net, layers.Add(name=f"{name}.q.add")([y, places]), HEADS * SIZE // 2, 1, f"{name}.q.proj"
+    )
+    keys = normed(net, x, HEADS * SIZE // 2, 1, f"{name}.k")
+    values = normed(net, x, HEADS * VALUES // 2, 1, f"{name}.v")
     attended = BiasedAttention(HEADS, 2 * GRID, step=2, name=name)([queries, keys, values])
     y = layers.Add(name=f"{name}.add")([attended, depthwise(net, values, f"{name}.v_local", 2)])
     return normed(net, net.act(y, f"{name}.act"), width, 1, f"{name}.proj")

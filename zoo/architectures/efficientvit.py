@@ -13,6 +13,7 @@ from zoo.blocks import Net, Tensor, concatenate
 from zoo.layers import LinearAttention, gelu_tanh
 
 POOL_EPSILON = 1e-5  # of the norm in front of the pool
+HIDDEN = "head.in_conv", "head.classifier.0", "head.classifier.1"
 Block = Callable[[Net, Tensor, int, int, str], Tensor]  # map, channels, stride, name -> map
 
 
@@ -31,7 +32,7 @@ def efficientvit_b(
     x = stage(net, x, 1, widths[2], depths[2] - 1, early, early)
     x = stage(net, x, 2, widths[3], depths[3], late, late, head)
     x = stage(net, x, 3, widths[4], depths[4], late, late, head)
-    return hidden_layer(net, x, tail)
+    return hidden_layer(net, x, tail, HIDDEN)
 
 
 def efficientvit_l(
@@ -46,7 +47,7 @@ def efficientvit_l(
     x = stage(net, x, 1, widths[2], depths[2], wide, narrow)
     x = stage(net, x, 2, widths[3], depths[3], partial(late, expand=16), partial(late, expand=4))
     x = stage(net, x, 3, widths[4], depths[4], partial(late, expand=24), partial(late, expand=6), head)
-    return hidden_layer(net, x, tail)
+    return hidden_layer(net, x, tail, HIDDEN)
 
 
 def stem(net: Net, images: Tensor, width: int, depth: int, block: Block) -> Tensor:
@@ -125,8 +126,12 @@ def projected(net: Net, x: Tensor, width: int, name: str) -> Tensor:
     return net.conv_norm(x, width, 1, f"{name}.conv", f"{name}.norm")
 
 
-def hidden_layer(net: Net, x: Tensor, tail: Sequence[int]) -> Tensor:
-    x = unit(replace(net, epsilon=POOL_EPSILON), x, tail[0], 1, "head.in_conv")
-    x = net.linear(net.global_pool(x), tail[1], "head.classifier.0", bias=False)
-    x = layers.LayerNormalization(epsilon=net.epsilon, name="head.classifier.1")(x)
-    return net.act(x, "head.classifier.act")
+def hidden_layer(net: Net, x: Tensor, tail: Sequence[int], names: tuple[str, str, str]) -> Tensor:
+    """A convolution before the pool and a linear layer behind it; tail: their channels. names: of both and of
+    the norm.
+    """
+    conv, linear, norm = names
+    x = unit(replace(net, epsilon=POOL_EPSILON), x, tail[0], 1, conv)
+    x = net.linear(net.global_pool(x), tail[1], linear, bias=False)
+    x = layers.LayerNormalization(epsilon=net.epsilon, name=norm)(x)
+    return net.act(x, f"{norm.rpartition('.')[0]}.act")

@@ -10,7 +10,7 @@ from itertools import count
 
 from keras import layers
 
-from zoo.architectures.efficientvit import inverted, projected
+from zoo.architectures.efficientvit import hidden_layer, inverted, projected
 from zoo.blocks import Net, Tensor, map_norm
 from zoo.layers import FirstPlaces, HeadwiseAttention
 
@@ -134,11 +134,3 @@ def fused(
     conv = f"{name}.spatial_conv"
     y = net.conv(x, expand * x.shape[-1], 3, f"{conv}.conv", stride, bias=bias, groups=groups)
     return projected(net, net.norm_act(y, f"{conv}.norm"), width, f"{name}.point_conv")
-
-
-def hidden_layer(net: Net, x: Tensor, tail: Sequence[int], names: tuple[str, str, str]) -> Tensor:
-    """A convolution before the pool and a linear layer behind it; tail: their channels."""
-    conv, linear, norm = names
-    x = net.conv_norm_act(x, tail[0], 1, f"{conv}.conv", f"{conv}.norm")
-    x = net.linear(net.global_pool(x), tail[1], linear, bias=False)
-    return net.act(layers.LayerNormalization(epsilon=net.epsilon, name=norm)(x), f"{norm}.act")

@@ -42,9 +42,7 @@ class HeadwiseAttention(Attention):
     """The same of queries, keys and values of the first head, then of the next."""
 
     def by_part(self, x: Any) -> Any:
-        _, height, width, channels = ops.shape(x)
-        size = channels // (3 * self.heads)
-        return ops.transpose(ops.reshape(x, (-1, height * width, self.heads, 3, size)), (3, 0, 2, 1, 4))
+        return by_part_of_heads(x, self.heads)
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -189,9 +187,7 @@ class LinearAttention(layers.Layer):
 
     def call(self, x: Any) -> Any:
         _, height, width, channels = ops.shape(x)
-        heads = channels // (3 * self.size)
-        tokens = ops.reshape(ops.cast(x, "float32"), (-1, height * width, heads, 3, self.size))
-        parts = ops.transpose(tokens, (3, 0, 2, 1, 4))
+        parts = by_part_of_heads(ops.cast(x, "float32"), channels // (3 * self.size))
         queries, keys, values = ops.relu(parts[0]), ops.relu(parts[1]), parts[2]
         y = ops.matmul(queries, ops.matmul(ops.swapaxes(keys, 2, 3), values))
         shares = ops.sum(queries * ops.sum(keys, axis=2, keepdims=True), axis=-1, keepdims=True)
@@ -247,8 +243,7 @@ class AdditiveAttention(layers.Layer):
     def call(self, inputs: Any) -> tuple[Any, Any]:
         queries, keys = (x / length(x) for x in inputs)
         scores = ops.matmul(queries, ops.cast(self.weighing, queries.dtype)) * queries.shape[-1] ** -0.5
-        energy = ops.sum(ops.square(scores), axis=(1, 2), keepdims=True)
-        shares = scores / ops.sqrt(ops.maximum(energy, 1e-12))
+        shares = scores / length(scores, axis=(1, 2))
         return queries, keys * ops.sum(shares * queries, axis=(1, 2), keepdims=True)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -294,6 +289,15 @@ def by_head(x: Any, heads: int) -> Any:
     return ops.reshape(x, (-1, height * width, 3, heads, channels // (3 * heads)))
 
 
+def by_part_of_heads(x: Any, heads: int) -> Any:
+    """Queries, keys and values of the first head, then of the next, [N, H, W, heads * 3 * size] -> [3, N,
+    heads, H * W, size].
+    """
+    _, height, width, channels = ops.shape(x)
+    tokens = ops.reshape(x, (-1, height * width, heads, 3, channels // (3 * heads)))
+    return ops.transpose(tokens, (3, 0, 2, 1, 4))
+
+
 def attended(queries: Any, keys: Any, values: Any) -> Any:
     """Scaled products through a softmax: queries [N, heads, Q, D], keys and values [N, heads or 1, T, D] ->
     [N, heads, Q, D].
@@ -302,9 +306,9 @@ def attended(queries: Any, keys: Any, values: Any) -> Any:
     return ops.matmul(ops.softmax(scores), values)
 
 
-def length(x: Any) -> Any:
-    """Of the vectors along the last axis, which is kept."""
-    return ops.sqrt(ops.maximum(ops.sum(ops.square(x), axis=-1, keepdims=True), 1e-12))
+def length(x: Any, axis: int | tuple[int, int] = -1) -> Any:
+    """Of the vectors along the axis or axes, which are kept."""
+    return ops.sqrt(ops.maximum(ops.sum(ops.square(x), axis=axis, keepdims=True), 1e-12))
 
 
 def apart(x: Any, step: int) -> Any:

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from zoo.layers.maps import FirstPlaces
+
 
 @keras.saving.register_keras_serializable("zoo")
 class Stretch(layers.Layer):
@@ -40,20 +42,15 @@ class Stretch(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
-class Double(layers.Layer):
+class Double(FirstPlaces):
     """A map [N, h, w, C] at twice its sides by bilinear resampling, and of that the first rows and columns,
     as many as another [N, H, W, D] has. Keras's UpSampling2D takes no sides that are not known.
     """
 
     def call(self, inputs: Any) -> Any:
         x, other = inputs
-        _, old_height, old_width, _ = ops.shape(x)
-        _, height, width, _ = ops.shape(other)
-        return resampled(x, (2 * old_height, 2 * old_width), bilinear)[:, :height, :width]
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        x, other = input_shape
-        return (*other[:-1], x[-1])
+        _, height, width, _ = ops.shape(x)
+        return super().call([resampled(x, (2 * height, 2 * width), bilinear), other])
 
 
 def resampled(x: Any, sides: Any, shares: Callable[[Any, Any], Any]) -> Any:
