@@ -15,6 +15,7 @@ from zoo.classifier import attach, facts
 from zoo.errors import ZooError
 from zoo.layers import (
     AdaptiveAverage,
+    FirstPlaces,
     GeneralizedMeanPooling2D,
     HalvingBorder,
     LastWindow,
@@ -26,7 +27,7 @@ from zoo.outputs import classifier_layer, features_of
 # The numbered part of the network that a layer stands in: "blocks.2.0" of "blocks.2.0.conv_dw.pad".
 BLOCK = re.compile(r"(?:[^.\d]+\.)*[^.]*\d[^.]*(?:\.\d+(?=\.|$))*")
 # What stands between the last map and the classifier, and serves it alone.
-HEADS = ("conv_head", "head", "final_conv", "final_layer", "pre_logits", "flatten", "drop")
+HEADS = ("conv_head", "head", "in_conv", "final_conv", "final_layer", "pre_logits", "flatten", "drop")
 NORMALISE = "normalise"
 BORDERS = (keras.layers.ZeroPadding2D, HalvingBorder, LastWindow)
 NO_MAP = (
@@ -125,7 +126,7 @@ def _strides(model: keras.Model) -> dict[Any, int]:
         if isinstance(layer, keras.layers.InputLayer):
             strides[layer] = 1
         elif known and not isinstance(layer, NO_MAP):
-            stretched = isinstance(layer, Nearest)
+            stretched = isinstance(layer, (Nearest, FirstPlaces))
             strides[layer] = min(known) if stretched else round(max(known) * _step(layer))
     return strides
 
@@ -133,7 +134,8 @@ def _strides(model: keras.Model) -> dict[Any, int]:
 def _step(layer: Any) -> float:
     if isinstance(layer, keras.layers.UpSampling2D):
         return 1 / layer.size[0]
-    return getattr(layer, "strides", (1,))[0]
+    stride = getattr(layer, "strides", (1,))[0]
+    return 1 / stride if isinstance(layer, keras.layers.Conv2DTranspose) else stride
 
 
 def _entering(layer: Any, stride: int, strides: dict[Any, int]) -> Any:
