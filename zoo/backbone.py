@@ -20,6 +20,7 @@ from zoo.layers import (
     HalvingBorder,
     LastWindow,
     Nearest,
+    WholeSteps,
 )
 from zoo.loading import DEFAULT, load_trunk
 from zoo.outputs import classifier_layer, features_of
@@ -29,7 +30,7 @@ BLOCK = re.compile(r"(?:[^.\d]+\.)*[^.]*\d[^.]*(?:\.\d+(?=\.|$))*")
 # What stands between the last map and the classifier, and serves it alone.
 HEADS = ("conv_head", "head", "in_conv", "final_conv", "final_layer", "pre_logits", "flatten", "drop")
 NORMALISE = "normalise"
-BORDERS = (keras.layers.ZeroPadding2D, HalvingBorder, LastWindow)
+SAME_MAP = (keras.layers.ZeroPadding2D, HalvingBorder, LastWindow, WholeSteps)
 NO_MAP = (
     GeneralizedMeanPooling2D,
     keras.layers.GlobalAveragePooling2D,
@@ -162,7 +163,7 @@ def _sources(layer: Any) -> list[Any]:
 
 
 def _unpadded(layer: Any) -> Any:
-    while isinstance(layer, BORDERS):
+    while isinstance(layer, SAME_MAP):
         (layer,) = _sources(layer)
     return layer
 

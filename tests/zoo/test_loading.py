@@ -111,6 +111,18 @@ def test_without_a_size_it_takes_pictures_of_any_from_call_to_call(default, tmp_
         np.testing.assert_allclose(free(picture), of_one_size(picture), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(("name", "step"), [("tresnet_m", 4), ("dla46x_c", 32)])
+def test_sides_a_network_cannot_halve_are_refused_by_name(name, step, tmp_path):
+    remedy = rf"sides are multiples of {step} pixels, not \(64, 98\); resize or pad them"
+    with pytest.raises(zoo.ZooError, match=remedy):
+        zoo.load(name, weights=None, input_size=(64, 98))
+    free = zoo.load(name, weights=None, classes=3, input_size=(None, None))
+    free = zoo.load(zoo.save(free, tmp_path / "free.keras"))
+    with pytest.raises(zoo.ZooError, match=remedy):
+        free.predict(np.zeros((1, 64, 98, 3), np.float32), verbose=0)
+    assert free(np.zeros((1, 64, 96, 3), np.float32)).shape == (1, 3)
+
+
 def test_logits_and_probabilities_agree(small, tmp_path):
     path = zoo.save(small, tmp_path / "small.keras")
     logits = zoo.load("resnet18", weights=path, classes=6, input_size=64, classifier_activation=None)

@@ -10,7 +10,7 @@ from keras import initializers, layers
 
 from zoo.architectures.gernet import stages
 from zoo.architectures.resnet_tiered import tiered_stem
-from zoo.blocks import Net, Tensor, require_multiple, smoothed
+from zoo.blocks import Net, Tensor, smoothed, whole_steps
 from zoo.layers import FirstTokenAttention, Tokens
 
 HEAD_WIDTH = 64  # channels of an attention head
@@ -20,7 +20,7 @@ def clip(net: Net, images: Tensor, *, depths: Sequence[int], width: int) -> Tens
     """Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, 32 * width]; sides are multiples of 32.
     width: the stem's, a quarter of the first stage's.
     """
-    require_multiple(images, 32)
+    images = whole_steps(images, 32)
     x = tiered_stem(net, images, last_stride=1, widths=(width // 2, width // 2, width))
     x = layers.AveragePooling2D(2, name="stem.pool")(x)
     widths = [4 * width * 2**stage for stage in range(4)]

@@ -4,7 +4,7 @@ on CIFAR-10 (figures 4 and 5), stacked for ImageNet.
 
 from keras import layers
 
-from zoo.blocks import Net, Tensor, concatenate, max_pool_signed, require_multiple
+from zoo.blocks import Net, Tensor, concatenate, max_pool_signed, whole_steps
 
 DEPTHS = (4, 5, 5)
 STEM = 48
@@ -25,7 +25,7 @@ REDUCTION = (
 
 def darts(net: Net, images: Tensor) -> Tensor:
     """Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, 768]; H and W multiples of 32."""
-    require_multiple(images, 32)
+    images = whole_steps(images, 32)
     stem = "features.stem1_unit"
     before = net.conv_norm(images, STEM // 2, 3, f"{stem}.conv1.conv", f"{stem}.conv1.bn", 2)
     before = act_conv_norm(net, before, STEM, 3, f"{stem}.conv2", 2)

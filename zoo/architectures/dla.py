@@ -10,7 +10,7 @@ from keras import layers
 
 from zoo.architectures.res2net import multiscale
 from zoo.architectures.resnet import basic
-from zoo.blocks import Net, Tensor, max_pool, require_multiple
+from zoo.blocks import Net, Tensor, max_pool, whole_steps
 
 STRIDE = 32
 
@@ -32,7 +32,7 @@ def dla(
     a leaf, one of BLOCKS, of `cardinality` groups and `width` channels of 64. Raises ZooError unless H and W
     are multiples of 32.
     """
-    require_multiple(images, STRIDE)
+    images = whole_steps(images, STRIDE)
     leaf = basic if block == "basic" else partial(BLOCKS[block], cardinality=cardinality, width=width)
     grow = partial(tree, leaf=leaf, root=partial(root, residual=residual_root))
     x = net.conv_norm(images, channels[0], 7, "base_layer.0", "base_layer.1")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from keras import layers
 
-from zoo.blocks import Net, Tensor, concatenate, max_pool, require_multiple
+from zoo.blocks import Net, Tensor, concatenate, max_pool, whole_steps
 from zoo.layers import PairSum
 
 TAIL = (128, 256, 512)
@@ -31,7 +31,7 @@ def fishnet(
     """Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, 1056]; H and W multiples of 32. All
     arguments are numbers of blocks.
     """
-    require_multiple(images, 32)
+    images = whole_steps(images, 32)
     x = stem(net, images, "features.init_block")
     kept = []
     for i, depth in enumerate(tail):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from keras import layers
 
 from zoo.architectures.resnet import basic, bottleneck
-from zoo.blocks import Net, Tensor, require_multiple
+from zoo.blocks import Net, Tensor, whole_steps
 
 STRIDE = 32
 HEAD = (32, 64, 128, 256)
@@ -31,7 +31,7 @@ def hrnet(
     branches; depths of the first stage, bottlenecks of `planes`, and of every branch of a module; bias: of
     the head's convolutions. Raises ZooError unless H and W are multiples of 32.
     """
-    require_multiple(images, STRIDE)
+    images = whole_steps(images, STRIDE)
     x = images
     for i in (1, 2):
         x = net.act(net.conv_norm(x, 64, 3, f"conv{i}", f"bn{i}", 2), f"act{i}")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from itertools import count
 
-from zoo.blocks import LeakyNet, Net, Tensor, require_multiple, smoothed
+from zoo.blocks import LeakyNet, Net, Tensor, smoothed, whole_steps
 from zoo.layers import SpaceToDepth
 
 PATCH = 4
@@ -14,7 +14,7 @@ def tresnet(net: Net, images: Tensor, *, depths: Sequence[int], width: int, bott
     """Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, 32 * width]. The last `bottlenecks`
     stages are of them, the others of basic blocks. The sides must be multiples of 4.
     """
-    require_multiple(images, PATCH)
+    images = whole_steps(images, PATCH)
     x = SpaceToDepth(PATCH, name="body.s2d")(images)
     x = LeakyNet(**vars(net)).unit(x, width, 3, "body.conv1")
     leaky, done = LeakyNet(**vars(net), slope=SLOPE), count()

@@ -26,8 +26,8 @@ from zoo.blocks.pools import (
     max_pool,
     max_pool_blurred,
     max_pool_signed,
-    require_multiple,
     smoothed,
+    whole_steps,
 )
 
 __all__ = [
@@ -52,10 +52,10 @@ __all__ = [
     "max_pool_signed",
     "pad_channels",
     "parts",
-    "require_multiple",
     "round_channels",
     "select",
     "shuffle",
     "smoothed",
     "split",
+    "whole_steps",
 ]

@@ -9,8 +9,7 @@ from typing import Any
 from keras import layers
 
 from zoo.blocks.channelwise import Tensor
-from zoo.errors import ZooError
-from zoo.layers import Blur, GeneralizedMeanPooling2D, LastWindow
+from zoo.layers import Blur, GeneralizedMeanPooling2D, LastWindow, WholeSteps
 
 
 def average_and_max(x: Tensor, name: str, keepdims: bool) -> Tensor:
@@ -81,10 +80,10 @@ def average_around(x: Tensor, name: str, stride: int = 1, *, count_border: bool 
     return layers.AveragePooling2D(3, stride, "valid" if count_border else "same", name=name)(x)
 
 
-def require_multiple(images: Tensor, stride: int) -> None:
-    """ZooError unless the sides are multiples of the stride: for networks that join maps of several sizes."""
-    height, width = images.shape[1:3]
-    if (height or stride) % stride or (width or stride) % stride:
-        raise ZooError(
-            f"the network needs pictures whose sides are multiples of {stride} pixels, not {(height, width)}"
-        )
+def whole_steps(images: Tensor, step: int) -> Tensor:
+    """The pictures, for networks that join maps of several sizes: ZooError unless the sides are multiples of
+    the step, now or, where they are not known yet, when a picture comes.
+    """
+    checked = WholeSteps(step, name="whole_steps")
+    checked.require(images)
+    return checked(images) if None in images.shape[1:3] else images

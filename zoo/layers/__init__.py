@@ -43,6 +43,7 @@ from zoo.layers.maps import (
     Regroup,
     SelectChannels,
     SpaceToDepth,
+    WholeSteps,
 )
 from zoo.layers.neighbours import Neighbours, WeighNeighbours
 from zoo.layers.norms import (
@@ -118,6 +119,7 @@ __all__ = [
     "Tokens",
     "TwinDense",
     "WeighNeighbours",
+    "WholeSteps",
     "for_conversion",
     "gelu_tanh",
     "has_grouped_gradient",

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 import keras
 from keras import layers, ops
 
+from zoo.errors import ZooError
+
 
 @keras.saving.register_keras_serializable("zoo")
 class Blur(layers.Layer):
@@ -29,6 +31,32 @@ class Blur(layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "border": self.border}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class WholeSteps(layers.Layer):
+    """Pictures [N, H, W, C] as they are. Raises ZooError where a side is known and is no multiple of the
+    step.
+    """
+
+    def __init__(self, step: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.step = step
+
+    def call(self, x: Any) -> Any:
+        self.require(x)
+        return x
+
+    def require(self, x: Any) -> None:
+        height, width = x.shape[1:3]
+        if (height or 0) % self.step or (width or 0) % self.step:
+            raise ZooError(
+                f"the network needs pictures whose sides are multiples of {self.step} pixels, not "
+                f"{(height, width)}; resize or pad them"
+            )
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "step": self.step}
 
 
 @keras.saving.register_keras_serializable("zoo")
