@@ -65,6 +65,7 @@ SCALES = (
     (r"\.(context|local)_module\.main\.(proj|point_conv)\.norm\.weight$", 0.3, 0),
     (r"\.mixer\.module\.(2|3|proj)\.bn\.weight$", 0.2, 0),
     (r"\.xca\.temperature$", 1, 2),
+    (r"\.attn\.qkvs\.\d\.bn\.weight$|\.((ffn\d|res\d\.1)\.m\.pw2|(dw\d|res\d\.0)\.m)\.bn\.weight$", 0.1, 0),
     (r"^incre_modules\.\d+\.0\.(bn3|downsample\.1)\.weight$", 0.3, 0),
 )
 DAMPED = re.compile(

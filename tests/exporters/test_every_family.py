@@ -15,8 +15,8 @@ from zoo.registry import resolve
 LARGE_MACS, LARGE_PARAMS = 9e9, 60e6
 LIGHT_MACS = 6e8  # a SavedModel is traced, saved and loaded for three times as long as ONNX
 SPREAD = 2.5  # standard deviation of the logits
-# Under the usual larger kernels its own float32 is 1e-3 from its float64.
-KERNELS = {"scnet50": "glorot_uniform"}
+# Under the usual larger kernels their own float32 is 1e-3 from their float64.
+KERNELS = {"scnet50": "glorot_uniform", "efficientvit_m0": "glorot_uniform"}
 
 
 def smallest_of_every_family():

@@ -64,6 +64,7 @@ from zoo.layers.relative import (
 )
 from zoo.layers.resampling import Double, Stretch
 from zoo.layers.spectra import GlobalFilter
+from zoo.layers.windows import WholeWindows, WindowAddends, WindowAttention, WindowDepthwiseConv2D
 
 __all__ = [
     "AcrossChannels",
@@ -120,6 +121,10 @@ __all__ = [
     "TwinDense",
     "WeighNeighbours",
     "WholeSteps",
+    "WholeWindows",
+    "WindowAddends",
+    "WindowAttention",
+    "WindowDepthwiseConv2D",
     "for_conversion",
     "gelu_tanh",
     "has_grouped_gradient",
