@@ -15,11 +15,9 @@ from zoo.classifier import attach, facts
 from zoo.errors import ZooError
 from zoo.layers import (
     AdaptiveAverage,
-    FirstPlaces,
     GeneralizedMeanPooling2D,
     HalvingBorder,
     LastWindow,
-    Nearest,
     WholeSteps,
 )
 from zoo.loading import DEFAULT, load_trunk
@@ -28,7 +26,7 @@ from zoo.outputs import classifier_layer, features_of
 # The numbered part of the network that a layer stands in: "blocks.2.0" of "blocks.2.0.conv_dw.pad".
 BLOCK = re.compile(r"(?:[^.\d]+\.)*[^.]*\d[^.]*(?:\.\d+(?=\.|$))*")
 # What stands between the last map and the classifier, and serves it alone.
-HEADS = ("conv_head", "head", "in_conv", "final_conv", "final_layer", "pre_logits", "flatten", "drop")
+HEADS = ("conv_head", "head", "in_conv", "msfa", "final_conv", "final_layer", "pre_logits", "flatten", "drop")
 NORMALISE = "normalise"
 SAME_MAP = (keras.layers.ZeroPadding2D, HalvingBorder, LastWindow, WholeSteps)
 NO_MAP = (
@@ -123,12 +121,13 @@ def _strides(model: keras.Model) -> dict[Any, int]:
     for layer in model.layers:
         if layer is end:
             break
-        known = [strides[source] for source in _sources(layer) if source in strides]
+        sources = _sources(layer)
+        known = [strides[source] for source in sources if source in strides]
         if isinstance(layer, keras.layers.InputLayer):
             strides[layer] = 1
         elif known and not isinstance(layer, NO_MAP):
-            stretched = isinstance(layer, (Nearest, FirstPlaces))
-            strides[layer] = min(known) if stretched else round(max(known) * _step(layer))
+            own = getattr(layer, "sides_of", None)
+            strides[layer] = round(max(known) * _step(layer)) if own is None else strides[sources[own]]
     return strides
 
 

@@ -28,7 +28,7 @@ SMALL = ("resnet18", "resnet50d", "resnetv2_50", "efficientnet_b0", "efficientne
 
 LICENCES = re.compile(
     r"(apache-2\.0|mit|bsd-3-clause|cc-by-4\.0|cc-by-nc-4\.0|fastvit-license|cvnets-license|seer-license|dinov3-license"
-    r"|fair-noncommercial-research-license|apple-amlr|none stated)\b"
+    r"|fair-noncommercial-research-license|apple-amlr|gemma|none stated)\b"
 )
 HASHED = re.compile(r"-([0-9a-f]{8,})\.pth$")
 

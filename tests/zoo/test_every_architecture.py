@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import zoo
+from zoo.backbone import maps_of
 from zoo.build import build, count_macs
 from zoo.classifier import load_file
 from zoo.registry import Weights, resolve
@@ -22,12 +23,14 @@ LARGER_KIN = {
     "seresnext50_32x4d": "seresnet18",
     "skresnext50_32x4d": "skresnet18",
 }
+# A usual step turns its layer scales of 1e-5 over.
+RATES = {"mobilenetv5_300m": 1e-7}
 LABELS = np.arange(6) % 3
 NAMES = zoo.list_models()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_counts_equal_the_catalogs(name):
+def test_counts_equal_the_catalogs_and_maps_are_of_their_strides(name):
     architecture, weights = resolve(name)
     weights = weights or Weights(name, "none", classes=architecture.classes)
     # The variables are never made: counting needs their shapes alone.
@@ -37,6 +40,10 @@ def test_counts_equal_the_catalogs(name):
         )
     counted = sum(int(np.prod(v.shape)) for v in network.trainable_variables)
     assert (counted, count_macs(network)) == (architecture.params, architecture.macs)
+    side = architecture.macs_size
+    for level, x in maps_of(network).items():
+        # Networks without borders lose a few pixels at each halving.
+        assert side < 96 or x.shape[1] == x.shape[2] == pytest.approx(side / 2**level, abs=4)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -103,7 +110,7 @@ def test_it_takes_pictures_of_any_size(network, pictures):
 
 def test_training_lowers_the_loss(network, pictures):
     """One step does, short enough to overshoot nowhere."""
-    sgd = keras.optimizers.SGD(1e-5, clipnorm=1.0)
+    sgd = keras.optimizers.SGD(RATES.get(network.zoo.name, 1e-5), clipnorm=1.0)
     network.compile(sgd, "sparse_categorical_crossentropy", run_eagerly=True)
     before = float(network.train_on_batch(pictures, LABELS))
     probabilities = np.asarray(network(pictures, training=True))

@@ -17,7 +17,7 @@ from zoo.blocks.channelwise import (
     shuffle,
     split,
 )
-from zoo.blocks.net import NORMS, EvoNet, GroupNet, LayerNet, LeakyNet, Net, instance_norm, map_norm
+from zoo.blocks.net import NORMS, EvoNet, GroupNet, LayerNet, LeakyNet, Net, RootNet, instance_norm, map_norm
 from zoo.blocks.pools import (
     POOLINGS,
     SMOOTHINGS,
@@ -39,6 +39,7 @@ __all__ = [
     "LayerNet",
     "LeakyNet",
     "Net",
+    "RootNet",
     "Tensor",
     "average_around",
     "channels",

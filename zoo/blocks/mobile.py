@@ -48,12 +48,19 @@ def network(net: Net, images: Tensor, stem: int, stages: Stages, head: int, stem
 
 
 def trunk(net: Net, x: Tensor, stages: Stages) -> Tensor:
+    return ends_of_stages(net, x, stages)[-1]
+
+
+def ends_of_stages(net: Net, x: Tensor, stages: Stages) -> list[Tensor]:
+    """The last map of each."""
+    ends: dict[str, Tensor] = {}
     blocks = list(named_blocks(stages))
     for number, (name, block) in enumerate(blocks):
         y = block.block(replace(net, activation=block.activation or net.activation), x, block, name)
         same_shape = block.stride == 1 and x.shape[-1] == y.shape[-1]
         x = net.add(x, y, name, number / len(blocks)) if same_shape and block.skip else y
-    return x
+        ends[name.rpartition(".")[0]] = x
+    return list(ends.values())
 
 
 def named_blocks(stages: Stages) -> Iterator[tuple[str, Stage]]:

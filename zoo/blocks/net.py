@@ -268,6 +268,15 @@ class DeviationNet(Net):
         return DeviationNormalization(self.epsilon, name=name)(x)
 
 
+class RootNet(Net):
+    """The channels of each place divided by the root of their mean square. Zhang and Sennrich, arXiv
+    1910.07467.
+    """
+
+    def norm(self, x: Tensor, name: str) -> Tensor:
+        return layers.RMSNormalization(epsilon=self.epsilon, name=name)(x)
+
+
 def map_norm(net: Net, x: Tensor, name: str, *, center: bool = True) -> Tensor:
     """Over the whole map of a picture."""
     return layers.GroupNormalization(1, epsilon=net.epsilon, center=center, name=name)(x)

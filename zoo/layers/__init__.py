@@ -1,7 +1,7 @@
 """Layers that Keras lacks, or has in a form that neither exports nor trains well. Registered under "zoo".
 
 `reference_names` maps a variable to its name in the reference's state dict where that is not the usual one;
-"" where it goes by the layer's.
+"" where it goes by the layer's. `sides_of`: which of several inputs has the sides of what comes out.
 """
 
 import keras
@@ -20,6 +20,7 @@ from zoo.layers.attention import (
     SpacedAttention,
     Tokens,
 )
+from zoo.layers.bilinear import BilinearTransform, Strips
 from zoo.layers.convolutions import (
     ConditionalConv2D,
     GroupedConv2D,
@@ -62,7 +63,7 @@ from zoo.layers.relative import (
     LocalLambdas,
     RelativeAttention,
 )
-from zoo.layers.resampling import Double, Stretch
+from zoo.layers.resampling import Double, Stretch, ToGrid
 from zoo.layers.spectra import GlobalFilter
 from zoo.layers.windows import WholeWindows, WindowAddends, WindowAttention, WindowDepthwiseConv2D
 
@@ -75,6 +76,7 @@ __all__ = [
     "BareScale",
     "BiasedAttention",
     "BiasedSelfAttention",
+    "BilinearTransform",
     "Blur",
     "ChannelScale",
     "CommonLambda",
@@ -117,6 +119,8 @@ __all__ = [
     "SpacedAttention",
     "StandardizedConv2D",
     "Stretch",
+    "Strips",
+    "ToGrid",
     "Tokens",
     "TwinDense",
     "WeighNeighbours",

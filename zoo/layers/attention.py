@@ -68,6 +68,8 @@ class MultiQueryAttention(layers.Layer):
     [N, h, w, D] -> [N, H, W, heads * D]. Shazeer, arXiv 1911.02150.
     """
 
+    sides_of = 0
+
     def __init__(self, heads: int, **options: Any) -> None:
         super().__init__(**options)
         self.heads = heads
@@ -93,6 +95,8 @@ class CrossAttention(layers.Layer):
     """What places attend to: queries [N, H, W, K], keys [N, T, K], values [N, T, C] -> [N, H, W, C]. Vaswani
     et al., arXiv 1706.03762.
     """
+
+    sides_of = 0
 
     def __init__(self, heads: int, **options: Any) -> None:
         super().__init__(**options)

@@ -91,6 +91,8 @@ class Nearest(layers.Layer):
     i * h // H, as PyTorch counts; tf.image looks at the places' middles instead.
     """
 
+    sides_of = 1
+
     def call(self, inputs: Any) -> Any:
         x, other = inputs
         for axis in (1, 2):
@@ -106,6 +108,8 @@ class Nearest(layers.Layer):
 @keras.saving.register_keras_serializable("zoo")
 class FirstPlaces(layers.Layer):
     """The first rows and columns of a map [N, h, w, C], as many as another [N, H, W, D] has."""
+
+    sides_of = 1
 
     def call(self, inputs: Any) -> Any:
         x, other = inputs

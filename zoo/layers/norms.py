@@ -35,8 +35,6 @@ class DeviationNormalization(layers.Layer):
     SimpleNorm, whose variance is the unbiased one.
     """
 
-    reference_names: ClassVar[dict[str, str]] = {"scale": "weight"}
-
     def __init__(self, epsilon: float = 1e-6, **options: Any) -> None:
         super().__init__(**options)
         self.epsilon = epsilon

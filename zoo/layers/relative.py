@@ -77,6 +77,8 @@ class HaloAttention(Distances):
     [N, H / stride, W / stride, C]. Beyond the map all is 0. Vaswani et al., arXiv 2103.12731.
     """
 
+    sides_of = 0
+
     def __init__(self, heads: int, size: int, block: int, halo: int, stride: int = 1, **options: Any) -> None:
         super().__init__(heads, size, block + 2 * halo, **options)
         self.block, self.halo, self.stride = block, halo, stride
@@ -234,6 +236,8 @@ class BiasedAttention(layers.Layer):
     grid: the sides H and W that the addends are learned for; for others they are resampled. talking: heads
     are mixed by learned weights before and behind the softmax. Shazeer et al., arXiv 2003.02436.
     """
+
+    sides_of = 0
 
     reference_names: ClassVar[dict[str, str]] = {
         "biases": "attention_biases",

@@ -42,6 +42,32 @@ class Stretch(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class ToGrid(layers.Layer):
+    """A map [N, H, W, C] -> [N, size, size, C]: the means of its cells where both sides are multiples of the
+    size, else by bilinear resampling.
+    """
+
+    def __init__(self, size: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.size = size
+
+    def call(self, x: Any) -> Any:
+        height, width = ops.shape(x)[1:3]
+        whole = ops.logical_and(height % self.size == 0, width % self.size == 0)
+
+        def shares(old: Any, new: Any) -> Any:
+            return ops.where(whole, means(old, new), bilinear(old, new))
+
+        return resampled(x, (self.size, self.size), shares)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (input_shape[0], self.size, self.size, input_shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "size": self.size}
+
+
+@keras.saving.register_keras_serializable("zoo")
 class Double(FirstPlaces):
     """A map [N, h, w, C] at twice its sides by bilinear resampling, and of that the first rows and columns,
     as many as another [N, H, W, D] has. Keras's UpSampling2D takes no sides that are not known.
@@ -64,8 +90,15 @@ def resampled(x: Any, sides: Any, shares: Callable[[Any, Any], Any]) -> Any:
     return ops.einsum("ih,nhwc,jw->nijc", rows, x, columns)
 
 
+def means(old: Any, new: Any) -> Any:
+    """Of old / new pixels each."""
+    cell = ops.maximum(old // new, 1)
+    of_cell = ops.arange(old) // cell == ops.arange(new)[:, None]
+    return ops.cast(of_cell, "float32") / _real(cell)
+
+
 def bilinear(old: Any, new: Any) -> Any:
-    """Of pixels' centres; for enlarging."""
+    """Of the pixels' centres that are next, even where it shrinks."""
     return ops.maximum(1 - ops.abs(_distances(ops.clip(_centres(old, new), 0, _real(old) - 1), old)), 0)
 
 

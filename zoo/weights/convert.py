@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 ROLES = {
     "kernel": "weight",
     "gamma": "weight",
+    "scale": "weight",
     "bias": "bias",
     "beta": "bias",
     "moving_mean": "running_mean",
