@@ -4,27 +4,28 @@ mean, and the last two stages fused into one map of 16 x 16 places.
 
 from dataclasses import replace
 
-from zoo.architectures.mobilenetv4 import hib, mqa, universal
+from zoo.architectures.mobilenetv4 import hib, mqa, uib
 from zoo.blocks import Net, RootNet, Tensor, concatenate
 from zoo.blocks.mobile import Stage, Stages, ends_of_stages, fused
 from zoo.layers import Nearest, ToGrid, gelu_tanh
 
 GRID = 16  # sides of the map that comes out
+FEATURES = 2048  # its channels
 
 
-def mobilenetv5(net: Net, images: Tensor, *, features: int = 2048) -> Tensor:
-    """Images [N, H, W, 3], normalised -> feature map [N, 16, 16, features]."""
+def mobilenetv5(net: Net, images: Tensor) -> Tensor:
+    """Images [N, H, W, 3], normalised -> feature map [N, 16, 16, 2048]."""
     net = replace(RootNet(**vars(net)), activation=gelu_tanh)
     x = net.norm_act(net.conv(images, 64, 3, "conv_stem.conv", 2, bias=True), "conv_stem.bn")
     *_, late, last = ends_of_stages(net, x, STAGES)
-    return fusion(net, late, last, features, "msfa")
+    return fusion(net, late, last, "msfa")
 
 
-def fusion(net: Net, fine: Tensor, coarse: Tensor, features: int, name: str) -> Tensor:
+def fusion(net: Net, fine: Tensor, coarse: Tensor, name: str) -> Tensor:
     """Both scales side by side, and a perceptron over them at each place."""
     coarse = Nearest(name=f"{name}.stretch")([coarse, fine])
-    x = concatenate([fine, coarse], name)
-    x = universal(net, x, Stage(universal, 0, features, expand=2), f"{name}.ffn", start=0, scale=False)
+    perceptron = uib(0, 0, FEATURES, 2)
+    x = perceptron.block(net, concatenate([fine, coarse], name), perceptron, f"{name}.ffn")
     return net.norm(ToGrid(GRID, name=f"{name}.grid")(x), f"{name}.norm")
 
 
