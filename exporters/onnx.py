@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -32,12 +33,13 @@ from exporters.parity import Parity, Reference, batched, compare_as
 from exporters.pictures import fit
 from exporters.subject import OUTPUTS, Run, Subject
 from exporters.tracing import frozen, spared, too_large
+from zoo.errors import ZooError
 from zoo.outputs import heads
 
 OPSET = 17
 PAGE = 4096
 STRIDE = 32
-UNFIT = (ValueError, TypeError, tf.errors.InvalidArgumentError)
+UNFIT = (ValueError, TypeError, ZooError, tf.errors.InvalidArgumentError)
 
 
 def write(model: Subject, file: Path) -> None:
@@ -207,21 +209,20 @@ def any_size(model: Subject) -> tuple[Subject, tuple[int, int]]:
 
 def _taken(outputs: keras.Model, model: Subject) -> tuple[int, int]:
     """Half as high again and a third wider; for networks that add maps of several scales, rounded up to
-    pixels that halve five times.
+    pixels that halve five times; for those that cut a map into parts, multiples of their own size.
     """
     height, width = model.facts.preprocessing.input_size
     larger = height * 3 // 2, width * 4 // 3
-    try:
-        _try(outputs, larger)
-        return larger
-    except UNFIT:
-        height, width = (-(-side // STRIDE) * STRIDE for side in larger)
-        _try(outputs, (height, width))
-        return height, width
+    halving = -(-larger[0] // STRIDE) * STRIDE, -(-larger[1] // STRIDE) * STRIDE
+    for size in (larger, halving):
+        with suppress(*UNFIT):
+            return _try(outputs, size)
+    return _try(outputs, (2 * height, 3 * width))
 
 
-def _try(outputs: keras.Model, size: tuple[int, int]) -> None:
+def _try(outputs: keras.Model, size: tuple[int, int]) -> tuple[int, int]:
     outputs(np.zeros((1, *size, 3), np.float32), training=False)
+    return size
 
 
 def _said(error: Exception) -> str:

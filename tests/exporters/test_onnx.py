@@ -178,6 +178,20 @@ def test_any_size(files, mobile):
     assert files.parity["onnx_any_size at a larger size"].max_rel < 1e-5
 
 
+@pytest.mark.parametrize(("name", "size"), [("dla46x_c", (None, None)), ("bat_resnext26ts", 256)])
+def test_any_size_of_networks_that_take_multiples(name, size, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = zoo.load(name, weights=None, classes=3, input_size=size)
+    done = exporters.export(model, tmp_path / name, ("onnx_any_size",))
+    assert done.parity["onnx_any_size at a larger size"].max_rel < 1e-4
+    session = onnxruntime.InferenceSession(done.path / FILES["onnx_any_size"])
+    images = np.random.default_rng(7).uniform(0, 255, (2, 256, 512, 3)).astype(np.float32)
+    (found,) = session.run(["probabilities"], {"images": images})
+    same = zoo.load(name, weights=None, classes=3, input_size=(256, 512))
+    same.set_weights(model.get_weights())
+    np.testing.assert_allclose(found, same(images), atol=1e-4)
+
+
 SHAPED = [
     "shufflenet_v1_x0_5_g3",
     "shufflenet_v2_x0_5",

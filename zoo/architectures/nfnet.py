@@ -53,11 +53,14 @@ def nf_resnet(net: Net, images: Tensor, *, depths: Sequence[int]) -> Tensor:
     return free.act(x, "final_act")
 
 
-def nfnet(net: Net, images: Tensor, *, depths: Sequence[int]) -> Tensor:
-    """F0 to F6. Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, 3072], activated."""
-    free = NormFree(**vars(replace(net, activation="gelu")), act_gamma=GAMMA["gelu"])
+def nfnet(net: Net, images: Tensor, *, depths: Sequence[int], gained: bool = True) -> Tensor:
+    """F0 to F7. Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, 3072], activated. gained: as
+    DeepMind's, with SkipInit, and gamma behind the activations; timm's own have it in the convolutions.
+    """
+    conv, act = (1.0, GAMMA["gelu"]) if gained else (GAMMA["gelu"], 1.0)
+    free = NormFree(**vars(replace(net, activation="gelu")), conv_gamma=conv, act_gamma=act)
     squeeze = partial(net.squeeze_part, part=1 / 2)
-    residual = partial(nf_bottleneck, part=2, group=128, attention=squeeze, skip_gain=True)
+    residual = partial(nf_bottleneck, part=2, group=128, attention=squeeze, skip_gain=gained)
     x = stages(free, stem_quad(free, images), depths, WIDTHS, residual)
     return free.act(free.conv(x, 3072, 1, "final_conv", bias=True), "final_act")
 

@@ -309,5 +309,6 @@ NORMS: dict[str, type[Net]] = {
     "group": GroupNet,
     "layer": LayerNet,
     "deviation": DeviationNet,
+    "root": RootNet,
     "evo": EvoNet,
 }
