@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import zoo
+from zoo.layers import CrossCovariance, Scale
 from zoo.training import Recipe
 from zoo.training.augmentation import POLICIES, augmentation
 from zoo.training.loop import Batches, Examples, Held, Stage, train
@@ -60,6 +61,24 @@ def test_lower_layers_learn_at_a_lower_rate():
     moved = [np.abs(new - old).max() for new, old in zip(model.get_weights(), before, strict=True)]
     assert moved[0] == pytest.approx(0.01 * moved[4], rel=1e-4)
     assert moved[2] == pytest.approx(0.1 * moved[4], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_kernels_alone_decay(name):
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3)(images)
+    x = Scale(1e-5, name="layer_scale")(keras.layers.BatchNormalization()(x))
+    x = CrossCovariance(2, name="attention")(keras.layers.RMSNormalization()(x))
+    model = keras.Model(images, keras.layers.Dense(2)(x))
+    recipe = Recipe(optimizer=name, weight_decay=0.1)
+    made = optimizer(model, 0.5, recipe)
+    for variable in model.trainable_variables:
+        variable.assign(keras.ops.ones(variable.shape))
+    made.apply([keras.ops.zeros(v.shape) for v in model.trainable_variables])
+    decayed = {v.name for v in model.trainable_variables if np.asarray(v).max() < 1}
+    kept = {v.name for v in model.trainable_variables if np.asarray(v).min() == 1}
+    assert decayed == {"kernel"}
+    assert kept == {"bias", "gamma", "beta", "scale", "temperature"}
 
 
 def test_gradients_are_clipped_and_gathered():

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 MOMENTUM = 0.9
 COPY = re.compile(r"(/replica_\d+)?:0$")
-NO_DECAY = ("bias", "gamma", "beta")
+# All but kernels: neither biases nor norms, layer scales, tables of positions, temperatures.
+NO_DECAY = r"^(?!.*(kernel|experts|weights)(/replica_\d+)?(:0)?$)"
 
 
 class _Layerwise:
@@ -66,7 +67,7 @@ def optimizer(model: keras.Model, rate: Any, recipe: Recipe) -> keras.optimizers
         else LayerwiseSGD(rate, momentum=MOMENTUM, nesterov=True, **options)
     )
     made.shares = shares(model, recipe.lowest_rate)
-    made.exclude_from_weight_decay(var_names=list(NO_DECAY))
+    made.exclude_from_weight_decay(var_names=[NO_DECAY])
     if recipe.precision == "mixed_float16":
         # Small gradients would be nought in float16.
         made = keras.optimizers.LossScaleOptimizer(made)
