@@ -150,9 +150,9 @@ def classify_twice(net: Net, maps: Any, classes: int, name: str) -> Any:
 
 
 def classify_plainly_twice(net: Net, maps: Any, classes: int, name: str) -> Any:
-    """The same without norms."""
+    """Two linear layers alone; their mean."""
     x = net.drop(net.global_pool(maps), "drop")
-    return PlainTwinDense(classes, name=name)(concatenate([x, x], name))
+    return PlainTwinDense(classes, name=name)(x)
 
 
 HEADS: dict[str, Callable[..., Any]] = {

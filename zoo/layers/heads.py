@@ -50,6 +50,7 @@ class TwinDense(layers.Layer):
         "second_kernel": "head_dist.l.weight",
         "second_bias": "head_dist.l.bias",
     }
+    vectors = 2  # one behind the other
 
     def __init__(self, units: int, kernel_initializer: Any = "glorot_uniform", **options: Any) -> None:
         super().__init__(**options)
@@ -57,15 +58,17 @@ class TwinDense(layers.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
     def build(self, input_shape: Any) -> None:
-        shape, start = (input_shape[-1] // 2, self.units), self.kernel_initializer
+        shape, start = (input_shape[-1] // self.vectors, self.units), self.kernel_initializer
         self.kernel = self.add_weight(shape=shape, initializer=start, name="kernel")
         self.bias = self.add_weight(shape=(self.units,), initializer="zeros", name="bias")
         self.second_kernel = self.add_weight(shape=shape, initializer=start.clone(), name="second_kernel")
         self.second_bias = self.add_weight(shape=(self.units,), initializer="zeros", name="second_bias")
 
     def call(self, x: Any) -> Any:
-        kernel = ops.concatenate([self.kernel, self.second_kernel])
-        return ops.matmul(x, ops.cast(kernel, x.dtype)) / 2 + (self.bias + self.second_bias) / 2
+        return ops.matmul(x, ops.cast(self._kernels(), x.dtype)) / 2 + (self.bias + self.second_bias) / 2
+
+    def _kernels(self) -> Any:
+        return ops.concatenate([self.kernel, self.second_kernel])
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return (input_shape[0], self.units)
@@ -77,7 +80,7 @@ class TwinDense(layers.Layer):
 
 @keras.saving.register_keras_serializable("zoo")
 class PlainTwinDense(TwinDense):
-    """The same without norms of their own: two linear layers, named NAME and NAME_dist."""
+    """The same of one vector, [N, D] -> [N, units]: two linear layers, named NAME and NAME_dist."""
 
     reference_names: ClassVar[dict[str, str]] = {
         "kernel": "weight",
@@ -85,3 +88,7 @@ class PlainTwinDense(TwinDense):
         "second_kernel": "_dist.weight",
         "second_bias": "_dist.bias",
     }
+    vectors = 1  # which both heads see
+
+    def _kernels(self) -> Any:
+        return self.kernel + self.second_kernel
