@@ -45,6 +45,8 @@ def cluster(
     config = ray.config([colours, exported / "line"], grpc_port=grpc_port, rest_port=rest_port)
     (folder / "serve.yaml").write_text(config, encoding="utf-8")
     found = Cluster(f"127.0.0.1:{grpc_port}", f"http://127.0.0.1:{rest_port}/v1/models", folder / "log")
+    # What a shell runs in the background ignores it, and so would Ray, which ends by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with found.log.open("w") as log:
         process = subprocess.Popen(
             [Path(sys.executable).with_name("serve"), "run", folder / "serve.yaml"],
