@@ -28,6 +28,7 @@ BLOCK = re.compile(r"(?:[^.\d]+\.)*[^.]*\d[^.]*(?:\.\d+(?=\.|$))*")
 # What stands between the last map and the classifier, and serves it alone.
 HEADS = ("conv_head", "head", "in_conv", "msfa", "final_conv", "final_layer", "pre_logits", "flatten", "drop")
 NORMALISE = "normalise"
+DOWNSAMPLE = ".downsample"
 SAME_MAP = (keras.layers.ZeroPadding2D, HalvingBorder, LastWindow, WholeSteps)
 NO_MAP = (
     GeneralizedMeanPooling2D,
@@ -97,11 +98,21 @@ def embedder(
 def maps_of(model: keras.Model) -> dict[int, Any]:
     """A classifier's maps by level, for every power of two among their strides."""
     strides = _strides(model)
+    halvings = [
+        (layer, source)
+        for layer, stride in strides.items()
+        for source in _sources(layer)
+        if strides.get(source, stride) < stride
+    ]
+    # In HarDNet's blocks it stands at the end, behind the block's map; elsewhere beside what halves, too.
+    beside = {_block(layer) for layer, _ in halvings if DOWNSAMPLE not in layer.name}
     found = {}
-    for layer, stride in strides.items():
-        for source in _sources(layer):
-            if strides.get(source, stride) < stride:
-                found[strides[source]] = _entering(layer, strides[source], strides) or _unpadded(source)
+    for layer, source in halvings:
+        block = _block(layer)
+        if block not in beside:
+            block = layer.name.partition(DOWNSAMPLE)[0] + DOWNSAMPLE
+        stride = strides[source]
+        found[stride] = _entering(block, stride, strides) or _unpadded(source)
     head = next((layer for layer in strides if layer.name.partition(".")[0] in HEADS), None)
     last = _unpadded(_sources(head)[0]) if head else next(reversed(strides))
     found[strides[last]] = last
@@ -138,15 +149,18 @@ def _step(layer: Any) -> float:
     return 1 / stride if isinstance(layer, keras.layers.Conv2DTranspose) else stride
 
 
-def _entering(layer: Any, stride: int, strides: dict[Any, int]) -> Any:
-    """The last map of that stride that enters the layer's block from outside; None where none does."""
-    block = _block(layer)
+def _entering(block: str, stride: int, strides: dict[Any, int]) -> Any:
+    """The last map of that stride that enters the block from outside; None where none does."""
+
+    def inside(layer: Any) -> bool:
+        return block in (_block(layer), layer.name) or layer.name.startswith(f"{block}.")
+
     entering = [
         source
         for inner in strides
-        if _block(inner) == block
+        if inside(inner)
         for source in _sources(inner)
-        if strides.get(source) == stride and _block(source) != block
+        if strides.get(source) == stride and not inside(source)
     ]
     order = {source: position for position, source in enumerate(strides)}
     return max(entering, key=order.__getitem__, default=None)
