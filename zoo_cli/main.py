@@ -69,7 +69,10 @@ def list_(pattern: str, pretrained: bool, as_json: bool, **filters: Any) -> None
 
     names = list_models(pattern, pretrained=pretrained or None, **filters)
     if not names:
-        raise ZooError(f'no network matches "{pattern}" and the filters; "zoo list" names all')
+        wider = f"*{pattern.strip('*')}*"
+        found = len(list_models(wider, pretrained=pretrained or None, **filters))
+        hint = f'"{wider}" matches {found}' if found else '"zoo list" names all'
+        raise ZooError(f'no network matches "{pattern}" and the filters; {hint}')
     if as_json:
         click.echo(json.dumps(listed(names), indent=2))
     elif sys.stdout.isatty():

@@ -71,7 +71,8 @@ def test_describe_shows_the_card():
     ("arguments", "code", "message"),
     [
         (("describe", "efficentnet"), 1, 'error: unknown model "efficentnet"; did you mean "efficientnet"?'),
-        (("list", "zzz*"), 1, 'no network matches "zzz*"'),
+        (("list", "zzz*"), 1, 'no network matches "zzz*" and the filters; "zoo list" names all'),
+        (("list", "shvit"), 1, 'no network matches "shvit" and the filters; "*shvit*" matches 4'),
         (("lisst",), 2, "No such command"),
         (("list", "--family", "resnett"), 1, 'error: unknown family "resnett"; did you mean "resnet"?'),
         (("records", ".", "x", "--validation", "2"), 2, "2.0 is not in the range 0<=x<1"),
