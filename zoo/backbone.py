@@ -153,7 +153,7 @@ def _entering(block: str, stride: int, strides: dict[Any, int]) -> Any:
     """The last map of that stride that enters the block from outside; None where none does."""
 
     def inside(layer: Any) -> bool:
-        return block in (_block(layer), layer.name) or layer.name.startswith(f"{block}.")
+        return f"{layer.name}.".startswith(f"{block}.")
 
     entering = [
         source

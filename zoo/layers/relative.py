@@ -227,6 +227,23 @@ def joined(x: Any, rows: Any, columns: Any) -> Any:
     return ops.reshape(x, (-1, rows * side, columns * side, channels))
 
 
+def addends_of(biases: Any, sides: Any, key_sides: Any, step: int, dtype: Any) -> Any:
+    """Learned for how many rows and columns two places are apart, [heads, grid * grid] -> [heads, places of
+    queries, places of keys]; for other sides of the keys than the grid's they are resampled.
+    """
+    heads, grid = biases.shape[0], math.isqrt(biases.shape[1])
+    table = ops.reshape(ops.transpose(biases), (1, grid, grid, heads))
+    table = resampled(ops.cast(table, dtype), key_sides, bicubic)
+    rows, columns = (
+        ops.abs(ops.arange(query)[:, None] * step - ops.arange(key)[None, :])
+        for query, key in zip(sides, key_sides, strict=True)
+    )
+    apart = rows[:, None, :, None] * key_sides[1] + columns[None, :, None, :]
+    apart = ops.reshape(apart, (sides[0] * sides[1], key_sides[0] * key_sides[1]))
+    of_places = ops.take(ops.reshape(table, (-1, heads)), apart, axis=0)
+    return ops.transpose(of_places, (2, 0, 1))
+
+
 @keras.saving.register_keras_serializable("zoo")
 class BiasedAttention(layers.Layer):
     """Attention with a learned addend of each head for how many rows and columns two places are apart:
@@ -277,7 +294,7 @@ class BiasedAttention(layers.Layer):
     def attended(self, queries: Any, keys: Any, values: Any, sides: Any, key_sides: Any) -> Any:
         """[N, heads, places, size] each -> [N, *sides, heads * size of values]."""
         scores = ops.matmul(queries, ops.swapaxes(keys, 2, 3)) * queries.shape[-1] ** -0.5
-        scores = scores + self._addends(sides, key_sides)
+        scores = scores + addends_of(self.biases, sides, key_sides, self.step, self.compute_dtype)
         if self.talking:
             scores = self._mixed(ops.softmax(self._mixed(scores, *self.mixers[0])), *self.mixers[1])
         else:
@@ -289,19 +306,6 @@ class BiasedAttention(layers.Layer):
         """[N, heads, Q, T] -> the same, of all heads."""
         mixed = ops.matmul(ops.moveaxis(scores, 1, 3), ops.cast(kernel[0, 0], scores.dtype))
         return ops.moveaxis(mixed + ops.cast(bias, scores.dtype), 3, 1)
-
-    def _addends(self, sides: Any, key_sides: Any) -> Any:
-        """[heads, places of queries, places of keys]."""
-        table = ops.reshape(ops.transpose(self.biases), (1, self.grid, self.grid, self.heads))
-        table = resampled(ops.cast(table, self.compute_dtype), key_sides, bicubic)
-        rows, columns = (
-            ops.abs(ops.arange(query)[:, None] * self.step - ops.arange(key)[None, :])
-            for query, key in zip(sides, key_sides, strict=True)
-        )
-        apart = rows[:, None, :, None] * key_sides[1] + columns[None, :, None, :]
-        apart = ops.reshape(apart, (sides[0] * sides[1], key_sides[0] * key_sides[1]))
-        of_places = ops.take(ops.reshape(table, (-1, self.heads)), apart, axis=0)
-        return ops.transpose(of_places, (2, 0, 1))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         queries, _, values = input_shape

@@ -7,10 +7,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import keras
-import numpy as np
 from keras import layers, ops
 
-from zoo.layers.relative import flat, joined
+from zoo.layers.relative import addends_of, flat, joined
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -67,9 +66,8 @@ class WindowAddends(layers.Layer):
         self.biases = self.add_weight(shape=shape, initializer="zeros", name="biases")
 
     def call(self, x: Any) -> Any:
-        rows, columns = np.divmod(np.arange(self.window**2), self.window)
-        apart = np.abs(rows[:, None] - rows) * self.window + np.abs(columns[:, None] - columns)
-        return ops.take(ops.cast(self.biases, self.compute_dtype), apart, axis=1)
+        sides = (self.window, self.window)
+        return addends_of(self.biases, sides, sides, 1, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return (self.heads, self.window**2, self.window**2)
