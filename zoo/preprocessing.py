@@ -86,7 +86,7 @@ def _decoded(source: str | PathLike[str] | bytes, least: int | None = None) -> I
     its sides are still so long.
     """
     import numpy as np
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     name = "picture" if isinstance(source, bytes) else f'"{source}"'
     try:
@@ -110,6 +110,8 @@ def _decoded(source: str | PathLike[str] | bytes, least: int | None = None) -> I
             return image.convert("RGB")
     except FileNotFoundError:
         raise DataError(f"{name} does not exist") from None
+    except UnidentifiedImageError:
+        raise DataError(f"{name} cannot be decoded as a picture: it begins as no known format does") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{name} cannot be decoded as a picture: {error}") from error
 

@@ -13,18 +13,17 @@ if TYPE_CHECKING:
     from exporters.parity import Parity
 
 
-def with_quantized(formats: str, quantize: str | None) -> tuple[str, ...]:
-    """("onnx,h5", "int8") -> onnx, h5, onnx_int8: beside each format its quantized kin, where it has one."""
+def with_quantized(formats: tuple[str, ...], quantize: str | None) -> tuple[str, ...]:
+    """("onnx", "h5"), "int8" -> onnx, h5, onnx_int8: beside each format its quantized kin, where it has one."""
     from exporters.exporting import FORMATS
 
-    chosen = tuple(formats.split(","))
     if quantize is None:
-        return chosen
-    kin = tuple(name for name in (f"{each}_{quantize}" for each in chosen) if name in FORMATS)
+        return formats
+    kin = tuple(name for name in (f"{each}_{quantize}" for each in formats) if name in FORMATS)
     if not kin:
         those = ", ".join(name for name in FORMATS if name.endswith(f"_{quantize}"))
-        raise ZooError(f"none of {formats} has a kin in {quantize}; there are: {those}")
-    return (*chosen, *kin)
+        raise ZooError(f"none of {', '.join(formats)} has a kin in {quantize}; there are: {those}")
+    return (*formats, *kin)
 
 
 def calibrated(model: keras.Model, temperature: str | None) -> keras.Model:

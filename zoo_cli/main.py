@@ -39,6 +39,11 @@ set_option = click.option(
 )
 
 
+def _several(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    """("onnx,h5", "keras") -> onnx, h5, keras: an option that may be said again, too."""
+    return tuple(name.strip() for text in given for name in text.split(","))
+
+
 PORT, SHARE = click.IntRange(0, 65535), click.FloatRange(0, 1, max_open=True)
 
 
@@ -298,12 +303,14 @@ def evaluate(model: str, data: Path, as_json: bool) -> None:
 @click.option("--out", default="explanation.png", show_default=True, type=click.Path(path_type=Path))
 @click.option(
     "--methods",
-    default="gradcam,integrated_gradients,occlusion",
+    multiple=True,
+    callback=_several,
+    default=("gradcam", "integrated_gradients", "occlusion"),
     show_default=True,
     help="Comma-separated, of gradcam, gradcam++, layercam, saliency, integrated_gradients, occlusion.",
 )
 @click.option("--label", help="The class to look for; the model's first answer by default.")
-def explain(model: str, image: Path, out: Path, methods: str, label: str | None) -> None:
+def explain(model: str, image: Path, out: Path, methods: tuple[str, ...], label: str | None) -> None:
     """Show where in IMAGE the MODEL sees its answer: a PNG of heat maps.
 
     Example: zoo explain flowers/ rose.jpg --out rose.png
@@ -311,9 +318,7 @@ def explain(model: str, image: Path, out: Path, methods: str, label: str | None)
     import zoo
 
     _load_tensorflow()
-    shown = zoo.explain(
-        zoo.load(model), image, [method.strip() for method in methods.split(",")], label=label
-    )
+    shown = zoo.explain(zoo.load(model), image, methods, label=label)
     click.echo(f"{shown.label} {shown.probability:.3f}\n{shown.save(out)}")
 
 
@@ -363,7 +368,9 @@ def records(data: Path, out: Path, validation: float, test: float) -> None:
     "--format",
     "--formats",
     "formats",
-    default="saved_model,onnx,h5",
+    multiple=True,
+    callback=_several,
+    default=("saved_model", "onnx", "h5"),
     show_default=True,
     help="Comma-separated: saved_model, onnx, onnx_any_size, onnx_pictures, onnx_int8, h5, keras, tflite, "
     "tflite_float16, tflite_dynamic, tflite_int8, openvino.",
@@ -399,7 +406,7 @@ def records(data: Path, out: Path, validation: float, test: float) -> None:
 def export(
     model: str,
     base: Path,
-    formats: str,
+    formats: tuple[str, ...],
     pictures: str | None,
     calibrate: str | None,
     quantize: str | None,

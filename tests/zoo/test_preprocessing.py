@@ -121,6 +121,8 @@ def test_a_file_that_is_no_picture_is_named(tmp_path):
     path.write_text("not a picture")
     with pytest.raises(DataError, match=r'note\.jpg" cannot be decoded as a picture'):
         preprocessing.read_image(path)
+    with pytest.raises(DataError, match=r"^picture cannot be decoded as a picture: it begins as no [\w ]+$"):
+        preprocessing.read_image(path.read_bytes())
     with pytest.raises(DataError, match="does not exist"):
         preprocessing.read_image(tmp_path / "absent.jpg")
 

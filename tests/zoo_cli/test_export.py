@@ -42,14 +42,14 @@ def export(*arguments) -> subprocess.CompletedProcess:
 
 
 def test_the_closing_table(model, pictures, tmp_path):
-    options = ("--format", "tflite", "--quantize", "int8", "--calibrate", pictures)
+    options = ("--format", "tflite, h5", "--format", "keras", "--quantize", "int8", "--calibrate", pictures)
     options += ("--tolerance", "tflite_int8=0.6")
     done = export(model, tmp_path / "models" / "small", *options)
     assert done.returncode == 0, done.stderr
     path, titles, *rows = done.stdout.splitlines()
     assert path == str(tmp_path / "models" / "small" / "1")
     assert titles.split() == ["format", "MB", "parity", "seconds", "ms", "a", "picture"]
-    assert [row.split()[0] for row in rows] == ["tflite", "tflite_int8"]
+    assert [row.split()[0] for row in rows] == ["tflite", "h5", "keras", "tflite_int8"]
     for row in rows:
         assert "same class for" in row
         assert "of 2, accuracy" in row
@@ -79,11 +79,11 @@ def test_int8_without_pictures(model, tmp_path):
 
 
 def test_quantized_kin():
-    assert with_quantized("onnx,h5,tflite", "int8") == ("onnx", "h5", "tflite", "onnx_int8", "tflite_int8")
-    assert with_quantized("onnx,tflite", "float16") == ("onnx", "tflite", "tflite_float16")
-    assert with_quantized("h5", None) == ("h5",)
+    assert with_quantized(("onnx", "h5", "tflite"), "int8") == ("onnx", "h5", "tflite", "onnx_int8", "tflite_int8")
+    assert with_quantized(("onnx", "tflite"), "float16") == ("onnx", "tflite", "tflite_float16")
+    assert with_quantized(("h5",), None) == ("h5",)
     with pytest.raises(zoo.ZooError, match="none of h5 has a kin in dynamic; there are: tflite_dynamic"):
-        with_quantized("h5", "dynamic")
+        with_quantized(("h5",), "dynamic")
 
 
 def test_tolerances():
