@@ -13,7 +13,7 @@ from PIL import Image
 
 from exporters.errors import ExportError
 from zoo.classifier import MULTI_LABEL, Facts
-from zoo.data.listing import SUFFIXES
+from zoo.data.folders import pictures_in
 from zoo.preprocessing import Preprocessing, evaluate, read_image
 
 Picture = str | PathLike[str] | bytes | np.ndarray
@@ -95,10 +95,9 @@ def _groups(source: Source) -> Mapping[str, Sequence[Picture]]:
     if not folder.is_dir():
         raise ExportError(f'"{folder}" is no folder; give a folder of pictures, or a list of them')
     groups: dict[str, list[Picture]] = {}
-    for path in sorted(folder.rglob("*")):
+    for path in pictures_in(folder):
         inside = path.relative_to(folder).parts
-        if path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in inside):
-            groups.setdefault(inside[0] if len(inside) > 1 else "", []).append(path)
+        groups.setdefault(inside[0] if len(inside) > 1 else "", []).append(path)
     return groups
 
 

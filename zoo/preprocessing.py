@@ -13,7 +13,6 @@ import io
 import math
 from dataclasses import asdict, dataclass
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import DataError, ZooError
@@ -27,6 +26,22 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MAX_PIXELS = 64_000_000
 
+# What is read, by the end of a file's name. Pillow knows more, EPS by running another program.
+KIND_OF = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".jfif": "JPEG",
+    ".png": "PNG",
+    ".bmp": "BMP",
+    ".gif": "GIF",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".avif": "AVIF",
+    ".ppm": "PPM",
+    ".pgm": "PPM",
+}
+KINDS = tuple(dict.fromkeys(KIND_OF.values()))
 UNBOUNDED = ("I", "F")  # Pillow's modes that it would clip at 255
 
 _TF_KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
@@ -74,7 +89,7 @@ class Preprocessing:
 def read_image(source: str | PathLike[str] | bytes) -> np.ndarray:
     """A picture file's path, or its bytes -> RGB uint8 [H, W, 3], upright as its EXIF orientation says.
 
-    Raises DataError naming the file when it is no picture.
+    Raises DataError naming the file when it is no picture of KINDS.
     """
     import numpy as np
 
@@ -90,7 +105,7 @@ def _decoded(source: str | PathLike[str] | bytes, least: int | None = None) -> I
 
     name = "picture" if isinstance(source, bytes) else f'"{source}"'
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else Path(source)) as image:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, "r", KINDS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(
                     f"{name} has {image.width} x {image.height} pixels; "
@@ -111,7 +126,7 @@ def _decoded(source: str | PathLike[str] | bytes, least: int | None = None) -> I
     except FileNotFoundError:
         raise DataError(f"{name} does not exist") from None
     except UnidentifiedImageError:
-        raise DataError(f"{name} cannot be decoded as a picture: it begins as no known format does") from None
+        raise DataError(f"{name} cannot be decoded as a picture: it is no {', '.join(KINDS)}") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{name} cannot be decoded as a picture: {error}") from error
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def with_quantized(formats: tuple[str, ...], quantize: str | None) -> tuple[str, ...]:
-    """("onnx", "h5"), "int8" -> onnx, h5, onnx_int8: beside each format its quantized kin, where it has one."""
+    """("onnx", "h5"), "int8" -> onnx, h5, onnx_int8: each with its quantized kin, where it has one."""
     from exporters.exporting import FORMATS
 
     if quantize is None:

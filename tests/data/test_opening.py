@@ -9,7 +9,7 @@ from zoo.data import images, open_data
 from zoo.data.opening import PROBLEMS_SHOWN
 from zoo.data.pictures import pixels
 from zoo.errors import DataError
-from zoo.preprocessing import Preprocessing, evaluate, load_images
+from zoo.preprocessing import KIND_OF, Preprocessing, evaluate, load_images
 
 
 def test_a_folder_per_class(folder):
@@ -39,18 +39,23 @@ def test_colour_arrays_and_names(arrays):
     assert pictures.digest != by_word.digest
 
 
-def test_kinds_of_files_nested_folders_and_what_is_passed_over(folder):
+def test_kinds_of_files_nested_folders_and_what_is_passed_over(folder, caplog):
     one = folder / "1"
     picture = sorted(one.iterdir())[0]
-    for suffix in ("jpg", "JPEG", "bmp", "gif", "webp"):
+    kinds = ("jpg", "JPEG", "jfif", "bmp", "gif", "webp", "tif", "TIFF", "ppm", "avif")
+    for suffix in kinds:
         with Image.open(picture) as image:
             (one / "more" / "deep").mkdir(parents=True, exist_ok=True)
-            image.save(one / "more" / "deep" / f"x.{suffix}")
+            image.save(one / "more" / "deep" / f"x.{suffix}", KIND_OF[f".{suffix.lower()}"])
     (one / "notes.txt").write_text("not a picture")
     (one / ".hidden.png").write_text("not a picture")
     (folder / ".cache").mkdir()
+    (folder / "2" / "photo.HEIC").write_text("of no kind that is read")
+    (folder / "README").write_text("nobody's picture")
     before = 360
-    assert len(open_data(folder)) == before + 5
+    assert len(open_data(folder)) == before + len(kinds)
+    passed_over = "2 files, 1/notes.txt first: not of a kind that is read (.heic, .txt); passed over"
+    assert passed_over in caplog.text
 
 
 def test_pictures_as_the_network_takes_them(folder):
@@ -200,7 +205,7 @@ def test_what_is_odd_but_usable_is_told_once_together(folder, caplog):
         "1 files, 7/deep.png first: 16 bits a channel; the upper 8 are used",
         "1 files, 7/phone.jpg first: stored turned; set upright by EXIF",
         "1 files, 7/glass.png first: transparent; only colours are used",
-        "1 files, 7/film.gif first: animated; the first frame is used",
+        "1 files, 7/film.gif first: several frames; the first is used",
         f"1 exact duplicates, 1/{two.name} and 7/other.png first: each on one side",
         f"1 pictures in more than one class, 1/{two.name} and 7/other.png first: correct the labels",
         "1 classes of fewer than 20 pictures: rare (4)",

@@ -79,7 +79,13 @@ def test_int8_without_pictures(model, tmp_path):
 
 
 def test_quantized_kin():
-    assert with_quantized(("onnx", "h5", "tflite"), "int8") == ("onnx", "h5", "tflite", "onnx_int8", "tflite_int8")
+    assert with_quantized(("onnx", "h5", "tflite"), "int8") == (
+        "onnx",
+        "h5",
+        "tflite",
+        "onnx_int8",
+        "tflite_int8",
+    )
     assert with_quantized(("onnx", "tflite"), "float16") == ("onnx", "tflite", "tflite_float16")
     assert with_quantized(("h5",), None) == ("h5",)
     with pytest.raises(zoo.ZooError, match="none of h5 has a kin in dynamic; there are: tflite_dynamic"):

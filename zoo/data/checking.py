@@ -14,8 +14,8 @@ from zoo.data.listing import Listing
 from zoo.data.pictures import Source, content_hash, in_threads, pixels
 from zoo.data.split import SIDES
 from zoo.errors import DataError
+from zoo.preprocessing import KIND_OF, KINDS
 
-KINDS_OF = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".gif": "GIF", ".webp": "WEBP"}
 SMALL = 20  # pictures of a class: with fewer, its figures say little
 ORIENTATION = 0x0112  # the EXIF tag
 
@@ -45,15 +45,15 @@ def _look_at(source: Source, name: str) -> Seen:
 
 def _oddities(path: Path) -> tuple[str, ...]:
     """From the file's header alone."""
-    with Image.open(path) as image:
-        promised = KINDS_OF.get(path.suffix.lower(), image.format)
+    with Image.open(path, "r", KINDS) as image:
+        promised = KIND_OF.get(path.suffix.lower(), image.format)
         found = {
             "not of the kind that the name says; read by content": image.format not in (promised, "MPO"),
             "CMYK; converted to RGB": image.mode == "CMYK",
             "16 bits a channel; the upper 8 are used": image.mode.startswith("I;16"),
             "transparent; only colours are used": "A" in image.getbands() or "transparency" in image.info,
             "stored turned; set upright by EXIF": image.getexif().get(ORIENTATION, 1) != 1,
-            "animated; the first frame is used": getattr(image, "n_frames", 1) > 1 and image.format != "MPO",
+            "several frames; the first is used": getattr(image, "n_frames", 1) > 1 and image.format != "MPO",
         }
     return tuple(what for what, is_so in found.items() if is_so)
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from zoo.data.pictures import Source
+from zoo.preprocessing import KIND_OF
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"})
+READ = ", ".join(suffix.removeprefix(".") for suffix in KIND_OF)  # the ends of names, for messages
 SIDE_OF = {
     "train": "training",
     "training": "training",

@@ -27,8 +27,9 @@ PROBLEMS_SHOWN = 100
 
 def open_data(data: Any, *, to_split: bool = True) -> Pictures:
     """Open and check labelled pictures. data is one of
-    - a folder with one folder of pictures per class (jpg, jpeg, png, bmp, gif, webp; nested folders belong to
-      their class; hidden and other files are passed over), or with folders train, val and test of such;
+    - a folder with one folder of pictures per class (of zoo.preprocessing.KIND_OF's kinds; nested folders
+      belong to their class; hidden and other files are passed over), or with folders train, val and test of
+      such;
     - a .csv file with the columns path (relative to it), label and, if wanted, split; several labels of a
       picture in a column labels, between | or ;, or in a column of 0 and 1 for each class;
     - a .tfrecord file or a folder of them, of tf.train.Example with image/encoded and image/class/label;
@@ -43,8 +44,9 @@ def open_data(data: Any, *, to_split: bool = True) -> Pictures:
 
     Raises DataError listing all that is wrong: what is missing, unreadable or truncated, fewer than two
     classes, empty classes, classes with too few different pictures to be split, equal pictures on two sides,
-    arrays that do not fit each other. What is handled or merely weak is logged together, once: files that
-    are not what their names say, CMYK, 16 bits, EXIF's turns, duplicates, contradictions, small classes.
+    arrays that do not fit each other. What is handled or merely weak is logged together, once: files
+    passed over or not what their names say, CMYK, 16 bits, EXIF's turns, duplicates, contradictions, small
+    classes.
     """
     if isinstance(data, Pictures):
         return data

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from zoo.data.arrays import items_of, problems_of_images
-from zoo.data.folders import pictures_in
-from zoo.data.listing import Item, Listing
+from zoo.data.folders import others_in, pictures_in
+from zoo.data.listing import READ, Item, Listing
 
 
 def list_unlabelled(data: Any) -> Listing:
@@ -34,10 +34,12 @@ def _of_folder(folder: Path) -> Listing:
         what = "is no folder" if folder.exists() else "does not exist"
         return _listing(f'"{folder}"', [], [f"it {what}; give a folder of pictures"])
     items = [Item(path, path.relative_to(folder).as_posix(), ()) for path in pictures_in(folder)]
-    return _listing(f'"{folder}"', items, [])
+    return _listing(f'"{folder}"', items, [], others_in(folder, [folder]))
 
 
-def _listing(title: str, items: list[Item], problems: list[str]) -> Listing:
+def _listing(title: str, items: list[Item], problems: list[str], notices: Sequence[str] = ()) -> Listing:
     if not items and not problems:
-        problems = ["it holds no pictures (jpg, jpeg, png, bmp, gif, webp)"]
-    return Listing(title, [] if problems else items, (), problems, several=True, labelled=False)
+        problems = [f"it holds no pictures ({READ})"]
+    return Listing(
+        title, [] if problems else items, (), problems, several=True, notices=[*notices], labelled=False
+    )
