@@ -113,7 +113,7 @@ def test_all_that_is_wrong_is_listed_once(folder):
     assert "cut.png" in message
     assert 'the class "empty" is empty' in message
     assert 'the class "lonely" has only 1 different and readable pictures; at least 3 are needed' in message
-    assert "1 pictures belong to no class folder, loose.png first" in message
+    assert "1 picture in no class folder, loose.png first" in message
     assert message.count("\n  - ") == 5
 
 
@@ -200,15 +200,15 @@ def test_what_is_odd_but_usable_is_told_once_together(folder, caplog):
     told = record.getMessage()
     assert told.startswith(f'"{folder}" can be used; note:\n')
     for sentence in (
-        "1 files, 7/named.png first: not of the kind that the name says; read by content",
-        "1 files, 7/print.jpg first: CMYK; converted to RGB",
-        "1 files, 7/deep.png first: 16 bits a channel; the upper 8 are used",
-        "1 files, 7/phone.jpg first: stored turned; set upright by EXIF",
-        "1 files, 7/glass.png first: transparent; only colours are used",
-        "1 files, 7/film.gif first: several frames; the first is used",
-        f"1 exact duplicates, 1/{two.name} and 7/other.png first: each on one side",
-        f"1 pictures in more than one class, 1/{two.name} and 7/other.png first: correct the labels",
-        "1 classes of fewer than 20 pictures: rare (4)",
+        "1 file, 7/named.png first: not of the kind that the name says; read by content",
+        "1 file, 7/print.jpg first: CMYK; converted to RGB",
+        "1 file, 7/deep.png first: 16 bits a channel; the upper 8 are used",
+        "1 file, 7/phone.jpg first: stored turned; set upright by EXIF",
+        "1 file, 7/glass.png first: transparent; only colours are used",
+        "1 file, 7/film.gif first: several frames; the first is used",
+        f"1 exact duplicate, 1/{two.name} and 7/other.png first: each on one side",
+        f"1 picture in more than one class, 1/{two.name} and 7/other.png first: correct the labels",
+        "1 class of fewer than 20 pictures: rare (4)",
     ):
         assert f"\n  - {sentence}" in told
     sources = dict(zip(pictures.names, pictures.sources, strict=True))

@@ -240,8 +240,8 @@ def test_what_a_person_should_know_is_said_once(several, home, caplog):
         open_data((images, np.eye(10, dtype=int)[np.arange(360) % 10]))
         open_data(write_table(home, "spaces.csv", "path,tags", marked(targets, " ")))
     unlabelled = int((~targets.any(axis=1)).sum())
-    assert f"{unlabelled} pictures have no label" in caplog.text
-    assert "1 pictures labelled in more than one way, picture 0 and picture 360 first" in caplog.text
+    assert f"{unlabelled} pictures without a label" in caplog.text
+    assert "1 picture labelled in more than one way, picture 0 and picture 360 first" in caplog.text
     assert "every picture has one label: where no picture can have two, give one column label" in caplog.text
     assert 'the column "tags" is split at spaces: write | between labels that have spaces' in caplog.text
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from zoo.data.duplicates import look
-from zoo.data.listing import Listing
+from zoo.data.listing import Listing, counted
 from zoo.data.pictures import Source, content_hash, in_threads, pixels
 from zoo.data.split import SIDES
 from zoo.errors import DataError
@@ -76,21 +76,27 @@ def notices_of(listing: Listing, seen: list[Seen], *, to_split: bool) -> list[st
         by_content[one.content].append(i)
         for oddity in one.oddities:
             by_oddity[oddity].append(listing.items[i].name)
-    notices = [f"{len(names)} files, {names[0]} first: {oddity}" for oddity, names in by_oddity.items()]
+    notices = [
+        f"{counted(len(names), 'file')}, {names[0]} first: {oddity}" for oddity, names in by_oddity.items()
+    ]
     twins = [places for places in by_content.values() if len(places) > 1]
     if twins and to_split:
         copies = sum(map(len, twins)) - len(twins)
-        notices.append(f"{copies} exact duplicates, {_names(listing, twins[0])} first: each on one side")
+        notices.append(
+            f"{counted(copies, 'exact duplicate')}, {_names(listing, twins[0])} first: each on one side"
+        )
     torn = [places for places in twins if len({listing.items[i].labels for i in places}) > 1]
     if torn:
         names = _names(listing, torn[0])
         what = "labelled in more than one way" if listing.several else "in more than one class"
-        notices.append(f"{len(torn)} pictures {what}, {names} first: correct the labels")
+        notices.append(f"{counted(len(torn), 'picture')} {what}, {names} first: correct the labels")
     notices += listing.notices + _numbers_of_labels(listing)
     counts = sorted(Counter(label for item in listing.items for label in item.labels).items())
     small = [f"{listing.classes[label]} ({count})" for label, count in counts if count < SMALL]
     if small and to_split:
-        notices.append(f"{len(small)} classes of fewer than {SMALL} pictures: {_first(small)}")
+        notices.append(
+            f"{counted(len(small), 'class', 'classes')} of fewer than {SMALL} pictures: {_first(small)}"
+        )
     return notices
 
 
@@ -102,7 +108,7 @@ def _numbers_of_labels(listing: Listing) -> list[str]:
         return [
             "every picture has one label: where no picture can have two, give one column label, or labels [N]"
         ]
-    return [f"{numbers[0]} pictures have no label"] if numbers.get(0) else []
+    return [f"{counted(numbers[0], 'picture')} without a label"] if numbers.get(0) else []
 
 
 def _names(listing: Listing, places: list[int]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zoo.data.listing import READ, SIDE_OF, Item, Listing
+from zoo.data.listing import READ, SIDE_OF, Item, Listing, counted
 from zoo.preprocessing import KIND_OF
 
 
@@ -38,7 +38,7 @@ def _loose(folder: Path) -> list[str]:
     loose = [path.name for path in sorted(folder.iterdir()) if _is_loose(path)]
     if not loose:
         return []
-    return [f"{len(loose)} pictures belong to no class folder, {loose[0]} first: move them into one"]
+    return [f"{counted(len(loose), 'picture')} in no class folder, {loose[0]} first: move each into one"]
 
 
 def _is_loose(path: Path) -> bool:
@@ -55,10 +55,9 @@ def others_in(folder: Path, homes: list[Path]) -> list[str]:
     others = [path for home in homes for path in _files_in(home) if not _is_picture(path)]
     if not others:
         return []
-    first, kinds = others[0].relative_to(folder).as_posix(), sorted({path.suffix.lower() for path in others})
-    return [
-        f"{len(others)} files, {first} first: not of a kind that is read ({', '.join(kinds)}); passed over"
-    ]
+    first, kinds = others[0].relative_to(folder).as_posix(), {path.suffix.lower() for path in others}
+    which = f"not of a kind that is read ({', '.join(sorted(kinds))})"
+    return [f"{counted(len(others), 'file')}, {first} first: {which}; passed over"]
 
 
 def _files_in(home: Path) -> list[Path]:
