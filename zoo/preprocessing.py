@@ -26,7 +26,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MAX_PIXELS = 64_000_000
 
-# What is read, by the end of a file's name. Pillow knows more, EPS by running another program.
+# What is read, by the end of a file's name. Of what else Pillow knows some run other programs (EPS), or
+# decode in Python for seconds (PPM).
 KIND_OF = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -38,8 +39,6 @@ KIND_OF = {
     ".tif": "TIFF",
     ".tiff": "TIFF",
     ".avif": "AVIF",
-    ".ppm": "PPM",
-    ".pgm": "PPM",
 }
 KINDS = tuple(dict.fromkeys(KIND_OF.values()))
 UNBOUNDED = ("I", "F")  # Pillow's modes that it would clip at 255
@@ -184,7 +183,7 @@ def load_images(preprocessing: Preprocessing, sources: list[str | PathLike[str] 
 
 
 def tf_decode(encoded: tf.Tensor) -> tf.Tensor:
-    """Scalar string (JPEG, PNG, GIF's first frame, BMP) -> uint8 [H, W, 3], with the pixels that Pillow
+    """Scalar string (JPEG, PNG, BMP, WebP, GIF's first frame) -> uint8 [H, W, 3], with the pixels that Pillow
     decodes, but as they are stored: TensorFlow knows no EXIF orientation.
     """
     import tensorflow as tf
