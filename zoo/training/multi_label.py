@@ -122,7 +122,7 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, 
     loss, accuracy = log_loss_and_accuracy(np.log(clipped) - np.log1p(-clipped), labels)
     return {
         "average_precision": float(np.mean(np.asarray(each)[known])) if known.any() else 0.0,
-        "micro_f1": float(f1(hits[known].sum(), said[known].sum(), there[known].sum())),
+        "micro_f1": f1(*(part[known].sum(keepdims=True) for part in (hits, said, there))).item(),
         "macro_f1": float(np.mean(f1(hits, said, there)[known])) if known.any() else 0.0,
         **_intervals(probabilities[:, known], labels[:, known]),
         "accuracy": accuracy,

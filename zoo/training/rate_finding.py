@@ -111,10 +111,11 @@ def suggest(rates: np.ndarray, losses: np.ndarray) -> RateTest:
     """Raises ZooError where the loss falls nowhere."""
     if len(losses) < 3 or losses.min() >= losses[0]:
         raise ZooError("the loss fell at no rate: begin with a lower one, or look at the pictures' labels")
-    end = int(losses.argmin()) + 1
+    end = int(np.argmin(losses)) + 1
     start = min(NOISY, end - 1)
     slopes = np.gradient(losses, np.log(rates))
-    return RateTest(rates, losses, float(rates[start + slopes[start:end].argmin()]))
+    steepest = start + int(np.argmin(slopes[start:end]))
+    return RateTest(rates, losses, float(rates[steepest]))
 
 
 def _endless(stage: Stage, recipe: Recipe) -> Iterator[tuple[Any, ...]]:
