@@ -30,6 +30,7 @@ HEADS = ("conv_head", "head", "in_conv", "msfa", "final_conv", "final_layer", "p
 NORMALISE = "normalise"
 DOWNSAMPLE = ".downsample"
 SAME_MAP = (keras.layers.ZeroPadding2D, HalvingBorder, LastWindow, WholeSteps)
+NORMS = (keras.layers.LayerNormalization, keras.layers.BatchNormalization)
 NO_MAP = (
     GeneralizedMeanPooling2D,
     keras.layers.GlobalAveragePooling2D,
@@ -109,7 +110,9 @@ def maps_of(model: keras.Model) -> dict[int, Any]:
     found = {}
     for layer, source in halvings:
         block = _block(layer)
-        if block not in beside:
+        if _normed_for(layer, source):
+            block = _home(layer)
+        elif block not in beside:
             block = layer.name.partition(DOWNSAMPLE)[0] + DOWNSAMPLE
         stride = strides[source]
         found[stride] = _entering(block, stride, strides) or _unpadded(source)
@@ -164,6 +167,15 @@ def _entering(block: str, stride: int, strides: dict[Any, int]) -> Any:
     ]
     order = {source: position for position, source in enumerate(strides)}
     return max(entering, key=order.__getitem__, default=None)
+
+
+def _normed_for(layer: Any, source: Any) -> bool:
+    """Whether the source is a norm beside the layer, as "downsample.0" is beside "downsample.1"."""
+    return isinstance(source, NORMS) and _home(layer) == _home(source) != ""
+
+
+def _home(layer: Any) -> str:
+    return layer.name.rpartition(".")[0]
 
 
 def _block(layer: Any) -> str:

@@ -75,6 +75,14 @@ def test_channels_are_those_of_the_reference(name):
     assert [facts["reduction"] for facts in card] == [2**level for level in present]
 
 
+@pytest.mark.parametrize("name", ["convnext_tiny", "hornet_tiny", "rdnet_tiny"])
+def test_a_norm_before_a_halving_serves_the_halving_alone(name):
+    backbone = without_variables(zoo.features, name, (2, 3, 4))
+    layers = [facts["layer"] for facts in zoo.facts(backbone).card["features"]]
+    norms = [name for name in layers if isinstance(backbone.get_layer(name), keras.layers.LayerNormalization)]
+    assert not norms
+
+
 @pytest.mark.parametrize("name", smallest_of_every_builder())
 def test_every_kind_of_network_has_maps_and_vectors(name):
     architecture, _ = resolve(name)
