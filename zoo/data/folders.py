@@ -17,16 +17,17 @@ def list_folder(folder: Path) -> Listing:
     split = bool(homes) and all(sides.values()) and "training" in sides.values()
     groups = [(side, _folders(home)) for home, side in sides.items()] if split else [("", homes)]
     classes = sorted({home.name for _, group in groups for home in group})
+    found = [(side, home, files_in(home)) for side, group in groups for home in group]
     items = [
         Item(path, path.relative_to(folder).as_posix(), (classes.index(home.name),), side)
-        for side, group in groups
-        for home in group
-        for path in pictures_in(home)
+        for side, home, files in found
+        for path in files
+        if is_picture(path)
     ]
     problems = [problem for home in (homes if split else [folder]) for problem in _loose(home)]
     if not items:
         problems.append(f"it holds no pictures in class folders ({READ})")
-    notices = others_in(folder, [home for _, group in groups for home in group])
+    notices = passed_over(folder, [path for *_, files in found for path in files])
     return Listing(f'"{folder}"', items, tuple(classes), problems, notices=notices)
 
 
@@ -42,17 +43,23 @@ def _loose(folder: Path) -> list[str]:
 
 
 def _is_loose(path: Path) -> bool:
-    return _is_picture(path) and path.is_file() and not path.name.startswith(".")
+    return is_picture(path) and path.is_file() and not path.name.startswith(".")
 
 
 def pictures_in(home: Path) -> list[Path]:
+    """The pictures among `files_in`."""
+    return [path for path in files_in(home) if is_picture(path)]
+
+
+def files_in(home: Path) -> list[Path]:
     """All of the folder and of its folders, sorted, but hidden ones."""
-    return [path for path in _files_in(home) if _is_picture(path)]
+    found = sorted(path for path in home.rglob("*") if path.is_file())
+    return [path for path in found if not any(p.startswith(".") for p in path.relative_to(home).parts)]
 
 
-def others_in(folder: Path, homes: list[Path]) -> list[str]:
-    """What is said of files that are passed over, in folders of pictures."""
-    others = [path for home in homes for path in _files_in(home) if not _is_picture(path)]
+def passed_over(folder: Path, files: list[Path]) -> list[str]:
+    """What is said of those that are no pictures."""
+    others = [path for path in files if not is_picture(path)]
     if not others:
         return []
     first, kinds = others[0].relative_to(folder).as_posix(), {path.suffix.lower() for path in others}
@@ -60,10 +67,6 @@ def others_in(folder: Path, homes: list[Path]) -> list[str]:
     return [f"{counted(len(others), 'file')}, {first} first: {which}; passed over"]
 
 
-def _files_in(home: Path) -> list[Path]:
-    found = sorted(path for path in home.rglob("*") if path.is_file())
-    return [path for path in found if not any(p.startswith(".") for p in path.relative_to(home).parts)]
-
-
-def _is_picture(path: Path) -> bool:
+def is_picture(path: Path) -> bool:
+    """By its name."""
     return path.suffix.lower() in KIND_OF

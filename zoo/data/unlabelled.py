@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from zoo.data.arrays import items_of, problems_of_images
-from zoo.data.folders import others_in, pictures_in
+from zoo.data.folders import files_in, is_picture, passed_over
 from zoo.data.listing import READ, Item, Listing
 
 
@@ -33,8 +33,9 @@ def _of_folder(folder: Path) -> Listing:
     if not folder.is_dir():
         what = "is no folder" if folder.exists() else "does not exist"
         return _listing(f'"{folder}"', [], [f"it {what}; give a folder of pictures"])
-    items = [Item(path, path.relative_to(folder).as_posix(), ()) for path in pictures_in(folder)]
-    return _listing(f'"{folder}"', items, [], others_in(folder, [folder]))
+    files = files_in(folder)
+    items = [Item(path, path.relative_to(folder).as_posix(), ()) for path in files if is_picture(path)]
+    return _listing(f'"{folder}"', items, [], passed_over(folder, files))
 
 
 def _listing(title: str, items: list[Item], problems: list[str], notices: Sequence[str] = ()) -> Listing:
