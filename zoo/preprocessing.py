@@ -104,7 +104,7 @@ def _decoded(source: str | PathLike[str] | bytes, least: int | None = None) -> I
 
     name = "picture" if isinstance(source, bytes) else f'"{source}"'
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, "r", KINDS) as image:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=KINDS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(
                     f"{name} has {image.width} x {image.height} pixels; "

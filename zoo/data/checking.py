@@ -45,7 +45,7 @@ def _look_at(source: Source, name: str) -> Seen:
 
 def _oddities(path: Path) -> tuple[str, ...]:
     """From the file's header alone."""
-    with Image.open(path, "r", KINDS) as image:
+    with Image.open(path, formats=KINDS) as image:
         promised = KIND_OF.get(path.suffix.lower(), image.format)
         found = {
             "not of the kind that the name says; read by content": image.format not in (promised, "MPO"),

@@ -53,8 +53,12 @@ def pictures_in(home: Path) -> list[Path]:
 
 def files_in(home: Path) -> list[Path]:
     """All of the folder and of its folders, sorted, but hidden ones."""
-    found = sorted(path for path in home.rglob("*") if path.is_file())
-    return [path for path in found if not any(p.startswith(".") for p in path.relative_to(home).parts)]
+    shown = (
+        path
+        for path in home.rglob("*")
+        if not any(part.startswith(".") for part in path.relative_to(home).parts)
+    )
+    return sorted(path for path in shown if path.is_file())
 
 
 def passed_over(folder: Path, files: list[Path]) -> list[str]:
