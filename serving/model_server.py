@@ -205,3 +205,7 @@ def channel_arguments(text: str) -> dict[str, int | str]:
     """gRPC's channel arguments of NAME=VALUE,NAME=VALUE: numbers where they are, else text."""
     pairs = (part.partition("=") for part in text.split(",") if "=" in part)
     return {name: int(value) if value.lstrip("-").isdecimal() else value for name, _, value in pairs}
+
+
+if __name__ == "__main__":
+    main()

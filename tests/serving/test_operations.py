@@ -258,7 +258,7 @@ def test_the_flags_of_batching_monitoring_tls_and_access_log_take_effect(
         "ssl_config_file": authority.config(tmp_path, False),
         "access_log": "true",
     }
-    command = [sys.executable, "-c", "from serving.model_server import main; main()"]
+    command = [sys.executable, "-m", "serving.model_server"]
     command += [f"--{k}={v}" for k, v in flags.items()]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
