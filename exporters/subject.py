@@ -15,6 +15,7 @@ from exporters.errors import ExportError
 from zoo.classifier import Facts, attach
 from zoo.errors import ZooError
 from zoo.outputs import heads
+from zoo.precision import in_float32
 from zoo.preprocessing import Preprocessing
 
 OUTPUTS = ("features", "logits", "probabilities")
@@ -73,6 +74,7 @@ def subject(
     if keras.backend.backend() != "tensorflow":
         raise ExportError("exports need Keras on TensorFlow; set KERAS_BACKEND=tensorflow")
     _check_graph(model)
+    model = in_float32(model)
     bare = graph.classifier(model)
     _check_output(bare)
     known = _known(bare, getattr(model, "zoo", None), labels, preprocessing)

@@ -43,8 +43,13 @@ def build(
     gates keep theirs) and initializer (of kernels), by their names in Keras, default to the paper's. With
     auxiliary=True the outputs are a dict: "predictions", and one of the same shape by each auxiliary head
     ("aux1", ...). Raises ZooError for an input size or pooling that the network cannot take, an unknown
-    name, and where it has no auxiliary heads.
+    name, where it has no auxiliary heads, and where Keras is set to channels first.
     """
+    if keras.config.image_data_format() != "channels_last":
+        raise ZooError(
+            "Keras is set to channels first, the zoo's networks and their weights have their channels last: "
+            'call keras.config.set_image_data_format("channels_last")'
+        )
     if auxiliary and not architecture.auxiliary:
         raise ZooError(f"{architecture.name} has no auxiliary heads")
     heads = architecture.auxiliary if auxiliary else {}

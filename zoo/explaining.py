@@ -19,6 +19,7 @@ from zoo.classifier import facts
 from zoo.errors import ZooError, did_you_mean
 from zoo.outputs import heads
 from zoo.plotting import new_figure, write_png
+from zoo.precision import float32_policy, in_float32
 from zoo.preprocessing import evaluate, read_image
 
 IG_STEPS = 32  # points on the line from grey to the picture; Sundararajan et al. use 20 to 300
@@ -45,6 +46,7 @@ class Explanation:
         return _grid([(title, self.picture, heat) for title, heat in panels.items()], path)
 
 
+@float32_policy()
 def explain(
     model: keras.Model,
     picture: str | PathLike[str] | bytes | np.ndarray,
@@ -67,7 +69,7 @@ def explain(
     rgb = picture if isinstance(picture, np.ndarray) else read_image(picture)
     shown = evaluate(known.preprocessing, rgb)
     images = shown[None].astype(np.float32)
-    answers = heads(model)
+    answers = heads(in_float32(model))
     probabilities = np.asarray(answers(images)["probabilities"])[0]
     place = int(probabilities.argmax()) if label is None else _place(known.labels, label)
     network = _logits(answers)
@@ -79,7 +81,7 @@ def gradcams(model: keras.Model, images: np.ndarray, places: Sequence[int]) -> n
     """Grad-CAM of many pictures at once: images [N, h, w, 3] as the network takes them, the index of the
     class to look for in each -> float32 [N, h, w] in 0..1. Raises as `explain` does.
     """
-    network = _logits(heads(model))
+    network = _logits(heads(in_float32(model)))
     size = max(1, AT_ONCE // (images.shape[1] * images.shape[2]))
     found = [
         heat
@@ -104,13 +106,16 @@ def filters(model: keras.Model, path: str | PathLike[str]) -> Path:
     return _grid([("", (255 * _scaled(kernel)).astype(np.uint8), None) for kernel in kernels], path)
 
 
+@float32_policy()
 def favourite(model: keras.Model, label: str, steps: int = 200) -> np.ndarray:
     """A picture that the network is surest to be `label`, found by gradient ascent from noise: uint8 [h, w,
     3]. Erhan et al., 2009; with random shifts, rotations and a penalty on noise.
     """
     vis = _tf_keras_vis()
     place = _place(facts(model).labels, label)
-    search = vis["activation_maximization"].ActivationMaximization(_logits(heads(model)), clone=False)
+    search = vis["activation_maximization"].ActivationMaximization(
+        _logits(heads(in_float32(model))), clone=False
+    )
     found = search(vis["utils.scores"].CategoricalScore([place]), steps=steps, input_range=(0.0, 255.0))
     return np.asarray(found)[0].clip(0, 255).astype(np.uint8)
 

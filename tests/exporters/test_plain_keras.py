@@ -79,6 +79,26 @@ def test_every_format_has_its_probabilities(build, tmp_path):
     assert (card["labels"], card["architecture"]) == ([*"abcd"], model.name)
 
 
+@pytest.mark.parametrize("build", [softmax_inside, nested])
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_a_model_in_mixed_precision_is_exported_in_float32(build, policy, tmp_path):
+    keras.utils.set_random_seed(3)
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = build()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    formats = ("saved_model", "onnx", "h5", "keras", "tflite")
+    done = exporters.export(model, tmp_path / "plain", formats, preprocessing=SIZE)
+    assert max(figures.max_rel for figures in done.parity.values()) < 1e-5
+    single = build()
+    single.set_weights(model.get_weights())
+    expected = single(IMAGES, training=False)
+    loaded = keras.models.load_model(done.path / "model.keras")
+    np.testing.assert_allclose(loaded(IMAGES, training=False), expected, atol=1e-6)
+    assert policy in {layer.dtype_policy.name for layer in model._flatten_layers()}
+
+
 def test_a_grouped_convolution_is_one_node(tmp_path):
     done = exporters.export(softmax_inside(), tmp_path / "x", "onnx", preprocessing=SIZE)
     nodes = onnx.load(done.path / "model.onnx").graph.node

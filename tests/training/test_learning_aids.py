@@ -113,6 +113,14 @@ def test_half_precision_learns_and_leaves_a_model_in_float32(tiny, arrays, singl
     assert np.abs(single.model.get_weights()[0] - result.model.get_weights()[0]).max() > 1e-6
 
 
+def test_a_network_of_layers_of_its_own_learns_in_half_precision(arrays):
+    network = zoo.load("convnext_zepto_rms", weights=None, classes=2, input_size=32)
+    options = SHORT | {"top": 0.3, "head_epochs": 1, "epochs": 1, "views": 2}
+    result = zoo.fine_tune(network, arrays, precision="mixed_bfloat16", **options)
+    assert [entry["stage"] for entry in result.history if entry["epoch"]] == ["head", "top"]
+    assert np.isfinite([entry["loss"] for entry in result.history if entry["epoch"]]).all()
+
+
 def test_layers_compute_in_half_precision_only_inside(tiny):
     network = prepare(tiny(), 3, 1.0)
     pictures = np.zeros((1, 16, 16, 3), np.float32)

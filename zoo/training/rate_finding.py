@@ -17,6 +17,7 @@ from zoo.classifier import facts
 from zoo.data import open_data, split
 from zoo.errors import ZooError
 from zoo.plotting import new_figure, write_png
+from zoo.precision import float32_policy
 from zoo.training.loop import Batches, Stage, compile_for, train
 from zoo.training.network import learning, precision, prepare
 from zoo.training.recipe import Recipe, resolve
@@ -50,6 +51,7 @@ class RateTest:
         return write_png(figure, path)
 
 
+@float32_policy()
 def find_rate(
     model_or_name: keras.Model | str | PathLike[str],
     data: Any,

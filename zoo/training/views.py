@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -29,8 +30,7 @@ def maps_of_views(bottom: keras.Model, images: np.ndarray, recipe: Recipe, path:
 
 
 def _write(bottom: keras.Model, images: np.ndarray, recipe: Recipe, path: Path) -> None:
-    shape = (recipe.views, *bottom.compute_output_shape(images.shape))
-    stored = np.lib.format.open_memmap(path, "w+", MAPS, shape)
+    stored: Any = None
     at_once = min(together(images, recipe.batch_size), len(images))
     with progress() as bar:
         line = bar.add_task("look at the pictures", total=recipe.views * len(images))
@@ -39,6 +39,10 @@ def _write(bottom: keras.Model, images: np.ndarray, recipe: Recipe, path: Path) 
             for start in range(0, len(images), at_once):
                 batch = images[start : start + at_once]
                 changed = change(batch) if view else batch
-                stored[view, start : start + len(batch)] = answers(bottom, changed, at_once)
+                maps = answers(bottom, changed, at_once)
+                if stored is None:
+                    shape = (recipe.views, len(images), *maps.shape[1:])
+                    stored = np.lib.format.open_memmap(path, "w+", MAPS, shape)
+                stored[view, start : start + len(batch)] = maps
                 bar.advance(line, len(batch))
     stored.flush()

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from zoo.data import Pictures, images, open_data, split
 from zoo.errors import ZooError
+from zoo.precision import float32_policy
 from zoo.preprocessing import Preprocessing
 from zoo.registry import resolve
 from zoo.training.augmentation import augmentation, changes_of, mixtures
@@ -24,6 +25,7 @@ CELL, GAP, TOP, LEFT = 128, 6, 64, 110  # pixels
 INK, SOFT, PAPER = "#1f2933", "#616e7c", "#ffffff"
 
 
+@float32_policy()
 def show_views(
     data: Any,
     out: str | PathLike[str],
