@@ -42,7 +42,7 @@ NO_MAP = (
 
 
 def features(
-    name: str | PathLike[str],
+    model_or_name: keras.Model | str | PathLike[str],
     levels: Sequence[int] = (2, 3, 4, 5),
     weights: str | PathLike[str] | None = DEFAULT,
     *,
@@ -52,12 +52,13 @@ def features(
     level n about [N, H / 2**n, W / 2**n, channels] (an odd side is rounded as the network does).
 
     A level's map is the one that enters the block which halves it; the deepest is the network's last, before
-    the layers that serve its classifier alone. name, weights, input_size: as in `load`. What came out:
-    model.zoo.card["features"], a dict for each level: level, reduction (2**level), channels, layer.
+    the layers that serve its classifier alone. model_or_name: a Classifier, whose layers are shared, or with
+    weights and input_size what `load` takes. What came out: model.zoo.card["features"], a dict for each
+    level: level, reduction (2**level), channels, layer.
 
     Raises ZooError naming the levels that exist where one of them does not, and what `load` raises.
     """
-    model = load_trunk(name, weights, input_size=input_size)
+    model = _classifier(model_or_name, weights, input_size)
     maps = maps_of(model)
     missing = [level for level in levels if level not in maps]
     existing = ", ".join(f"{level} (stride {2**level})" for level in maps) or _only_stride(model)
@@ -80,20 +81,29 @@ def _only_stride(model: keras.Model) -> str:
 
 
 def embedder(
-    name: str | PathLike[str],
+    model_or_name: keras.Model | str | PathLike[str],
     weights: str | PathLike[str] | None = DEFAULT,
     *,
     input_size: int | Size | None = None,
 ) -> keras.Model:
     """Pictures [N, H, W, 3] in 0..255 -> vectors [N, D], float32: what the classifier sees, without dropout.
 
-    name, weights, input_size: as in `load`, which says what is raised.
+    model_or_name: a Classifier, whose layers are shared, or with weights and input_size what `load` takes,
+    which says what is raised.
     """
-    model = load_trunk(name, weights, input_size=input_size)
+    model = _classifier(model_or_name, weights, input_size)
     vectors = keras.layers.Activation("linear", dtype="float32", name="features")(
         features_of(classifier_layer(model))
     )
     return attach(keras.Model(model.inputs[0], vectors, name=model.name), replace(facts(model), labels=()))
+
+
+def _classifier(model_or_name: Any, weights: Any, input_size: Any) -> keras.Model:
+    if not isinstance(model_or_name, keras.Model):
+        return load_trunk(model_or_name, weights, input_size=input_size)
+    if weights != DEFAULT or input_size is not None:
+        raise ZooError("weights and input_size go with a name: a model has its own")
+    return model_or_name
 
 
 def maps_of(model: keras.Model) -> dict[int, Any]:

@@ -128,6 +128,23 @@ def test_the_pooled_last_map_is_the_embedding_of_the_pretrained_network():
     np.testing.assert_array_equal(np.asarray(backbone(picture)[-1]), np.asarray(by_layer(picture)))
 
 
+def test_a_fine_tuned_network_has_features_and_vectors_by_the_layers_it_has():
+    drawn = np.random.default_rng(0).integers(0, 256, (12, 64, 64, 3), np.uint8)
+    pictures = [(picture, "ab"[i % 2]) for i, picture in enumerate(drawn)]
+    network = zoo.load("resnet18", weights=None, input_size=64)
+    learned = zoo.fine_tune(network, pictures, epochs=1, head_epochs=0, views=1).model
+    backbone, embedder = zoo.features(learned, (2, 5)), zoo.embedder(learned)
+    assert [x.shape[1:] for x in backbone.outputs] == [(16, 16, 64), (2, 2, 512)]
+    assert {id(weight) for weight in embedder.weights} < {id(weight) for weight in learned.weights}
+    batch = drawn[:2].astype(np.float32)
+    kernel, bias = learned.get_layer("fc").get_weights()
+    logits = np.asarray(embedder(batch)) @ kernel + bias
+    np.testing.assert_allclose(zoo.heads(learned)(batch)["logits"], logits, atol=1e-4)
+    assert zoo.facts(backbone).card["features"][1]["channels"] == 512
+    with pytest.raises(zoo.ZooError, match="weights and input_size go with a name"):
+        zoo.features(learned, input_size=96)
+
+
 def test_a_saved_network_has_features_too(tmp_path):
     path = zoo.save(zoo.load("resnet18", weights=None, classes=3, input_size=64), tmp_path / "own.keras")
     assert [x.shape[-1] for x in zoo.features(path).outputs] == [64, 128, 256, 512]
