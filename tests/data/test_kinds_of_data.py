@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from PIL import Image
@@ -52,7 +53,7 @@ def test_all_that_is_wrong_with_a_table_is_listed(folder):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("name,label\nx,1\n", 'names no column "path": path,label'),
+        ("name,label\nx,1\n", 'it has no column "path": path,label'),
         ("path,label\n", "it names no pictures"),
         ('path,label\n"open,1\n', "it is not a CSV file in UTF-8: unexpected end of data"),
     ],
@@ -61,6 +62,73 @@ def test_a_table_that_is_none(tmp_path, text, problem):
     (tmp_path / "table.csv").write_text(text)
     with pytest.raises(DataError, match=problem):
         open_data(tmp_path / "table.csv")
+
+
+def paths_and_labels(arrays, folder):
+    return [(folder / str(label) / f"{i:04}.png", str(label)) for i, label in enumerate(arrays[1])]
+
+
+@pytest.mark.parametrize("kind", ["pairs", "strings", "two lists", "groups", "frame"])
+def test_paths_in_memory(arrays, folder, kind):
+    pairs = paths_and_labels(arrays, folder)
+    paths, labels = zip(*pairs, strict=True)
+    data = {
+        "pairs": pairs,
+        "strings": [{"image": str(path), "label": label} for path, label in pairs],
+        "two lists": (list(paths), list(labels)),
+        "groups": {name: [path for path, label in pairs if label == name] for name in sorted(set(labels))},
+        "frame": pd.DataFrame({"filename": map(str, paths), "class": labels}),
+    }[kind]
+    pictures = open_data(data)
+    assert pictures.digest == open_data(arrays).digest
+    assert str(paths[3]) in pictures.names
+
+
+def test_a_frame_names_sides_and_several_labels(arrays, folder):
+    pairs = paths_and_labels(arrays, folder)
+    frame = pd.DataFrame(
+        {
+            "path": [path for path, _ in pairs],
+            "even": [int(label) % 2 == 0 for _, label in pairs],
+            "small": [float(int(label) < 4) for _, label in pairs],
+            "split": ["train" if i % 2 else None for i in range(len(pairs))],
+        }
+    )
+    pictures = open_data(frame)
+    assert pictures.classes == ("even", "small")
+    np.testing.assert_array_equal(pictures.labels[:, 1], arrays[1] < 4)
+    assert pictures.sides[:2] == ("", "training")
+
+
+def test_what_is_wrong_with_a_frame_is_listed(folder):
+    frame = pd.DataFrame({"path": ["gone.png", folder / "0" / "0000.png"], "label": ["1", float("nan")]})
+    with pytest.raises(DataError) as caught:
+        open_data(frame)
+    assert 'the data frame cannot be used:\n  - row 0: "gone.png" does not exist' in str(caught.value)
+    assert "row 1: a path or a label is missing" in str(caught.value)
+
+
+def test_a_dict_of_sides_keeps_its_pictures(arrays):
+    rows = [{"image": image, "label": int(label)} for image, label in zip(*arrays, strict=True)]
+    pictures = open_data({"train": rows[::2], "test": rows[1::2]})
+    assert pictures.classes == open_data(arrays).classes
+    assert (pictures.sides.count("training"), pictures.sides.count("test")) == (180, 180)
+
+
+def test_a_dict_of_labels_has_its_classes_in_order(arrays):
+    images, labels = arrays
+    groups = {label: [*images[labels == label]] for label in (7, 0, 1)}
+    assert open_data(groups).classes == ("7", "0", "1")
+    with pytest.raises(DataError, match='the class "9"'):
+        open_data({**groups, 9: []})
+
+
+def test_missing_files_and_mixed_labels_in_memory_are_named(arrays, tmp_path):
+    images, labels = arrays
+    with pytest.raises(DataError, match=r"nowhere.png"):
+        open_data([*zip(images, labels, strict=True), (tmp_path / "nowhere.png", 0)])
+    with pytest.raises(DataError, match="some labels are numbers and some are texts: give one kind"):
+        open_data([*zip(images, labels, strict=True), (images[0], "zero")])
 
 
 @pytest.fixture

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from zoo.data.listing import Item, Listing, indexed_sets, ones
+from zoo.data.listing import SIDE_OF, Item, Listing, indexed_sets, ones
 
 IMAGES = ("image", "img", "picture")
 LABELS = ("label", "labels", "class")
 
 
 def list_arrays(images: Any, labels: Any, classes: Sequence[str] | None = None) -> Listing:
-    """images uint8 [N, H, W, 3] or [N, H, W]; labels: N integers or strings, or [N, C] of 0 and 1."""
-    images, labels = np.asarray(images), np.asarray(labels)
+    """images uint8 [N, H, W, 3] or [N, H, W], or N paths; labels: N integers or strings, or [N, C] of 0 and
+    1.
+    """
+    are_paths = _are_paths(images)
+    images, labels = [*map(Path, images)] if are_paths else np.asarray(images), np.asarray(labels)
     several = labels.ndim == 2 and labels.shape[1] > 1
     names: tuple[str, ...] = ()
     places: list[tuple[int, ...]] = []
@@ -25,7 +30,7 @@ def list_arrays(images: Any, labels: Any, classes: Sequence[str] | None = None) 
         names, places, problems = indexed_sets([(label,) for label in labels.ravel().tolist()], classes)
     else:
         problems = [f"labels are {labels.dtype}: give integers or strings"]
-    problems += problems_of_images(images)
+    problems += [] if are_paths else problems_of_images(images)
     if not (several or labels.ndim == 1) or len(images) != len(labels):
         problems.append(
             f"there are {len(images)} images and labels of the shape {labels.shape}: "
@@ -34,6 +39,11 @@ def list_arrays(images: Any, labels: Any, classes: Sequence[str] | None = None) 
     if problems:
         return Listing("the arrays", [], names, problems, several)
     return Listing("the arrays", items_of(images, places), names, [], several)
+
+
+def _are_paths(images: Any) -> bool:
+    several = hasattr(images, "__len__") and not isinstance(images, str | bytes)
+    return several and len(images) > 0 and all(isinstance(image, str | PathLike) for image in images)
 
 
 def problems_of_images(images: np.ndarray) -> list[str]:
@@ -50,23 +60,25 @@ def problems_of_images(images: np.ndarray) -> list[str]:
 
 def list_rows(data: Iterable[Any]) -> Listing:
     """Rows {"image": ..., "label": ...} or (image, label), as Hugging Face datasets, TensorFlow Datasets and
-    tf.data give them; images as arrays uint8, Pillow's, or encoded bytes; a label as a number or string, or
-    all of a picture's as an array of 0 and 1 or a list of numbers or strings.
+    tf.data give them, or a dict of these by side, or of pictures by label; images as paths, arrays uint8,
+    Pillow's, or encoded bytes; a label as a number or string, or all of a picture's as an array of 0 and 1 or
+    a list of numbers or strings.
     """
     title = f"the {type(data).__name__}"
-    images, labels, problems = [], [], []
-    for i, row in enumerate(_rows(data)):
+    images, labels, sides, problems = [], [], [], []
+    for i, (side, row) in enumerate(_sided(data)):
         image, label, problem = _read(row)
         if problem:
             problems.append(f"row {i}: {problem}")
         else:
             images.append(image)
             labels.append(label)
+            sides.append(side)
     if not images and not problems:
         problems.append("it gave no rows")
     several = any(isinstance(label, np.ndarray | list) for label in labels)
     names, places, strange = _sets(labels, several, _class_names(data))
-    items = [] if strange else items_of(images, places)
+    items = [] if strange else items_of(images, places, sides)
     return Listing(title, items, names, problems + strange, several)
 
 
@@ -82,9 +94,29 @@ def _sets(
     return (), [], ["labels are of several kinds: give each row one label, an array of 0 and 1, or a list"]
 
 
-def items_of(images: Iterable[Any], places: Iterable[tuple[int, ...]]) -> list[Item]:
-    pairs = zip(images, places, strict=True)
-    return [Item(image, f"picture {i}", place) for i, (image, place) in enumerate(pairs)]
+def items_of(
+    images: Sequence[Any] | np.ndarray, places: Iterable[tuple[int, ...]], sides: Sequence[str] = ()
+) -> list[Item]:
+    items = zip(images, places, sides or [""] * len(images), strict=True)
+    return [
+        Item(image, str(image) if isinstance(image, Path) else f"picture {i}", place, side)
+        for i, (image, place, side) in enumerate(items)
+    ]
+
+
+def _sided(data: Any) -> Iterator[tuple[str, Any]]:
+    """Rows, and the side that the data names for each, or ""."""
+    if not isinstance(data, Mapping):
+        return (("", row) for row in _rows(data))
+    if sides := _sides_of(data):
+        return ((sides[name], row) for name, rows in data.items() for row in _rows(rows))
+    return (("", (picture, str(label))) for label, pictures in data.items() for picture in pictures)
+
+
+def _sides_of(data: Mapping[Any, Any]) -> dict[Any, str]:
+    """What the keys stand for, where they are train, test and the like."""
+    sides = {name: SIDE_OF.get(str(name).lower(), "") for name in data}
+    return sides if all(sides.values()) and "training" in sides.values() else {}
 
 
 def _rows(data: Any) -> Iterator[Any]:
@@ -120,6 +152,8 @@ def _read(row: Any) -> tuple[Any, Any, str]:
 def _picture(image: Any) -> tuple[Any, str]:
     if isinstance(image, bytes):
         return image, ""
+    if isinstance(image, str | PathLike):
+        return Path(image), ""
     if hasattr(image, "convert"):
         image = image.convert("RGB")
     array = np.asarray(image)
@@ -142,6 +176,8 @@ def _plain(label: Any) -> Any:
 
 def _class_names(data: Any) -> Sequence[str] | None:
     """Hugging Face datasets know them: data.features["label"].names, of lists ["labels"].feature.names."""
+    if isinstance(data, Mapping):
+        return _class_names(next(iter(data.values()))) if _sides_of(data) else [str(label) for label in data]
     features = getattr(data, "features", None)
     found = [features[key] for key in LABELS if key in features] if isinstance(features, Mapping) else []
     return getattr(getattr(found[0], "feature", found[0]), "names", None) if found else None

@@ -58,6 +58,9 @@ def indexed(
     Without classes, the different labels in order are the classes.
     """
     if classes is None:
+        kinds = {isinstance(label, str) for label in labels}
+        if len(kinds) > 1:
+            return (), [0] * len(labels), ["some labels are numbers and some are texts: give one kind"]
         distinct = sorted(set(labels))
         places = {label: i for i, label in enumerate(distinct)}
         return tuple(map(str, distinct)), [places[label] for label in labels], []

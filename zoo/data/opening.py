@@ -16,7 +16,7 @@ from zoo.data.folders import list_folder
 from zoo.data.listing import Listing
 from zoo.data.pictures import Pictures
 from zoo.data.records import list_records, record_files
-from zoo.data.tables import list_table
+from zoo.data.tables import list_frame, list_table
 from zoo.data.unlabelled import list_unlabelled
 from zoo.errors import DataError
 
@@ -31,12 +31,16 @@ def open_data(data: Any, *, to_split: bool = True) -> Pictures:
       belong to their class; hidden and other files are passed over), or with folders train, val and test of
       such;
     - a .csv file with the columns path (relative to it), label and, if wanted, split; several labels of a
-      picture in a column labels, between | or ;, or in a column of 0 and 1 for each class;
+      picture in a column labels, between | or ;, or in a column of 0 and 1 for each class; or a pandas
+      DataFrame of these columns, its paths relative to the current folder;
     - a .tfrecord file or a folder of them, of tf.train.Example with image/encoded and image/class/label;
-    - (images, labels[, classes]): images uint8 [N, H, W, 3] or [N, H, W], labels N integers or strings, or
-      0 and 1 in [N, C], C > 1, where a picture may have several; classes the names of labels 0, 1, ...;
-    - a tf.data.Dataset or any other iterable of (image, label) or {"image": ..., "label": ...}; several
-      labels are an array of 0 and 1, or a list;
+    - (images, labels[, classes]): images uint8 [N, H, W, 3] or [N, H, W], or N paths, labels N integers or
+      strings, or 0 and 1 in [N, C], C > 1, where a picture may have several; classes the names of labels 0,
+      1, ...;
+    - {label: pictures}, with paths, arrays or encoded bytes;
+    - a tf.data.Dataset or any other iterable of (image, label) or {"image": ..., "label": ...}, the image a
+      path, too; several labels are an array of 0 and 1, or a list; or a dict of such with the keys train, val
+      and test;
     - Pictures, which are given back.
 
     Pictures are turned as their EXIF says. A side that the data names (train, val, test) is kept. Data that
@@ -94,11 +98,13 @@ def _listing(data: Any) -> Listing:
         return _list_path(Path(data))
     if isinstance(data, tuple) and len(data) in (2, 3):
         return list_arrays(*data)
+    if hasattr(data, "itertuples"):
+        return list_frame(data)
     if isinstance(data, Iterable):
         return list_rows(data)
     raise DataError(
-        "data must be a folder, a .csv or .tfrecord file, a tuple (images, labels) or an iterable of such "
-        f"pairs, not {type(data).__name__}"
+        "data must be a folder, a .csv or .tfrecord file, a tuple (images, labels), {label: pictures}, a "
+        f"DataFrame or an iterable of such pairs, not {type(data).__name__}"
     )
 
 

@@ -1,4 +1,5 @@
-"""A CSV file with a line for each picture: its path, its label or labels and, where it says so, its split.
+"""A CSV file or a data frame with a line for each picture: its path, its label or labels and, where it says
+so, its split.
 
 One label stands in a column label. Several stand in one cell of a column labels, between marks, or each has a
 column of 0 and 1, as pandas.get_dummies makes them.
@@ -10,6 +11,7 @@ import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from zoo.data.listing import SIDE_OF, Item, Listing, indexed_sets
 
@@ -20,7 +22,7 @@ SPLITS = ("split", "set", "subset")
 MARKS = ("|", ";")  # between labels, wherever they are
 MORE_MARKS = (",", " ")  # in a column that says that it holds several, where no cell has one of those
 FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
-Row = tuple[int, dict[str, str]]  # the number of its last line, and its fields
+Row = tuple[str, dict[str, str]]  # "line 7", and its fields
 
 
 @dataclass(frozen=True)
@@ -43,23 +45,38 @@ def list_table(file: Path) -> Listing:
         with file.open(encoding="utf-8-sig", newline="") as text:
             reader = csv.DictReader(text, strict=True)
             names = list(reader.fieldnames or ())
-            columns = _columns(names)
-            rows = [(reader.line_num, row) for row in reader]
+            rows = [(f"line {reader.line_num}", row) for row in reader]
     except (csv.Error, UnicodeDecodeError) as error:
         return Listing(title, [], (), [f"it is not a CSV file in UTF-8: {error}"])
+    return _listing(title, names, rows, file.parent)
+
+
+def list_frame(frame: Any) -> Listing:
+    """A pandas DataFrame of the same columns; paths are relative to the current folder."""
+    names = [str(name) for name in frame.columns]
+    cells = frame.itertuples(index=False, name=None)
+    rows = [(f"row {i}", dict(zip(names, map(_text, row), strict=True))) for i, row in enumerate(cells)]
+    return _listing("the data frame", names, rows, Path())
+
+
+def _text(cell: Any) -> str:
+    """Empty where it is missing: None, or a number that is not itself."""
+    return "" if cell is None or cell != cell else str(cell)
+
+
+def _listing(title: str, names: list[str], rows: list[Row], home: Path) -> Listing:
+    columns = _columns(names)
     flags = [name for name in names if name.strip() and name not in columns.values()]
     missing = [kind for kind in ("path", "label") if kind not in columns]
     if missing == ["label"] and ("labels" in columns or flags):
         missing = []
     if missing:
-        return Listing(title, [], (), [f'its first line names no column "{missing[0]}": path,label'])
+        return Listing(title, [], (), [f'it has no column "{missing[0]}": path,label'])
     labels = _labels(rows, columns, flags)
-    good, problems = _checked(rows, columns, labels, file.parent)
+    good, problems = _checked(rows, columns, labels, home)
     classes, places, _ = indexed_sets([labels.of(row) for _, row in good], labels.classes)
     items = [
-        Item(
-            file.parent / row[columns["path"]].strip(), row[columns["path"]].strip(), own, _side(row, columns)
-        )
+        Item(home / row[columns["path"]].strip(), row[columns["path"]].strip(), own, _side(row, columns))
         for (_, row), own in zip(good, places, strict=True)
     ]
     if not rows:
@@ -103,15 +120,13 @@ def _marked(rows: list[Row], column: str, marks: Sequence[str]) -> Labels:
 
 def _flagged(rows: list[Row], columns: Sequence[str]) -> Labels:
     """Every column is a class, 1 where the picture has it."""
-    problems = [
-        f'its first line names the column "{name}" twice' for name in columns if columns.count(name) > 1
-    ]
+    problems = [f'it names the column "{name}" twice' for name in columns if columns.count(name) > 1]
     for name in columns:
-        wrong = [(line, row[name]) for line, row in rows if (row[name] or "").strip().lower() not in FLAGS]
+        wrong = [(place, row[name]) for place, row in rows if (row[name] or "").strip().lower() not in FLAGS]
         if wrong:
-            line, value = wrong[0]
+            place, value = wrong[0]
             problems.append(
-                f'there is no column "label", and the column "{name}" holds "{value or ""}" in line {line}, '
+                f'there is no column "label", and the column "{name}" holds "{value or ""}" in {place}, '
                 "not 0 or 1"
             )
 
@@ -126,12 +141,12 @@ def _checked(
     rows: list[Row], columns: dict[str, str], labels: Labels, home: Path
 ) -> tuple[list[Row], list[str]]:
     good, problems = [], []
-    for line, row in rows:
+    for place, row in rows:
         problem = _problem(row, columns, labels, home)
         if problem:
-            problems.append(f"line {line}: {problem}")
+            problems.append(f"{place}: {problem}")
         else:
-            good.append((line, row))
+            good.append((place, row))
     return good, problems
 
 
