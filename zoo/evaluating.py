@@ -17,6 +17,7 @@ from zoo.data.pictures import batches
 from zoo.errors import DataError, ZooError, did_you_mean
 from zoo.outputs import heads
 from zoo.training.tasks import ONE_LABEL, TASKS, Task, task_of
+from zoo.wording import counted
 
 PROBABILITIES = "probabilities"
 
@@ -40,7 +41,7 @@ class Evaluation:
         low, high = self.metrics["interval"]
         return (
             f"Evaluation({self.name}: accuracy {self.metrics['accuracy']:.3f} ({low:.3f} to {high:.3f}) on "
-            f"{len(self.right)} pictures, {1000 * self.seconds:.1f} ms each)"
+            f"{counted(len(self.right), 'picture')}, {1000 * self.seconds:.1f} ms each)"
         )
 
 

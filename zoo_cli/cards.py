@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zoo.registry import IMAGENET, Card, Published, Weights, resolve
+from zoo.wording import counted
 
 if TYPE_CHECKING:
     from exporters import Parity
@@ -109,7 +110,7 @@ def parity_text(parity: Mapping[str, Parity]) -> str:
     width = max(map(len, parity))
     return "\n".join(
         f"  {name:<{width}}  logits off by {p.max_abs:.1e} ({p.max_rel:.1e} of the largest), "
-        f"same class for {p.top1:.0%} of {p.pictures} pictures"
+        f"same class for {p.top1:.0%} of {counted(p.pictures, 'picture')}"
         for name, p in parity.items()
     )
 
@@ -168,7 +169,7 @@ def comparison_text(first: Evaluation, second: Evaluation, compared: Comparison)
 
 def _accuracy(judged: Evaluation) -> str:
     low, high = (100 * bound for bound in judged.metrics["interval"])
-    share = f"{100 * judged.metrics['accuracy']:.1f} % of {len(judged.right)} pictures right"
+    share = f"{100 * judged.metrics['accuracy']:.1f} % of {counted(len(judged.right), 'picture')} right"
     if "average_precision" in judged.metrics:
         share += " in all labels"
     return f"{judged.name}: {share} (95 % interval {low:.1f} to {high:.1f})"

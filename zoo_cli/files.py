@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from zoo.wording import counted
 from zoo_cli.cards import parity_text
 
 if TYPE_CHECKING:
@@ -21,9 +22,9 @@ def inspected_text(found: Inspected, indent: str = "") -> str:
     for signature in found.signatures:
         lines += _signature_lines(signature)
     if found.labels:
-        lines.append(f"  {len(found.labels)} labels: {_shortened(found.labels)}")
+        lines.append(f"  {counted(len(found.labels), 'label')}: {_shortened(found.labels)}")
     if found.weights:
-        lines.append(f"  {len(found.weights)} weights")
+        lines.append(f"  {counted(len(found.weights), 'weight')}")
         lines += [f"    {_tensor(tensor)}" for tensor in found.weights[:SHOWN]]
         lines += [f"    and {len(found.weights) - SHOWN} more"] * (len(found.weights) > SHOWN)
     lines += [f"  {name}: {_brief(value)}" for name, value in {**found.facts, **_card(found)}.items()]
@@ -35,7 +36,7 @@ def checked_text(checked: Checked) -> str:
     """How many files are as published and how equal they are, or what is wrong."""
     if checked.problems:
         return "\n".join([f"{checked.path}: not as published", *(f"  {line}" for line in checked.problems)])
-    return f"{checked.path}: {checked.files} files as published\n{parity_text(checked.parity)}"
+    return f"{checked.path}: {counted(checked.files, 'file')} as published\n{parity_text(checked.parity)}"
 
 
 def checked_data(checked: Sequence[Checked]) -> list[dict[str, Any]]:

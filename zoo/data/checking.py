@@ -10,11 +10,12 @@ import numpy as np
 from PIL import Image
 
 from zoo.data.duplicates import look
-from zoo.data.listing import Listing, counted
+from zoo.data.listing import Listing
 from zoo.data.pictures import Source, content_hash, in_threads, pixels
 from zoo.data.split import SIDES
 from zoo.errors import DataError
 from zoo.preprocessing import KIND_OF, KINDS
+from zoo.wording import counted
 
 SMALL = 20  # pictures of a class: with fewer, its figures say little
 ORIENTATION = 0x0112  # the EXIF tag

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zoo.data.listing import READ, SIDE_OF, Item, Listing, counted
+from zoo.data.listing import READ, SIDE_OF, Item, Listing
 from zoo.preprocessing import KIND_OF
+from zoo.wording import counted
 
 
 def list_folder(folder: Path) -> Listing:

@@ -90,8 +90,3 @@ def ones(
     if len(names) != targets.shape[1]:
         return names, [], [f"there are {len(names)} classes and {targets.shape[1]} columns of targets"]
     return names, [tuple(np.flatnonzero(row).tolist()) for row in targets], []
-
-
-def counted(number: int, one: str, more: str = "") -> str:
-    """(1, "picture") -> "1 picture", (3, "picture") -> "3 pictures"."""
-    return f"{number} {one if number == 1 else more or f'{one}s'}"
