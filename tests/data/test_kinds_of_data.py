@@ -121,6 +121,8 @@ def test_a_dict_of_labels_has_its_classes_in_order(arrays):
     assert open_data(groups).classes == ("7", "0", "1")
     with pytest.raises(DataError, match='the class "9"'):
         open_data({**groups, 9: []})
+    with pytest.raises(DataError, match='the class "9" has "nines": give a list of its pictures'):
+        open_data({**groups, 9: "nines"})
 
 
 def test_missing_files_and_mixed_labels_in_memory_are_named(arrays, tmp_path):
@@ -197,6 +199,8 @@ def test_encoded_rows_and_what_is_wrong_with_rows(arrays):
         encoded.append(file.getvalue())
     rows = list(zip(encoded, labels, strict=True))
     assert open_data(rows).hashes == open_data(arrays).hashes
+    undecoded = [{"image": {"bytes": image, "path": "x.png"}, "label": label} for image, label in rows]
+    assert open_data(undecoded).hashes == open_data(arrays).hashes
     bad = [(b"no picture", 1), (grey[0] / 255.0, 1), {"picture of": 1}, (grey[0],), *rows]
     with pytest.raises(DataError) as caught:
         open_data(bad)

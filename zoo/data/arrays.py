@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from zoo.data.listing import SIDE_OF, Item, Listing, indexed_sets, ones
+from zoo.errors import DataError
 
 IMAGES = ("image", "img", "picture")
 LABELS = ("label", "labels", "class")
@@ -110,6 +111,9 @@ def _sided(data: Any) -> Iterator[tuple[str, Any]]:
         return (("", row) for row in _rows(data))
     if sides := _sides_of(data):
         return ((sides[name], row) for name, rows in data.items() for row in _rows(rows))
+    for label, pictures in data.items():
+        if isinstance(pictures, str | PathLike):
+            raise DataError(f'the class "{label}" has "{pictures}": give a list of its pictures')
     return (("", (picture, str(label))) for label, pictures in data.items() for picture in pictures)
 
 
@@ -150,6 +154,8 @@ def _read(row: Any) -> tuple[Any, Any, str]:
 
 
 def _picture(image: Any) -> tuple[Any, str]:
+    if isinstance(image, Mapping):  # of Hugging Face, where a dataset does not decode
+        image = image.get("bytes") or image.get("path")
     if isinstance(image, bytes):
         return image, ""
     if isinstance(image, str | PathLike):
