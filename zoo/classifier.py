@@ -68,8 +68,10 @@ def attach(model: keras.Model, facts: Facts) -> keras.Model:
 
 
 def facts(model: keras.Model) -> Facts:
-    """Raises ZooError for a model that this library neither built nor saved."""
+    """Raises ZooError for what is no model, or one that this library neither built nor saved."""
     known = getattr(model, "zoo", None)
+    if not hasattr(model, "layers"):
+        raise ZooError(f"give a model, such as zoo.load returns, not {model!r}")
     if not isinstance(known, Facts):
         raise ZooError(
             f'model "{model.name}" does not know its labels and preprocessing; '

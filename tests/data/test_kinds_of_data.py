@@ -115,6 +115,14 @@ def test_a_dict_of_sides_keeps_its_pictures(arrays):
     assert (pictures.sides.count("training"), pictures.sides.count("test")) == (180, 180)
 
 
+def test_the_two_sides_that_keras_gives(arrays):
+    """As keras.datasets.cifar10.load_data: labels [N, 1]; and its MNIST, with a channel put on."""
+    grey, labels = arrays[0][..., None], arrays[1][:, None]
+    pictures = open_data(((grey[::2], labels[::2]), (grey[1::2], labels[1::2])))
+    assert sides(pictures) == {"training": 153, "validation": 27, "test": 180}
+    assert open_data((grey, labels)).digest == open_data(arrays).digest
+
+
 def test_a_dict_of_labels_has_its_classes_in_order(arrays):
     images, labels = arrays
     groups = {label: [*images[labels == label]] for label in (7, 0, 1)}

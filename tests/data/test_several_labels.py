@@ -149,16 +149,12 @@ def test_a_missing_file_is_named_with_its_line(home):
         (lambda images, targets: (images, targets * 0.5), "must be 0 or 1, one column for each class"),
         (lambda images, targets: (images, targets[1:]), r"360 images and labels of the shape \(359, 3\)"),
         (
-            lambda images, targets: (images, targets[:, :1]),
-            r"of the shape \(360, 1\): give one label per image",
-        ),
-        (
             lambda images, targets: (images, targets, ("a", "b")),
             "there are 2 classes and 3 columns of targets",
         ),
         (lambda images, targets: (images, targets[..., None]), r"of the shape \(360, 3, 1\)"),
     ],
-    ids=["ones-and-twos", "halves", "fewer", "one-column", "names", "three-axes"],
+    ids=["ones-and-twos", "halves", "fewer", "names", "three-axes"],
 )
 def test_what_is_wrong_with_targets(several, change, problem):
     with pytest.raises(DataError, match=problem):

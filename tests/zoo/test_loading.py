@@ -347,3 +347,8 @@ def test_weights_that_cannot_be_downloaded_say_how_to_go_on(tmp_path, monkeypatc
     assert "timm/resnet18.a1_in1k" in str(error.value)
     assert str(tmp_path) in str(error.value)
     assert "weights=PATH" in str(error.value)
+
+
+def test_what_is_no_model_has_no_facts():
+    with pytest.raises(zoo.ZooError, match=r"give a model, such as zoo\.load returns, not 'flowers\.keras'"):
+        zoo.facts("flowers.keras")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ LABELS = ("label", "labels", "class")
 
 
 def list_arrays(images: Any, labels: Any, classes: Sequence[str] | None = None) -> Listing:
-    """images uint8 [N, H, W, 3] or [N, H, W], or N paths; labels: N integers or strings, or [N, C] of 0 and
-    1.
+    """images uint8 [N, H, W, 3], [N, H, W] or [N, H, W, 1], or N paths; labels: N integers or strings, or
+    [N, C] of 0 and 1.
     """
     are_paths = _are_paths(images)
-    images, labels = [*map(Path, images)] if are_paths else np.asarray(images), np.asarray(labels)
+    images = [*map(Path, images)] if are_paths else _without_ones(np.asarray(images), 4)
+    labels = _without_ones(np.asarray(labels), 2)
     several = labels.ndim == 2 and labels.shape[1] > 1
     names: tuple[str, ...] = ()
     places: list[tuple[int, ...]] = []
@@ -38,8 +40,23 @@ def list_arrays(images: Any, labels: Any, classes: Sequence[str] | None = None) 
             "give one label per image, or a row of 0 and 1"
         )
     if problems:
-        return Listing("the arrays", [], names, problems, several)
+        return Listing("the arrays", [], (), problems, several)
     return Listing("the arrays", items_of(images, places), names, [], several)
+
+
+def list_sides(training: tuple[Any, Any], test: tuple[Any, Any]) -> Listing:
+    """Images and labels of each side, as keras.datasets gives them."""
+    parts = (training, test)
+    images, labels = (np.concatenate([np.asarray(part[i]) for part in parts]) for i in (0, 1))
+    listing = list_arrays(images, labels)
+    sides = ["training"] * len(training[1]) + ["test"] * len(test[1])
+    items = zip(listing.items, sides, strict=False)
+    return replace(listing, items=[replace(item, side=side) for item, side in items])
+
+
+def _without_ones(array: np.ndarray, dimensions: int) -> np.ndarray:
+    """Without a last dimension of 1, where there are so many."""
+    return array[..., 0] if array.ndim == dimensions and array.shape[-1] == 1 else array
 
 
 def _are_paths(images: Any) -> bool:
@@ -162,8 +179,7 @@ def _picture(image: Any) -> tuple[Any, str]:
         return Path(image), ""
     if hasattr(image, "convert"):
         image = image.convert("RGB")
-    array = np.asarray(image)
-    array = array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
+    array = _without_ones(np.asarray(image), 3)
     if array.dtype != np.uint8:
         return None, f"the image is {array.dtype}: give uint8, 0..255"
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] != 3):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.data.arrays import list_arrays, list_rows
+from zoo.data.arrays import list_arrays, list_rows, list_sides
 from zoo.data.checking import look_at_all, notices_of, problems_of
 from zoo.data.folders import list_folder
 from zoo.data.listing import Listing
@@ -36,7 +36,8 @@ def open_data(data: Any, *, to_split: bool = True) -> Pictures:
     - a .tfrecord file or a folder of them, of tf.train.Example with image/encoded and image/class/label;
     - (images, labels[, classes]): images uint8 [N, H, W, 3] or [N, H, W], or N paths, labels N integers or
       strings, or 0 and 1 in [N, C], C > 1, where a picture may have several; classes the names of labels 0,
-      1, ...;
+      1, ...; or ((images, labels), (images, labels)) to learn from and to test by, as keras.datasets gives
+      them;
     - {label: pictures}, with paths, arrays or encoded bytes;
     - a tf.data.Dataset or any other iterable of (image, label) or {"image": ..., "label": ...}, the image a
       path, too; several labels are an array of 0 and 1, or a list; or a dict of such with the keys train, val
@@ -96,6 +97,8 @@ def _labels(listing: Listing) -> np.ndarray:
 def _listing(data: Any) -> Listing:
     if isinstance(data, str | PathLike):
         return _list_path(Path(data))
+    if isinstance(data, tuple) and len(data) == 2 and all(_is_pair(part) for part in data):
+        return list_sides(*data)
     if isinstance(data, tuple) and len(data) in (2, 3):
         return list_arrays(*data)
     if hasattr(data, "itertuples"):
@@ -106,6 +109,10 @@ def _listing(data: Any) -> Listing:
         "data must be a folder, a .csv or .tfrecord file, a tuple (images, labels), {label: pictures}, a "
         f"DataFrame or an iterable of such pairs, not {type(data).__name__}"
     )
+
+
+def _is_pair(part: Any) -> bool:
+    return isinstance(part, tuple) and len(part) == 2 and hasattr(part[1], "__len__")
 
 
 def _list_path(path: Path) -> Listing:
