@@ -314,7 +314,8 @@ def weights_of(architecture: Architecture, tag: str, published: str | None = Non
         return architecture.weights[tag]
     near = _nearest(tag, list(architecture.weights))
     known = ", ".join(architecture.weights) or "none"
-    raise UnknownModelError(f'{architecture.name} has no weights "{tag}"{near}; it has: {known}')
+    default = f" (by default {architecture.default})" if architecture.default else ""
+    raise UnknownModelError(f'{architecture.name} has no weights "{tag}"{near}; it has: {known}{default}')
 
 
 def _by_name(stem: str) -> tuple[Architecture, str | None]:

@@ -90,6 +90,10 @@ def test_a_network_without_weights_has_other_names_too():
         ("RESNET50", 'unknown model "RESNET50"; did you mean "resnet50"?'),
         ("inceptionv3", 'unknown model "inceptionv3"; did you mean "inception_v3"?'),
         ("efficentnet", 'unknown model "efficentnet"; did you mean "efficientnet"?'),
+        (
+            "vgg11.imagenet",
+            'vgg11 has no weights "imagenet"; it has: tv_in1k, torchvision_in1k (by default tv_in1k)',
+        ),
         ("resnet50.a1_in1kk", 'resnet50 has no weights "a1_in1kk"; did you mean "a1_in1k"?'),
         ("qqqq", 'unknown model "qqqq"; zoo.list_models() names all'),
     ],
