@@ -10,6 +10,9 @@ import keras
 
 from zoo.classifier import attach
 
+# Policies of Keras for layers that have, or compute in, other floats.
+OTHERS = ("float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16")
+
 
 @contextmanager
 def float32_policy() -> Iterator[None]:
@@ -25,20 +28,16 @@ def float32_policy() -> Iterator[None]:
 
 
 def in_float32(model: keras.Model) -> keras.Model:
-    """The model itself where its layers hold and compute float32; else a copy that does, of the same values.
-
-    Layers that were quantized (whole numbers for weights) stay as they are, and so do the model's facts.
+    """The model itself where its layers hold and compute no other floats; else a copy whose layers hold and
+    compute float32, of the same values and facts. Layers of whole numbers stay as they are.
     """
-    if all(_is_float32(layer) for layer in model._flatten_layers() if not isinstance(layer, keras.Model)):
+    layers = (layer for layer in model._flatten_layers() if not isinstance(layer, keras.Model))
+    if not any(layer.dtype_policy.name in OTHERS for layer in layers):
         return model
     copy = _copied(model)
     copy.set_weights(model.get_weights())
     known = getattr(model, "zoo", None)
     return attach(copy, known) if known else copy
-
-
-def _is_float32(layer: Any) -> bool:
-    return layer.dtype_policy.name == "float32" or layer.dtype_policy.quantization_mode is not None
 
 
 def _copied(model: keras.Model) -> keras.Model:
@@ -48,7 +47,8 @@ def _copied(model: keras.Model) -> keras.Model:
 
 
 def _float32_input(tensor: Any) -> Any:
-    return keras.Input(batch_shape=tensor.shape, dtype="float32", name=tensor.name)
+    dtype = "float32" if tensor.dtype in OTHERS else tensor.dtype
+    return keras.Input(batch_shape=tensor.shape, dtype=dtype, name=tensor.name)
 
 
 def _recast(layer: Any) -> Any:
@@ -60,6 +60,7 @@ def _recast(layer: Any) -> Any:
 def _with_float32(config: Any) -> Any:
     """A layer's config, where layers may be inside, too."""
     if isinstance(config, dict):
-        is_policy = config.get("class_name") == "DTypePolicy"
-        return "float32" if is_policy else {key: _with_float32(value) for key, value in config.items()}
+        if config.get("class_name") == "DTypePolicy" and config["config"]["name"] in OTHERS:
+            return "float32"
+        return {key: _with_float32(value) for key, value in config.items()}
     return [_with_float32(value) for value in config] if isinstance(config, list) else config

@@ -25,6 +25,12 @@ def whole() -> keras.Model:
     return zoo.load("convnext_zepto_rms", weights=None, classes=3, input_size=32)
 
 
+def of_whole_numbers() -> keras.Model:
+    images = keras.Input((32, 32, 3), dtype="uint8")
+    x = keras.layers.CenterCrop(16, 16, dtype="uint8")(images)
+    return keras.Model(images, keras.layers.Conv2D(2, 3)(x))
+
+
 def with_a_layer_inside() -> keras.Model:
     frames = keras.Input((2, 32, 32, 3))
     convolution = keras.layers.Conv2D(4, 3)
@@ -78,9 +84,18 @@ def test_the_default_weights_see_the_same(mixed):
     np.testing.assert_allclose(half.max(1), single.max(1), atol=0.1)
 
 
-def test_a_model_in_float32_is_its_own_copy():
-    network = whole()
+@pytest.mark.parametrize("make", [whole, of_whole_numbers])
+def test_a_model_in_float32_is_its_own_copy(make):
+    network = make()
     assert in_float32(network) is network
+
+
+def test_a_copy_in_float32_keeps_whole_numbers():
+    with set_to("mixed_bfloat16"):
+        model = of_whole_numbers()
+    copy = in_float32(model)
+    assert copy.input.dtype == "uint8"
+    assert [layer.compute_dtype for layer in copy.layers[1:]] == ["uint8", "float32"]
 
 
 @pytest.mark.parametrize("make", [whole, in_a_sequence, with_a_layer_inside])
