@@ -9,6 +9,7 @@ import pytest
 from sklearn.datasets import load_sample_images
 
 import zoo
+from zoo import layers as own
 from zoo.precision import in_float32
 from zoo.preprocessing import evaluate
 from zoo.registry import resolve
@@ -84,6 +85,22 @@ def test_the_default_weights_see_the_same(mixed):
     np.testing.assert_allclose(half.max(1), single.max(1), atol=0.1)
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        own.Scale,
+        own.SkipGain,
+        own.Affine,
+        own.ResponseNormalization,
+        own.DeviationNormalization,
+    ],
+)
+def test_a_layer_of_a_films_pictures_knows_its_shape(kind):
+    """Keras infers it outside of mixed precision."""
+    film = keras.layers.TimeDistributed(kind(dtype="mixed_bfloat16"))
+    assert film(keras.Input((2, 8, 8, 4))).shape == (None, 2, 8, 8, 4)
+
+
 @pytest.mark.parametrize("make", [whole, of_whole_numbers])
 def test_a_model_in_float32_is_its_own_copy(make):
     network = make()
@@ -107,8 +124,8 @@ def test_a_copy_in_float32_has_the_same_weights(make, policy):
     floats = {layer.compute_dtype for layer in copy._flatten_layers() if not isinstance(layer, keras.Model)}
     assert floats == {"float32"}
     assert {weight.dtype for weight in copy.weights} == {"float32"}
-    for ours, own in zip(copy.get_weights(), model.get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, own.astype(np.float32))
+    for ours, theirs in zip(copy.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs.astype(np.float32))
     single = make()
     single.set_weights(copy.get_weights())
     pictures = np.stack([PICTURES, PICTURES]) if make is with_a_layer_inside else PICTURES

@@ -27,6 +27,9 @@ class Scale(layers.Layer):
         shape = {1: (channels,), 3: (channels, 1, 1), 4: (1, channels, 1, 1)}[self.rank]
         self.scale = self.add_weight(shape=shape, initializer=start, name="scale")
 
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
     def call(self, x: Any) -> Any:
         return x * ops.reshape(self.scale, (-1,))
 
@@ -57,6 +60,9 @@ class SkipGain(layers.Layer):
     def build(self, input_shape: Any) -> None:
         self.gain = self.add_weight(shape=(), initializer="zeros", name="gain")
 
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
     def call(self, x: Any) -> Any:
         return x * self.gain
 
@@ -77,6 +83,9 @@ class Affine(layers.Layer):
         factor, addend = map(keras.initializers.Constant, (self.factor, self.addend))
         self.scale = self.add_weight(shape=(1,), initializer=factor, name="scale")
         self.bias = self.add_weight(shape=(1,), initializer=addend, name="bias")
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
 
     def call(self, x: Any) -> Any:
         return x * self.scale + self.bias

@@ -21,6 +21,9 @@ class ResponseNormalization(layers.Layer):
         self.scale = self.add_weight(shape=channels, initializer="zeros", name="scale")
         self.bias = self.add_weight(shape=channels, initializer="zeros", name="bias")
 
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
     def call(self, x: Any) -> Any:
         energy = ops.sum(ops.square(ops.cast(x, "float32")), (1, 2), keepdims=True)
         # The gradient of the root is infinite at 0, where a channel is dead.
@@ -41,6 +44,9 @@ class DeviationNormalization(layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         self.scale = self.add_weight(shape=(input_shape[-1],), initializer="ones", name="scale")
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
 
     def call(self, x: Any) -> Any:
         channels = x.shape[-1]
