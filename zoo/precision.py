@@ -34,6 +34,11 @@ def in_float32(model: keras.Model) -> keras.Model:
     layers = (layer for layer in model._flatten_layers() if not isinstance(layer, keras.Model))
     if not any(layer.dtype_policy.name in OTHERS for layer in layers):
         return model
+    return copy_in_float32(model)
+
+
+def copy_in_float32(model: keras.Model) -> keras.Model:
+    """The same values and facts in layers that hold and compute float32, or whole numbers."""
     copy = _copied(model)
     copy.set_weights(model.get_weights())
     known = getattr(model, "zoo", None)

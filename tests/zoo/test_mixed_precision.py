@@ -51,10 +51,8 @@ def smallest_of_every_builder():
 
 @pytest.fixture
 def mixed():
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    yield
-    keras.config.set_dtype_policy(before)
+    with set_to("mixed_bfloat16"):
+        yield
 
 
 @pytest.mark.usefixtures("mixed")
@@ -183,11 +181,8 @@ def current(policy: str) -> tuple[str, str]:
 def set_to(policy: str) -> Iterator[None]:
     """Keras as a person sets it, by its policy or by its floatx."""
     before = keras.config.dtype_policy()
-    if policy.startswith("mixed"):
-        keras.config.set_dtype_policy(policy)
-    else:
-        keras.config.set_floatx(policy)
-        keras.config.set_dtype_policy(policy)
+    keras.config.set_floatx(current(policy)[1])
+    keras.config.set_dtype_policy(policy)
     try:
         yield
     finally:

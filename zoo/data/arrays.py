@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from zoo.data.listing import SIDE_OF, Item, Listing, indexed_sets, ones
+from zoo.data.listing import Item, Listing, indexed_sets, ones, sides_of
 from zoo.errors import DataError
 
 IMAGES = ("image", "img", "picture")
 LABELS = ("label", "labels", "class")
 
 
-def list_arrays(images: Any, labels: Any, classes: Sequence[str] | None = None) -> Listing:
+def list_arrays(
+    images: Any, labels: Any, classes: Sequence[str] | None = None, sides: Sequence[str] = ()
+) -> Listing:
     """images uint8 [N, H, W, 3], [N, H, W] or [N, H, W, 1], or N paths; labels: N integers or strings, or
-    [N, C] of 0 and 1.
+    [N, C] of 0 and 1; sides: N of zoo.data.SIDES, where they are known.
     """
     are_paths = _are_paths(images)
     images = [*map(Path, images)] if are_paths else _without_ones(np.asarray(images), 4)
@@ -41,17 +42,14 @@ def list_arrays(images: Any, labels: Any, classes: Sequence[str] | None = None) 
         )
     if problems:
         return Listing("the arrays", [], (), problems, several)
-    return Listing("the arrays", items_of(images, places), names, [], several)
+    return Listing("the arrays", items_of(images, places, sides), names, [], several)
 
 
 def list_sides(training: tuple[Any, Any], test: tuple[Any, Any]) -> Listing:
     """Images and labels of each side, as keras.datasets gives them."""
     parts = (training, test)
     images, labels = (np.concatenate([np.asarray(part[i]) for part in parts]) for i in (0, 1))
-    listing = list_arrays(images, labels)
-    sides = ["training"] * len(training[1]) + ["test"] * len(test[1])
-    items = zip(listing.items, sides, strict=False)
-    return replace(listing, items=[replace(item, side=side) for item, side in items])
+    return list_arrays(images, labels, sides=["training"] * len(training[1]) + ["test"] * len(test[1]))
 
 
 def _without_ones(array: np.ndarray, dimensions: int) -> np.ndarray:
@@ -126,18 +124,12 @@ def _sided(data: Any) -> Iterator[tuple[str, Any]]:
     """Rows, and the side that the data names for each, or ""."""
     if not isinstance(data, Mapping):
         return (("", row) for row in _rows(data))
-    if sides := _sides_of(data):
-        return ((sides[name], row) for name, rows in data.items() for row in _rows(rows))
+    if sides := sides_of(map(str, data)):
+        return ((sides[str(name)], row) for name, rows in data.items() for row in _rows(rows))
     for label, pictures in data.items():
         if isinstance(pictures, str | PathLike):
             raise DataError(f'the class "{label}" has "{pictures}": give a list of its pictures')
     return (("", (picture, str(label))) for label, pictures in data.items() for picture in pictures)
-
-
-def _sides_of(data: Mapping[Any, Any]) -> dict[Any, str]:
-    """What the keys stand for, where they are train, test and the like."""
-    sides = {name: SIDE_OF.get(str(name).lower(), "") for name in data}
-    return sides if all(sides.values()) and "training" in sides.values() else {}
 
 
 def _rows(data: Any) -> Iterator[Any]:
@@ -199,7 +191,8 @@ def _plain(label: Any) -> Any:
 def _class_names(data: Any) -> Sequence[str] | None:
     """Hugging Face datasets know them: data.features["label"].names, of lists ["labels"].feature.names."""
     if isinstance(data, Mapping):
-        return _class_names(next(iter(data.values()))) if _sides_of(data) else [str(label) for label in data]
+        names = [str(name) for name in data]
+        return _class_names(next(iter(data.values()))) if sides_of(names) else names
     features = getattr(data, "features", None)
     found = [features[key] for key in LABELS if key in features] if isinstance(features, Mapping) else []
     return getattr(getattr(found[0], "feature", found[0]), "names", None) if found else None

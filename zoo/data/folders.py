@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zoo.data.listing import READ, SIDE_OF, Item, Listing
+from zoo.data.listing import READ, Item, Listing, sides_of
 from zoo.preprocessing import KIND_OF
 from zoo.wording import counted
 
@@ -14,9 +14,8 @@ def list_folder(folder: Path) -> Listing:
     which a notice tells.
     """
     homes = _folders(folder)
-    sides = {home: SIDE_OF.get(home.name.lower(), "") for home in homes}
-    split = bool(homes) and all(sides.values()) and "training" in sides.values()
-    groups = [(side, _folders(home)) for home, side in sides.items()] if split else [("", homes)]
+    sides = sides_of(home.name for home in homes)
+    groups = [(sides[home.name], _folders(home)) for home in homes] if sides else [("", homes)]
     classes = sorted({home.name for _, group in groups for home in group})
     found = [(side, home, files_in(home)) for side, group in groups for home in group]
     items = [
@@ -25,7 +24,7 @@ def list_folder(folder: Path) -> Listing:
         for path in files
         if is_picture(path)
     ]
-    problems = [problem for home in (homes if split else [folder]) for problem in _loose(home)]
+    problems = [problem for home in (homes if sides else [folder]) for problem in _loose(home)]
     if not items:
         problems.append(f"it holds no pictures in class folders ({READ})")
     notices = passed_over(folder, [path for *_, files in found for path in files])

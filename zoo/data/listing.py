@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,12 @@ SIDE_OF = {
     "validation": "validation",
     "test": "test",
 }
+
+
+def sides_of(names: Iterable[str]) -> dict[str, str]:
+    """What the names stand for, where they are those of sides, the training's among them; else nothing."""
+    sides = {name: SIDE_OF.get(name.lower(), "") for name in names}
+    return sides if all(sides.values()) and "training" in sides.values() else {}
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ import keras
 from zoo.classifier import Facts, attach, facts, save
 from zoo.data import Pictures, images, open_data, open_unlabelled, split
 from zoo.errors import ZooError
-from zoo.precision import float32_policy, in_float32
+from zoo.precision import copy_in_float32, float32_policy
 from zoo.preprocessing import Preprocessing
 from zoo.training.callbacks import callbacks_of
 from zoo.training.checkpoint import write_text
@@ -139,10 +139,7 @@ def load_student(model_or_name: Any, recipe: Recipe) -> keras.Model:
             f"the model takes {size[0]} x {size[1]} pixels, the recipe says {wanted}: "
             f"load it with zoo.load(name, input_size={wanted})"
         )
-    model = in_float32(model_or_name)
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    return attach(copy, facts(model))
+    return copy_in_float32(model_or_name)
 
 
 def _run(
