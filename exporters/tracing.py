@@ -73,7 +73,9 @@ def spared(model: Subject) -> list[keras.Variable]:
     """The variables that better stay outside though all fit: large kernels that take up no norm."""
     plain = [layer for layer in model.model.layers if type(layer) in (layers.Dense, layers.Conv2D)]
     kernels = [layer.kernel for layer in plain if layer.use_bias]
-    return [kernel for kernel in kernels if _bytes_of(kernel) >= LARGE_KERNEL]
+    # under LoRA or quantized, a layer's kernel is computed, no variable
+    variables = [kernel for kernel in kernels if isinstance(kernel, keras.Variable)]
+    return [variable for variable in variables if _bytes_of(variable) >= LARGE_KERNEL]
 
 
 def check_size(model: Subject, what: str) -> None:

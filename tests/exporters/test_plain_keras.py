@@ -58,7 +58,17 @@ def convolution_at_the_end() -> keras.Model:
     return keras.Model(images, layers.Activation("softmax")(x), name="convolution")
 
 
-@pytest.mark.parametrize("build", [softmax_inside, many_at_once, nested, convolution_at_the_end])
+def adapted() -> keras.Model:
+    """Its kernels are sums: what was trained and its low-rank update (LoRA)."""
+    model = softmax_inside()
+    for layer in model.layers:
+        if isinstance(layer, layers.Dense | layers.Conv2D):
+            layer.enable_lora(2)
+            layer.lora_kernel_b.assign(keras.random.normal(layer.lora_kernel_b.shape))
+    return model
+
+
+@pytest.mark.parametrize("build", [softmax_inside, many_at_once, nested, convolution_at_the_end, adapted])
 def test_every_format_has_its_probabilities(build, tmp_path):
     keras.utils.set_random_seed(3)
     model = build()
