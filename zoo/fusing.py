@@ -247,7 +247,9 @@ def compute(value: Any) -> Any:
     name = _name(value)
     if value.conv.padding == "valid" and value.pads != NO_PADS:
         x = layers.ZeroPadding2D(value.pads, name=f"{name}.pad")(x)
-    conv = type(value.conv).from_config(value.conv.get_config() | {"name": name, "use_bias": True})
+    config = value.conv.get_config() | {"name": name, "use_bias": True}
+    config.pop("lora_rank", None)  # what the update adds is in the kernel
+    conv = type(value.conv).from_config(config)
     x = conv(x)
     depthwise = isinstance(conv, layers.DepthwiseConv2D)
     conv.set_weights([value.kernel.transpose(0, 1, 3, 2) if depthwise else value.kernel, value.bias])

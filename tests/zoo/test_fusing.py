@@ -193,3 +193,12 @@ def test_a_model_without_facts_is_fused_too():
     fused = zoo.fuse(small(lambda x: norm("norm")(conv(4, 3, "conv", use_bias=False)(x))))
     assert [layer.name for layer in fused.layers[1:]] == ["conv"]
     assert not hasattr(fused, "zoo")
+
+
+def test_a_low_rank_update_is_folded_in(images):
+    model = zoo.load("resnet18", weights=None, classes=3, input_size=64)
+    model.get_layer("conv1").enable_lora(2)
+    model.get_layer("conv1").lora_kernel_b.assign(keras.random.normal((2, 64), stddev=0.1))
+    fused = zoo.fuse(model)
+    assert len(fused.get_layer("conv1").weights) == 2
+    np.testing.assert_allclose(fused(images), model(images, training=False), atol=1e-5)
