@@ -16,6 +16,7 @@ from zoo.data import Pictures, open_data
 from zoo.data.pictures import batches
 from zoo.errors import DataError, ZooError, did_you_mean
 from zoo.outputs import heads
+from zoo.quiet import several_networks
 from zoo.training.tasks import ONE_LABEL, TASKS, Task, task_of
 from zoo.wording import counted
 
@@ -58,6 +59,7 @@ class Comparison:
     p: float
 
 
+@several_networks()
 def evaluate(
     model_or_name: keras.Model | str | PathLike[str], data: Any, *, batch_size: int = 32
 ) -> Evaluation:

@@ -21,6 +21,7 @@ from zoo.outputs import heads
 from zoo.plotting import new_figure, write_png
 from zoo.precision import float32_policy, in_float32
 from zoo.preprocessing import evaluate, read_image
+from zoo.quiet import several_networks
 
 IG_STEPS = 32  # points on the line from grey to the picture; Sundararajan et al. use 20 to 300
 SMOOTH_SAMPLES = 20
@@ -47,23 +48,25 @@ class Explanation:
 
 
 @float32_policy()
+@several_networks()
 def explain(
     model: keras.Model,
     picture: str | PathLike[str] | bytes | np.ndarray,
-    methods: Sequence[str] = ("gradcam", "integrated_gradients", "occlusion"),
+    methods: str | Sequence[str] = ("gradcam", "integrated_gradients", "occlusion"),
     *,
     label: str | None = None,
 ) -> Explanation:
     """Where in the picture does a Classifier see the class `label`, by default its first answer?
 
-    picture: a path, encoded bytes or RGB uint8 [H, W, 3]. methods: of gradcam (Selvaraju et al., arXiv
-    1610.02391), gradcam++ (1710.11063), layercam (Jiang et al., TIP 2021), saliency
-    (SmoothGrad, 1706.03825), integrated_gradients (1703.01365), occlusion (Zeiler and Fergus, 1311.2901).
+    picture: a path, encoded bytes or RGB uint8 [H, W, 3]. methods: one or several of gradcam (Selvaraju et
+    al., arXiv 1610.02391), gradcam++ (1710.11063), layercam (Jiang et al., TIP 2021), saliency (SmoothGrad,
+    1706.03825), integrated_gradients (1703.01365), occlusion (Zeiler and Fergus, 1311.2901).
 
     Raises ZooError for an unknown method or label, where tf-keras-vis is not installed, and for all methods
     but occlusion on another backend of Keras than tensorflow; DataError for what is no picture.
     """
     known = facts(model)
+    methods = (methods,) if isinstance(methods, str) else methods
     for method in methods:
         _known("method", method, METHODS)
     rgb = picture if isinstance(picture, np.ndarray) else read_image(picture)

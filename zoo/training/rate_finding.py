@@ -18,6 +18,7 @@ from zoo.data import open_data, split
 from zoo.errors import ZooError
 from zoo.plotting import new_figure, write_png
 from zoo.precision import float32_policy
+from zoo.quiet import several_networks
 from zoo.training.loop import Batches, Stage, compile_for, train
 from zoo.training.network import learning, precision, prepare
 from zoo.training.recipe import Recipe, resolve
@@ -52,6 +53,7 @@ class RateTest:
 
 
 @float32_policy()
+@several_networks()
 def find_rate(
     model_or_name: keras.Model | str | PathLike[str],
     data: Any,

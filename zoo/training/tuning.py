@@ -22,6 +22,7 @@ from zoo.data import Pictures, images, open_data, open_unlabelled, split
 from zoo.errors import ZooError
 from zoo.precision import copy_in_float32, float32_policy
 from zoo.preprocessing import Preprocessing
+from zoo.quiet import several_networks
 from zoo.training.callbacks import callbacks_of
 from zoo.training.checkpoint import write_text
 from zoo.training.distillation import teacher_of
@@ -40,6 +41,7 @@ CHECKPOINTS = "checkpoints"
 
 
 @float32_policy()
+@several_networks()
 def fine_tune(
     model_or_name: keras.Model | str | PathLike[str],
     data: Any,
