@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -14,11 +15,10 @@ from PIL import Image
 from exporters.errors import ExportError
 from zoo.classifier import MULTI_LABEL, Facts
 from zoo.data.folders import pictures_in
-from zoo.preprocessing import Preprocessing, evaluate, read_image
+from zoo.preprocessing import Picture, Preprocessing, evaluate, read_image
 
-Picture = str | PathLike[str] | bytes | np.ndarray
 # A folder (with a folder for each class, perhaps), pictures by class, or pictures.
-Source = str | PathLike[str] | Mapping[str, Sequence[Picture]] | Sequence[Picture]
+Source: TypeAlias = "str | PathLike[str] | Mapping[str, Sequence[Picture]] | Sequence[Picture]"
 
 COUNT = 4
 CALIBRATION = 200
@@ -60,8 +60,8 @@ def _sample(seed: int, height: int, width: int) -> np.ndarray:
 def given(source: Source | None, facts: Facts) -> Given:
     """Pictures to compare by: generated ones for None.
 
-    Raises ExportError for no pictures, for arrays that are none, and for classes that the model does not
-    know; DataError for files that are no pictures.
+    Raises ExportError for no pictures and for classes that the model does not know; DataError for files and
+    arrays that are no pictures.
     """
     if source is None:
         return Given(samples(facts.preprocessing), None, real=False)
@@ -69,7 +69,7 @@ def given(source: Source | None, facts: Facts) -> Given:
     pictures = [picture for group in groups.values() for picture in group]
     if not pictures:
         raise ExportError("pictures is empty; give some, or None for generated ones")
-    return Given(read(pictures), _truth(groups, facts, strict=isinstance(source, Mapping)))
+    return Given([*map(read_image, pictures)], _truth(groups, facts, strict=isinstance(source, Mapping)))
 
 
 def calibration(source: Source, preprocessing: Preprocessing) -> np.ndarray:
@@ -82,7 +82,7 @@ def calibration(source: Source, preprocessing: Preprocessing) -> np.ndarray:
         raise ExportError("there are no pictures to calibrate with; give some hundred of the usual ones")
     count = min(len(pictures), CALIBRATION)
     chosen = [pictures[i * len(pictures) // count] for i in range(count)]
-    return fit(preprocessing, read(chosen))
+    return fit(preprocessing, [*map(read_image, chosen)])
 
 
 def _groups(source: Source) -> Mapping[str, Sequence[Picture]]:
@@ -119,24 +119,6 @@ def _truth(groups: Mapping[str, Sequence[Picture]], facts: Facts, *, strict: boo
         [facts.labels.index(name)] * len(pictures) for name, pictures in groups.items() if len(pictures)
     ]
     return np.concatenate(classes).astype(np.int64)
-
-
-def read(pictures: Sequence[Picture]) -> list[np.ndarray]:
-    """Paths, encoded bytes or uint8 [H, W, 3] -> uint8 [H, W, 3].
-
-    Raises ExportError for other arrays, DataError for files that are no pictures.
-    """
-    return [_read(i, picture) for i, picture in enumerate(pictures)]
-
-
-def _read(i: int, picture: Picture) -> np.ndarray:
-    if not isinstance(picture, np.ndarray):
-        return read_image(picture)
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-        raise ExportError(
-            f"pictures[{i}] is {picture.dtype} {list(picture.shape)}; give RGB uint8 [height, width, 3]"
-        )
-    return picture
 
 
 def fit(preprocessing: Preprocessing, pictures: Sequence[np.ndarray]) -> np.ndarray:

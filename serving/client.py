@@ -3,9 +3,11 @@
 Client waits for its answers, AsyncClient is awaited.
 """
 
+from __future__ import annotations
+
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from os import PathLike
@@ -29,8 +31,8 @@ from serving.wire.protos import (
     methods,
 )
 from zoo.errors import DataError
+from zoo.preprocessing import Picture, coloured, read_image
 
-Image = str | PathLike[str] | bytes | np.ndarray
 Read = Callable[[str | PathLike[str] | bytes], bytes]
 
 # Of a call that the server refuses with UNAVAILABLE, 0.1 s after the first, twice as long each time.
@@ -115,15 +117,16 @@ class Client(_Connection):
     twice as long. Calls raise ServingError with the server's code and message; UNAVAILABLE when nothing
     answers there.
 
-    A picture is a file's path, its bytes, or an array [H, W, 3] of 0..255; with `urls` also an http:// or
-    https:// address, fetched by this client (64 MB at most, in `timeout` seconds). An array [N, H, W, 3]
-    counts as a list. Lists are sent in requests of 32 pictures. DataError for what cannot be read.
+    A picture is a file's path, its bytes, an image of Pillow's, or an array [H, W, 3] or [H, W] of 0..255;
+    with `urls` also an http:// or https:// address, fetched by this client (64 MB at most, in `timeout`
+    seconds). An array [N, H, W, 3] counts as a list. Lists are sent in requests of 32 pictures. DataError
+    for what cannot be read.
     """
 
     _grpc = grpc
 
     def classify(
-        self, model: str, image: Image | Sequence[Image], top: int = 5, *, version: int | None = None
+        self, model: str, image: Picture | Iterable[Picture], top: int = 5, *, version: int | None = None
     ) -> Any:
         """[(label, score), ...] of a picture, best first; a list of these for a list of pictures. A model
         names at most its own best five, whatever `top` is; one of several labels all of them, and those above
@@ -133,7 +136,9 @@ class Client(_Connection):
         rows = [row for request in requests for row in _labelled(self._call("Predict", request), top)]
         return rows[0] if _alone(image) else rows
 
-    def embed(self, model: str, image: Image | Sequence[Image], *, version: int | None = None) -> np.ndarray:
+    def embed(
+        self, model: str, image: Picture | Iterable[Picture], *, version: int | None = None
+    ) -> np.ndarray:
         """float32 [D] of a picture, what the network sees before it decides; [N, D] for a list."""
         requests = _embed_requests(model, self._read, image, version)
         return _joined([self._call("Predict", request) for request in requests], "features", image)
@@ -141,11 +146,11 @@ class Client(_Connection):
     def predict(
         self,
         model: str,
-        inputs: Mapping[str, Any] | Image | Sequence[Image],
+        inputs: Mapping[str, Any] | Picture | Iterable[Picture],
         *,
         signature: str = "",
         version: int | None = None,
-        outputs: Sequence[str] = (),
+        outputs: str | Sequence[str] = (),
     ) -> Any:
         """Of a picture the probabilities, float32 [C], and [N, C] of a list. Of inputs by name a dict: the
         outputs of any signature ("" is serving_default); `outputs` asks for some only.
@@ -175,7 +180,7 @@ class Client(_Connection):
         """Ends the connection."""
         self._channel.close()
 
-    def __enter__(self) -> "Client":
+    def __enter__(self) -> Client:
         return self
 
     def __exit__(
@@ -196,7 +201,7 @@ class AsyncClient(_Connection):
     _grpc = grpc.aio
 
     async def classify(
-        self, model: str, image: Image | Sequence[Image], top: int = 5, *, version: int | None = None
+        self, model: str, image: Picture | Iterable[Picture], top: int = 5, *, version: int | None = None
     ) -> Any:
         """As Client.classify."""
         wanted = ("classes", "scores")
@@ -205,7 +210,7 @@ class AsyncClient(_Connection):
         return rows[0] if _alone(image) else rows
 
     async def embed(
-        self, model: str, image: Image | Sequence[Image], *, version: int | None = None
+        self, model: str, image: Picture | Iterable[Picture], *, version: int | None = None
     ) -> np.ndarray:
         """As Client.embed."""
         requests = await asyncio.to_thread(_embed_requests, model, self._read, image, version)
@@ -214,11 +219,11 @@ class AsyncClient(_Connection):
     async def predict(
         self,
         model: str,
-        inputs: Mapping[str, Any] | Image | Sequence[Image],
+        inputs: Mapping[str, Any] | Picture | Iterable[Picture],
         *,
         signature: str = "",
         version: int | None = None,
-        outputs: Sequence[str] = (),
+        outputs: str | Sequence[str] = (),
     ) -> Any:
         """As Client.predict."""
         if isinstance(inputs, Mapping):
@@ -241,7 +246,7 @@ class AsyncClient(_Connection):
         """Ends the connection."""
         await self._channel.close()
 
-    async def __aenter__(self) -> "AsyncClient":
+    async def __aenter__(self) -> AsyncClient:
         return self
 
     async def __aexit__(
@@ -286,19 +291,20 @@ def _refused(error: Any, address: str) -> ServingError:
     return ServingError(code, message)
 
 
-def _alone(image: Image | Sequence[Image]) -> bool:
+def _alone(image: Picture | Iterable[Picture]) -> bool:
     """Whether it is one picture, not a list of them."""
-    return isinstance(image, str | PathLike | bytes) or (isinstance(image, np.ndarray) and image.ndim == 3)
+    several = isinstance(image, Iterable) and not isinstance(image, str | PathLike | bytes)
+    return not several or getattr(image, "ndim", 4) < 4
 
 
-def _listed(image: Any) -> list[Image]:
+def _listed(image: Any) -> list[Picture]:
     return [image] if _alone(image) else list(image)
 
 
 def _predict_request(
-    model: str, inputs: Mapping[str, Any], signature: str, version: int | None, outputs: Sequence[str]
+    model: str, inputs: Mapping[str, Any], signature: str, version: int | None, outputs: str | Sequence[str]
 ) -> Any:
-    request = PredictRequest(output_filter=list(outputs))
+    request = PredictRequest(output_filter=[outputs] if isinstance(outputs, str) else outputs)
     _fill_spec(request.model_spec, model, version)
     request.model_spec.signature_name = signature
     for alias, value in inputs.items():
@@ -307,7 +313,7 @@ def _predict_request(
 
 
 def _picture_requests(
-    model: str, read: Read, image: Image | Sequence[Image], version: int | None, outputs: Sequence[str]
+    model: str, read: Read, image: Picture | Iterable[Picture], version: int | None, outputs: Sequence[str]
 ) -> list[Any]:
     requests = []
     for batch in _batches(_listed(image), read):
@@ -316,7 +322,9 @@ def _picture_requests(
     return requests
 
 
-def _embed_requests(model: str, read: Read, image: Image | Sequence[Image], version: int | None) -> list[Any]:
+def _embed_requests(
+    model: str, read: Read, image: Picture | Iterable[Picture], version: int | None
+) -> list[Any]:
     pixels = [_pixels(picture, read) for picture in _listed(image)]
     return [
         _predict_request(model, {"images": batch}, "features", version, ())
@@ -346,7 +354,7 @@ def _states(response: Any) -> dict[int, str]:
     return {row.version: _state(row) for row in response.model_version_status}
 
 
-def _joined(responses: Sequence[Any], output: str, image: Image | Sequence[Image]) -> np.ndarray:
+def _joined(responses: Sequence[Any], output: str, image: Picture | Iterable[Picture]) -> np.ndarray:
     """A row for each picture; the row itself for one alone."""
     rows = [_arrays(response)[output] for response in responses]
     joined = np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
@@ -383,7 +391,7 @@ def _batches(pictures: Sequence[Any], read: Read) -> list[np.ndarray]:
     batches: list[list[Any]] = []
     kind: object = None
     for picture in pictures:
-        item = picture if isinstance(picture, np.ndarray) else read(picture)
+        item = _given(picture, read)
         this = (item.shape, item.dtype) if isinstance(item, np.ndarray) else bytes
         if this != kind or len(batches[-1]) == BATCH:
             batches.append([])
@@ -405,12 +413,19 @@ def _encoded(picture: str | PathLike[str] | bytes, urls: bool = False, seconds: 
         raise DataError(f'"{picture}" cannot be read: {error.strerror}') from error
 
 
-def _pixels(picture: Image, read: Read) -> np.ndarray:
-    if isinstance(picture, np.ndarray):
-        return picture
-    from zoo.preprocessing import read_image
+def _given(picture: Picture, read: Read) -> bytes | np.ndarray:
+    """What of a picture is sent: its file, or pixels [H, W, 3], uint8 or float32."""
+    if isinstance(picture, str | PathLike | bytes):
+        return read(picture)
+    array = coloured(np.asarray(picture)) if hasattr(picture, "__array__") else read_image(picture)
+    return array if array.dtype == np.uint8 else array.astype(np.float32)
 
-    return read_image(read(picture) if fetching.is_address(picture) else picture)
+
+def _pixels(picture: Picture, read: Read) -> np.ndarray:
+    if isinstance(picture, str | PathLike) and not fetching.is_address(picture):
+        return read_image(picture)
+    given = _given(picture, read)
+    return read_image(given) if isinstance(given, bytes) else given
 
 
 def _array(value: Any) -> np.ndarray:

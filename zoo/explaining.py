@@ -20,7 +20,7 @@ from zoo.errors import ZooError, did_you_mean
 from zoo.outputs import heads
 from zoo.plotting import new_figure, write_png
 from zoo.precision import float32_policy, in_float32
-from zoo.preprocessing import evaluate, read_image
+from zoo.preprocessing import Picture, evaluate, read_image
 from zoo.quiet import several_networks
 
 IG_STEPS = 32  # points on the line from grey to the picture; Sundararajan et al. use 20 to 300
@@ -51,14 +51,14 @@ class Explanation:
 @several_networks()
 def explain(
     model: keras.Model,
-    picture: str | PathLike[str] | bytes | np.ndarray,
+    picture: Picture,
     methods: str | Sequence[str] = ("gradcam", "integrated_gradients", "occlusion"),
     *,
     label: str | None = None,
 ) -> Explanation:
     """Where in the picture does a Classifier see the class `label`, by default its first answer?
 
-    picture: a path, encoded bytes or RGB uint8 [H, W, 3]. methods: one or several of gradcam (Selvaraju et
+    picture: what zoo.preprocessing.read_image takes. methods: one or several of gradcam (Selvaraju et
     al., arXiv 1610.02391), gradcam++ (1710.11063), layercam (Jiang et al., TIP 2021), saliency (SmoothGrad,
     1706.03825), integrated_gradients (1703.01365), occlusion (Zeiler and Fergus, 1311.2901).
 
@@ -69,8 +69,7 @@ def explain(
     methods = (methods,) if isinstance(methods, str) else methods
     for method in methods:
         _known("method", method, METHODS)
-    rgb = picture if isinstance(picture, np.ndarray) else read_image(picture)
-    shown = evaluate(known.preprocessing, rgb)
+    shown = evaluate(known.preprocessing, read_image(picture))
     images = shown[None].astype(np.float32)
     answers = heads(in_float32(model))
     probabilities = np.asarray(answers(images)["probabilities"])[0]

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from zoo.errors import DataError, ZooError
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     import tensorflow as tf
     from PIL import Image
+
+Picture: TypeAlias = "str | PathLike[str] | bytes | np.ndarray | Image.Image"
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -85,23 +88,48 @@ class Preprocessing:
         return math.floor(height / self.crop), math.floor(width / self.crop)
 
 
-def read_image(source: str | PathLike[str] | bytes) -> np.ndarray:
-    """A picture file's path, or its bytes -> RGB uint8 [H, W, 3], upright as its EXIF orientation says.
+def read_image(source: Picture) -> np.ndarray:
+    """A picture -> RGB uint8 [H, W, 3], upright as its EXIF orientation says.
 
-    Raises DataError naming the file when it is no picture of KINDS.
+    source: a file's path, its bytes, an image of Pillow's, or an array uint8 [H, W, 3], [H, W, 1] or [H, W]
+    in 0..255. Raises DataError naming the file when it is no picture of KINDS, and for other arrays.
     """
     import numpy as np
+    from PIL import Image
 
-    return np.asarray(_decoded(source))
+    if isinstance(source, str | PathLike | bytes | Image.Image):
+        return np.asarray(_decoded(source))
+    array = np.asarray(source)
+    if array.dtype != np.uint8:
+        raise _no_picture(array)
+    return coloured(array)
 
 
-def _decoded(source: str | PathLike[str] | bytes, least: int | None = None) -> Image.Image:
+def coloured(array: np.ndarray) -> np.ndarray:
+    """[H, W, 3], [H, W, 1] or [H, W] of any dtype -> [H, W, 3]. Raises DataError for other shapes."""
+    import numpy as np
+
+    if array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1):
+        array = np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise _no_picture(array)
+    return array
+
+
+def _no_picture(array: np.ndarray) -> DataError:
+    return DataError(
+        f"a picture is an array uint8 [height, width, 3] in 0..255, not {array.dtype} {list(array.shape)}"
+    )
+
+
+def _decoded(source: str | PathLike[str] | bytes | Image.Image, least: int | None = None) -> Image.Image:
     """The picture in RGB, upright; with `least`, a JPEG at a half, a quarter or an eighth of its size where
     its sides are still so long.
     """
-    import numpy as np
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
+    if isinstance(source, Image.Image):
+        return _rgb(source.copy(), "picture")
     name = "picture" if isinstance(source, bytes) else f'"{source}"'
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=KINDS) as image:
@@ -113,15 +141,7 @@ def _decoded(source: str | PathLike[str] | bytes, least: int | None = None) -> I
             # Sides that do not divide would be rounded up, and the picture move by a part of a pixel.
             if least and image.width % 8 == image.height % 8 == 0:
                 image.draft(None, (least, least))
-            ImageOps.exif_transpose(image, in_place=True)
-            if image.mode in UNBOUNDED:
-                raise DataError(
-                    f'{name} has 32 bits for a pixel (mode "{image.mode}") and says of none what is white: '
-                    "save it with 8 or 16"
-                )
-            if image.mode.startswith("I;16"):
-                return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-            return image.convert("RGB")
+            return _rgb(image, name)
     except FileNotFoundError:
         raise DataError(f"{name} does not exist") from None
     except UnidentifiedImageError:
@@ -130,20 +150,31 @@ def _decoded(source: str | PathLike[str] | bytes, least: int | None = None) -> I
         raise DataError(f"{name} cannot be decoded as a picture: {error}") from error
 
 
+def _rgb(image: Image.Image, name: str) -> Image.Image:
+    """The image, turned upright in place, in RGB."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode in UNBOUNDED:
+        raise DataError(
+            f'{name} has 32 bits for a pixel (mode "{image.mode}") and says of none what is white: '
+            "save it with 8 or 16"
+        )
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")
+
+
 def evaluate(preprocessing: Preprocessing, image: np.ndarray) -> np.ndarray:
-    """RGB uint8 [H, W, 3] -> uint8 [h, w, 3] at the input size: torchvision's evaluation transform.
+    """uint8 [H, W, 3] or [H, W] -> uint8 [h, w, 3] at the input size: torchvision's evaluation transform.
 
     Raises DataError for an array of another kind, and for a picture so thin that resizing its shorter side
     makes it enormous.
     """
     from PIL import Image
 
-    shape = image.shape
-    if image.dtype != "uint8" or len(shape) != 3 or shape[2] != 3 or 0 in shape:
-        raise DataError(
-            f"a picture is an array uint8 [height, width, 3] in 0..255, not {image.dtype} {list(shape)}"
-        )
-    return _fitted(preprocessing, Image.fromarray(image))
+    return _fitted(preprocessing, Image.fromarray(read_image(image)))
 
 
 def _fitted(preprocessing: Preprocessing, image: Image.Image) -> np.ndarray:
@@ -163,23 +194,28 @@ def _fitted(preprocessing: Preprocessing, image: Image.Image) -> np.ndarray:
     )
 
 
-def load_image(preprocessing: Preprocessing, source: str | PathLike[str] | bytes) -> np.ndarray:
-    """A picture file's path, or its bytes -> uint8 [h, w, 3] at the input size: evaluate(read_image(source)).
+def load_image(preprocessing: Preprocessing, source: Picture) -> np.ndarray:
+    """A picture of any form -> uint8 [h, w, 3] at the input size: evaluate(read_image(source)).
 
     A JPEG whose sides are multiples of 8 and at least four times as long as needed is decoded at a half, a
     quarter or an eighth of its size, at least twice as large as needed: several times faster, pixels within
     16 of 255, on average within 1. Raises DataError as those two do.
     """
-    return _fitted(preprocessing, _decoded(source, 2 * max(preprocessing.scale_size)))
+    if isinstance(source, str | PathLike | bytes):
+        return _fitted(preprocessing, _decoded(source, 2 * max(preprocessing.scale_size)))
+    return evaluate(preprocessing, read_image(source))
 
 
-def load_images(preprocessing: Preprocessing, sources: list[str | PathLike[str] | bytes]) -> np.ndarray:
-    """Paths or bytes of N pictures, at least one -> uint8 [N, h, w, 3]: load_image of each."""
+def load_images(preprocessing: Preprocessing, sources: Iterable[Picture]) -> np.ndarray:
+    """N pictures, at least one -> uint8 [N, h, w, 3]: load_image of each."""
     import numpy as np
 
-    if isinstance(sources, str | bytes | PathLike) or not sources:
+    several = isinstance(sources, Iterable) and not isinstance(sources, str | bytes | PathLike)
+    alone = not several or getattr(sources, "ndim", 4) < 4
+    images = [] if alone else [load_image(preprocessing, source) for source in sources]
+    if not images:
         raise DataError(f"load_images takes a list of pictures, not {sources!r:.80}; load_image takes one")
-    return np.stack([load_image(preprocessing, source) for source in sources])
+    return np.stack(images)
 
 
 def tf_decode(encoded: tf.Tensor) -> tf.Tensor:

@@ -123,6 +123,22 @@ def test_the_two_sides_that_keras_gives(arrays):
     assert open_data((grey, labels)).digest == open_data(arrays).digest
 
 
+def test_images_and_labels_may_be_of_any_form(arrays):
+    grey, labels = arrays
+    opened = [Image.fromarray(image) for image in grey]
+    encoded = []
+    for image in opened:
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        encoded.append(file.getvalue())
+    for images in (opened, encoded, [*grey], tf.constant(grey)):
+        assert open_data((images, labels)).digest == open_data(arrays).digest
+    with pytest.raises(DataError, match=r"picture 1: a picture is an array uint8 .*, not float32 \[16, 16\]"):
+        open_data(([grey[0], grey[1].astype(np.float32)], labels[:2]))
+    with pytest.raises(DataError, match=r"there is 'pictures/' for the images: give a list of them"):
+        open_data(("pictures/", labels))
+
+
 def test_a_dict_of_labels_has_its_classes_in_order(arrays):
     images, labels = arrays
     groups = {label: [*images[labels == label]] for label in (7, 0, 1)}
@@ -213,7 +229,7 @@ def test_encoded_rows_and_what_is_wrong_with_rows(arrays):
     with pytest.raises(DataError) as caught:
         open_data(bad)
     for problem in (
-        "row 1: the image is float64: give uint8, 0..255",
+        "row 1: a picture is an array uint8 [height, width, 3] in 0..255, not float64",
         "row 2: it has no image or no label, but: picture of",
         'row 3: give rows {"image": ..., "label": ...} or (image, label)',
         "picture 0: picture cannot be decoded",

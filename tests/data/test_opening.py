@@ -7,9 +7,8 @@ from PIL import Image
 
 from zoo.data import images, open_data
 from zoo.data.opening import PROBLEMS_SHOWN
-from zoo.data.pictures import pixels
 from zoo.errors import DataError
-from zoo.preprocessing import KIND_OF, Preprocessing, evaluate, load_images
+from zoo.preprocessing import KIND_OF, Preprocessing, evaluate, load_images, read_image
 
 
 def test_a_folder_per_class(folder):
@@ -94,7 +93,7 @@ def test_large_photos_are_what_the_server_makes_of_them(tmp_path):
     p = Preprocessing((32, 32), 1.0)
     served = load_images(p, list(data.sources))
     np.testing.assert_array_equal(images(data, p, np.arange(6)), served)
-    assert not np.array_equal(served[0], evaluate(p, pixels(data.sources[0])))
+    assert not np.array_equal(served[0], evaluate(p, read_image(data.sources[0])))
 
 
 def test_all_that_is_wrong_is_listed_once(folder):
@@ -213,9 +212,9 @@ def test_what_is_odd_but_usable_is_told_once_together(folder, caplog):
     ):
         assert f"\n  - {sentence}" in told
     sources = dict(zip(pictures.names, pictures.sources, strict=True))
-    assert pixels(sources["7/phone.jpg"]).shape == (24, 12, 3)
-    assert pixels(sources["7/deep.png"])[3, 7].tolist() == [3 * 16 + 7] * 3
-    cmyk = pixels(sources["7/print.jpg"]).astype(int)
+    assert read_image(sources["7/phone.jpg"]).shape == (24, 12, 3)
+    assert read_image(sources["7/deep.png"])[3, 7].tolist() == [3 * 16 + 7] * 3
+    cmyk = read_image(sources["7/print.jpg"]).astype(int)
     assert np.abs(cmyk - np.asarray(picture, int)).mean() < 12
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from PIL import Image
 
 from serving import AsyncClient, Client, Endpoint, ServingError
 from serving.errors import Code
@@ -156,6 +157,15 @@ def test_probabilities_of_pictures_however_they_come(
     np.testing.assert_array_equal(together[:2], [alone, alone])
     assert together[2:].argmax(axis=-1).tolist() == [0, 3]
     np.testing.assert_array_equal(client.predict("colours", np.stack([BLACK, BLACK])), together[[3, 3]])
+    opened = client.predict("colours", [Image.open(photos[0]), Image.open(photos[0])])
+    np.testing.assert_allclose(opened, [alone, alone], atol=1e-6)
+    np.testing.assert_array_equal(client.predict("colours", Image.open(photos[0])), opened[0])
+    np.testing.assert_array_equal(client.predict("colours", BLACK.astype(np.float64)), together[3])
+    np.testing.assert_array_equal(client.predict("colours", BLACK[..., 0]), together[3])
+    np.testing.assert_array_equal(client.embed("colours", BLACK[..., :1]), client.embed("colours", BLACK))
+    for strange in (np.zeros((8, 8, 4), np.uint8), np.zeros(3), None):
+        with pytest.raises(DataError, match="a picture is an array uint8"):
+            client.classify("colours", [strange])
     assert len(client.predict("colours", [])) == 0
     assert len(client.embed("colours", [])) == 0
 

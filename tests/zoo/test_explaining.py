@@ -57,6 +57,13 @@ def test_integrated_gradients_are_zero_elsewhere(corner, picture):
     assert np.flatnonzero(brighter.maps["integrated_gradients"].sum(axis=0) > 0).max() < SIZE // 2
 
 
+def test_a_method_is_named_alone_and_a_picture_comes_in_any_form(corner, picture, tmp_path):
+    Image.fromarray(picture).save(tmp_path / "p.png")
+    heat = zoo.explain(corner, picture, "occlusion").maps["occlusion"]
+    for form in (tmp_path / "p.png", (tmp_path / "p.png").read_bytes(), Image.fromarray(picture)):
+        np.testing.assert_array_equal(zoo.explain(corner, form, "occlusion").maps["occlusion"], heat)
+
+
 def test_an_explanation_is_a_png(corner, picture, tmp_path):
     path = zoo.explain(corner, picture, ["gradcam", "occlusion"]).save(tmp_path / "out" / "why.png")
     with Image.open(path) as image:

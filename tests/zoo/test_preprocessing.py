@@ -101,7 +101,6 @@ def test_pixels_of_32_bits_are_refused_not_made_white_or_black(tmp_path, mode, d
     ("array", "named"),
     [
         (np.zeros((8, 8, 3), np.float32), "float32 [8, 8, 3]"),
-        (np.zeros((8, 8), np.uint8), "uint8 [8, 8]"),
         (np.zeros((8, 8, 4), np.uint8), "uint8 [8, 8, 4]"),
         (np.zeros((0, 8, 3), np.uint8), "uint8 [0, 8, 3]"),
     ],
@@ -111,7 +110,25 @@ def test_an_array_that_is_no_picture_is_refused(array, named):
         preprocessing.evaluate(Preprocessing(), array)
 
 
-@pytest.mark.parametrize("sources", ["rose.jpg", []])
+def test_a_picture_comes_in_any_form(tmp_path):
+    rgb = PHOTOS["flower"]
+    turned = Image.fromarray(np.rot90(rgb))
+    turned.getexif()[0x0112] = 6  # to be shown a quarter further
+    turned.save(tmp_path / "turned.png", exif=turned.getexif())
+    opened = Image.open(tmp_path / "turned.png")
+    size = opened.size
+    forms = [rgb, tf.constant(rgb), tmp_path / "turned.png", (tmp_path / "turned.png").read_bytes(), opened]
+    for form in forms:
+        np.testing.assert_array_equal(preprocessing.read_image(form), rgb)
+    assert opened.size == size, "the image given was turned itself"
+    fitted = preprocessing.load_images(Preprocessing(), forms)
+    np.testing.assert_array_equal(fitted, np.repeat(fitted[:1], len(forms), axis=0))
+    grey = rgb[..., 0]
+    for form in (grey, grey[..., None], Image.fromarray(grey)):
+        np.testing.assert_array_equal(preprocessing.read_image(form), np.stack([grey] * 3, axis=-1))
+
+
+@pytest.mark.parametrize("sources", ["rose.jpg", [], PHOTOS["china"], Image.fromarray(PHOTOS["china"])])
 def test_several_pictures_are_a_list(sources):
     with pytest.raises(DataError, match="takes a list of pictures"):
         preprocessing.load_images(Preprocessing(), sources)

@@ -11,6 +11,7 @@ import numpy as np
 
 from zoo.data.listing import Item, Listing, indexed_sets, ones, sides_of
 from zoo.errors import DataError
+from zoo.preprocessing import read_image
 
 IMAGES = ("image", "img", "picture")
 LABELS = ("label", "labels", "class")
@@ -19,11 +20,11 @@ LABELS = ("label", "labels", "class")
 def list_arrays(
     images: Any, labels: Any, classes: Sequence[str] | None = None, sides: Sequence[str] = ()
 ) -> Listing:
-    """images uint8 [N, H, W, 3], [N, H, W] or [N, H, W, 1], or N paths; labels: N integers or strings, or
-    [N, C] of 0 and 1; sides: N of zoo.data.SIDES, where they are known.
+    """images uint8 [N, H, W, 3], [N, H, W] or [N, H, W, 1], or N paths, arrays, images of Pillow's or encoded
+    bytes; labels: N integers or strings, or [N, C] of 0 and 1; sides: N of zoo.data.SIDES, where they are
+    known.
     """
-    are_paths = _are_paths(images)
-    images = [*map(Path, images)] if are_paths else _without_ones(np.asarray(images), 4)
+    images, problems_of_images = read_images(images)
     labels = _without_ones(np.asarray(labels), 2)
     several = labels.ndim == 2 and labels.shape[1] > 1
     names: tuple[str, ...] = ()
@@ -34,7 +35,7 @@ def list_arrays(
         names, places, problems = indexed_sets([(label,) for label in labels.ravel().tolist()], classes)
     else:
         problems = [f"labels are {labels.dtype}: give integers or strings"]
-    problems += [] if are_paths else problems_of_images(images)
+    problems += problems_of_images
     if not (several or labels.ndim == 1) or len(images) != len(labels):
         problems.append(
             f"there are {len(images)} images and labels of the shape {labels.shape}: "
@@ -57,13 +58,20 @@ def _without_ones(array: np.ndarray, dimensions: int) -> np.ndarray:
     return array[..., 0] if array.ndim == dimensions and array.shape[-1] == 1 else array
 
 
-def _are_paths(images: Any) -> bool:
-    several = hasattr(images, "__len__") and not isinstance(images, str | bytes)
-    return several and len(images) > 0 and all(isinstance(image, str | PathLike) for image in images)
+def read_images(images: Any) -> tuple[Sequence[Any] | np.ndarray, list[str]]:
+    """An array uint8 [N, H, W, 3] or [N, H, W], or N paths, arrays or bytes; and what forbids using them."""
+    array = np.asarray(images) if hasattr(images, "__array__") else None
+    if array is not None and array.dtype.kind not in "OSU":
+        array = _without_ones(array, 4)
+        return array, _problems_of_array(array)
+    if isinstance(images, str | bytes | PathLike) or not isinstance(images, Iterable):
+        return [], [f"there is {images!r:.80} for the images: give a list of them"]
+    read = [_picture(image) for image in images]
+    problems = [f"picture {i}: {problem}" for i, (_, problem) in enumerate(read) if problem]
+    return [image for image, _ in read], problems if read else ["there are no pictures"]
 
 
-def problems_of_images(images: np.ndarray) -> list[str]:
-    """What forbids using them as uint8 pictures [N, H, W, 3] or [N, H, W]."""
+def _problems_of_array(images: np.ndarray) -> list[str]:
     problems = []
     if images.dtype != np.uint8:
         problems.append(f"images are {images.dtype}: give uint8, 0..255")
@@ -169,14 +177,10 @@ def _picture(image: Any) -> tuple[Any, str]:
         return image, ""
     if isinstance(image, str | PathLike):
         return Path(image), ""
-    if hasattr(image, "convert"):
-        image = image.convert("RGB")
-    array = _without_ones(np.asarray(image), 3)
-    if array.dtype != np.uint8:
-        return None, f"the image is {array.dtype}: give uint8, 0..255"
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] != 3):
-        return None, f"the image has the shape {array.shape}: give [H, W, 3] or [H, W]"
-    return array, ""
+    try:
+        return read_image(image), ""
+    except DataError as error:
+        return None, str(error)
 
 
 def _plain(label: Any) -> Any:

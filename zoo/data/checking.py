@@ -11,10 +11,10 @@ from PIL import Image
 
 from zoo.data.duplicates import look
 from zoo.data.listing import Listing
-from zoo.data.pictures import Source, content_hash, in_threads, pixels
+from zoo.data.pictures import Source, content_hash, in_threads
 from zoo.data.split import SIDES
 from zoo.errors import DataError
-from zoo.preprocessing import KIND_OF, KINDS
+from zoo.preprocessing import KIND_OF, KINDS, read_image
 from zoo.wording import counted
 
 SMALL = 20  # pictures of a class: with fewer, its figures say little
@@ -37,7 +37,7 @@ def look_at_all(listing: Listing) -> list[Seen]:
 
 def _look_at(source: Source, name: str) -> Seen:
     try:
-        rgb = pixels(source)
+        rgb = read_image(source)
     except DataError as error:
         problem = f"{name}: {error}" if isinstance(source, bytes) else str(error)
         return Seen("", np.zeros(0, np.uint8), problem)

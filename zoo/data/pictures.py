@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from zoo.errors import DataError
-from zoo.preprocessing import Preprocessing, evaluate, load_image, read_image
+from zoo.preprocessing import Preprocessing, load_image
 from zoo.progress import progress
 
 IN_MEMORY = 2 << 30  # bytes of decoded pictures; more of them lie in a file
@@ -104,13 +104,6 @@ class Pictures:
         }
 
 
-def pixels(source: Source) -> np.ndarray:
-    """RGB uint8 [H, W, 3]. Raises DataError naming a file that is no picture."""
-    if isinstance(source, Path | bytes):
-        return read_image(source)
-    return np.repeat(source[..., None], 3, axis=-1) if source.ndim == 2 else source
-
-
 def content_hash(rgb: np.ndarray) -> str:
     digest = hashlib.blake2b(repr(rgb.shape).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(rgb).data)
@@ -123,7 +116,7 @@ def images(pictures: Pictures, preprocessing: Preprocessing, indices: np.ndarray
     """
     chosen = [pictures.sources[i] for i in indices]
     decoded = _room((len(chosen), *preprocessing.input_size, 3))
-    for place, picture in enumerate(in_threads("pictures", partial(fitted, preprocessing), chosen)):
+    for place, picture in enumerate(in_threads("pictures", partial(load_image, preprocessing), chosen)):
         decoded[place] = picture
     return decoded
 
@@ -143,20 +136,13 @@ def _room(shape: tuple[int, ...]) -> np.ndarray:
         return np.asarray(np.memmap(file, np.uint8, "w+", shape=shape))
 
 
-def fitted(preprocessing: Preprocessing, source: Source) -> np.ndarray:
-    """uint8 [h, w, 3] at the input size, as the server fits it. Raises DataError as `pixels` does."""
-    if isinstance(source, Path | bytes):
-        return load_image(preprocessing, source)
-    return evaluate(preprocessing, pixels(source))
-
-
 def batches(
     pictures: Pictures, preprocessing: Preprocessing, size: int, task: str
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """All pictures in their order: uint8 [n, h, w, 3] and their labels, n <= size, the next ones being
     decoded while one batch is used.
     """
-    one = partial(fitted, preprocessing)
+    one = partial(load_image, preprocessing)
     starts = range(0, len(pictures), size)
     with progress() as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         line = bar.add_task(task, total=len(pictures))

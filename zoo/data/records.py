@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.data.listing import SIDE_OF, Item, Listing, indexed_sets
-from zoo.data.pictures import Pictures, pixels
+from zoo.data.pictures import Pictures
 from zoo.data.split import SIDES, Split
 from zoo.errors import DataError
+from zoo.preprocessing import read_image
 from zoo.progress import progress
 from zoo.writing import complete
 
@@ -139,5 +140,5 @@ def _encoded(pictures: Pictures, i: int) -> bytes:
     if isinstance(source, Path):
         return source.read_bytes()
     file = io.BytesIO()
-    Image.fromarray(pixels(source)).save(file, "PNG")
+    Image.fromarray(read_image(source)).save(file, "PNG")
     return file.getvalue()

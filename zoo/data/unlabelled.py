@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from zoo.data.arrays import items_of, problems_of_images
+from zoo.data.arrays import items_of, read_images
 from zoo.data.folders import files_in, is_picture, passed_over
 from zoo.data.listing import READ, Item, Listing
 
 
 def list_unlabelled(data: Any) -> Listing:
-    """data: a folder, whose folders' names say nothing, paths, or uint8 images [N, H, W, 3] or [N, H, W]."""
+    """data: a folder, whose folders' names say nothing, uint8 images [N, H, W, 3] or [N, H, W], or paths,
+    arrays, images of Pillow's or encoded bytes.
+    """
     if isinstance(data, str | PathLike):
         return _of_folder(Path(data))
-    if isinstance(data, np.ndarray):
-        return _listing("the unlabelled arrays", items_of(data, [()] * len(data)), problems_of_images(data))
-    paths = list(data) if isinstance(data, Iterable) else [data]
-    strange = [one for one in paths if not isinstance(one, str | PathLike)]
-    if strange:
-        kind = type(strange[0]).__name__
-        problem = f"{kind} is no path: give a folder, paths, or uint8 images [N, H, W, 3]"
-        return _listing("the unlabelled pictures", [], [problem])
-    return _listing("the unlabelled pictures", [Item(Path(path), str(path), ()) for path in paths], [])
+    images, problems = read_images(data)
+    return _listing("the unlabelled pictures", items_of(images, [()] * len(images)), problems)
 
 
 def _of_folder(folder: Path) -> Listing:

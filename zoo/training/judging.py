@@ -10,8 +10,7 @@ import keras
 import numpy as np
 
 from zoo.data import Pictures, Split, images, near_duplicates
-from zoo.data.pictures import pixels
-from zoo.preprocessing import Preprocessing
+from zoo.preprocessing import Preprocessing, read_image
 from zoo.training.calibration import judge_calibration
 from zoo.training.mistakes import shown, thumbnail, with_heat, worst
 from zoo.training.tasks import task_of
@@ -62,7 +61,7 @@ def judge(
         },
         mistakes=with_heat(shown(wrong, pictures, sides.test), places, model, pictures, preprocessing),
         near_duplicates=[
-            {**pair, "thumbnails": [thumbnail(pixels(pictures.sources[i])) for i in pair["indices"]]}
+            {**pair, "thumbnails": [thumbnail(read_image(pictures.sources[i])) for i in pair["indices"]]}
             for pair in near_duplicates(pictures, sides)[:DUPLICATES_SHOWN]
         ],
     )

@@ -13,10 +13,9 @@ import numpy as np
 from PIL import Image
 
 from zoo.data import Pictures
-from zoo.data.pictures import fitted, pixels
 from zoo.errors import ZooError
 from zoo.explaining import gradcams
-from zoo.preprocessing import Preprocessing
+from zoo.preprocessing import Preprocessing, load_image, read_image
 from zoo.training.metrics import Wrong
 
 KEPT, OF_A_KIND = 120, 6  # mistakes in all, and of one label taken for one other
@@ -48,7 +47,7 @@ def shown(wrong: Iterable[Wrong], pictures: Pictures, indices: np.ndarray) -> li
             "predicted": one.predicted,
             "probability": one.probability,
             "probability_of_label": one.of_label,
-            "thumbnail": thumbnail(pixels(pictures.sources[indices[one.picture]])),
+            "thumbnail": thumbnail(read_image(pictures.sources[indices[one.picture]])),
         }
         for one in wrong
     ]
@@ -68,7 +67,7 @@ def with_heat(
     if not mistakes or keras.backend.backend() != "tensorflow":
         return mistakes
     chosen = mistakes[:EXPLAINED]
-    images = np.stack([fitted(preprocessing, pictures.sources[one["index"]]) for one in chosen])
+    images = np.stack([load_image(preprocessing, pictures.sources[one["index"]]) for one in chosen])
     try:
         maps = gradcams(model, images, places[:EXPLAINED])
         warmed = [_warmed(image, heat) for image, heat in zip(images, maps, strict=True)]
