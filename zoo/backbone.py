@@ -22,6 +22,7 @@ from zoo.layers import (
 )
 from zoo.loading import DEFAULT, load_trunk
 from zoo.outputs import classifier_layer, features_of
+from zoo.precision import in_one_graph
 
 # The numbered part of the network that a layer stands in: "blocks.2.0" of "blocks.2.0.conv_dw.pad".
 BLOCK = re.compile(r"(?:[^.\d]+\.)*[^.]*\d[^.]*(?:\.\d+(?=\.|$))*")
@@ -52,9 +53,9 @@ def features(
     level n about [N, H / 2**n, W / 2**n, channels] (an odd side is rounded as the network does).
 
     A level's map is the one that enters the block which halves it; the deepest is the network's last, before
-    the layers that serve its classifier alone. model_or_name: a Classifier, whose layers are shared, or with
-    weights and input_size what `load` takes. What came out: model.zoo.card["features"], a dict for each
-    level: level, reduction (2**level), channels, layer.
+    the layers that serve its classifier alone. model_or_name: a Classifier, whose layers are shared (copied,
+    where it has models inside), or with weights and input_size what `load` takes. What came out:
+    model.zoo.card["features"], a dict for each level: level, reduction (2**level), channels, layer.
 
     Raises ZooError naming the levels that exist where one of them does not, and what `load` raises.
     """
@@ -88,8 +89,8 @@ def embedder(
 ) -> keras.Model:
     """Pictures [N, H, W, 3] in 0..255 -> vectors [N, D], float32: what the classifier sees, without dropout.
 
-    model_or_name: a Classifier, whose layers are shared, or with weights and input_size what `load` takes,
-    which says what is raised.
+    model_or_name: a Classifier, whose layers are shared (copied, where it has models inside), or with weights
+    and input_size what `load` takes, which says what is raised.
     """
     model = _classifier(model_or_name, weights, input_size)
     vectors = keras.layers.Activation("linear", dtype="float32", name="features")(
@@ -103,7 +104,7 @@ def _classifier(model_or_name: Any, weights: Any, input_size: Any) -> keras.Mode
         return load_trunk(model_or_name, weights, input_size=input_size)
     if weights != DEFAULT or input_size is not None:
         raise ZooError("weights and input_size go with a name: a model has its own")
-    return model_or_name
+    return in_one_graph(model_or_name)
 
 
 def maps_of(model: keras.Model) -> dict[int, Any]:
@@ -142,14 +143,14 @@ def _strides(model: keras.Model) -> dict[Any, int]:
     """
     end = classifier_layer(model)
     strides: dict[Any, int] = {}
-    for layer in model.layers:
+    for layer in model.operations:
         if layer is end:
             break
         sources = _sources(layer)
         known = [strides[source] for source in sources if source in strides]
         if isinstance(layer, keras.layers.InputLayer):
             strides[layer] = 1
-        elif known and not isinstance(layer, NO_MAP):
+        elif known and not isinstance(layer, NO_MAP) and len(keras.tree.flatten(layer.output)[0].shape) > 2:
             own = getattr(layer, "sides_of", None)
             strides[layer] = round(max(known) * _step(layer)) if own is None else strides[sources[own]]
     return strides

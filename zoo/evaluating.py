@@ -76,7 +76,8 @@ def evaluate(
     pictures = open_data(data, to_split=False)
     task = TASKS[known.task]
     labels = _labels(pictures, known.labels, task)
-    network = keras.Model(model.inputs, heads(model).output[PROBABILITIES])
+    outputs = heads(model)
+    network = keras.Model(outputs.inputs, outputs.output[PROBABILITIES])
     answers, seconds = [], []
     for images, _ in batches(pictures, known.preprocessing, batch_size, f"evaluate {known.name}"):
         begin = time.perf_counter()

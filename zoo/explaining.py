@@ -19,7 +19,7 @@ from zoo.classifier import facts
 from zoo.errors import ZooError, did_you_mean
 from zoo.outputs import heads
 from zoo.plotting import new_figure, write_png
-from zoo.precision import float32_policy, in_float32
+from zoo.precision import float32_policy, in_float32, in_one_graph
 from zoo.preprocessing import Picture, evaluate, read_image
 from zoo.quiet import several_networks
 
@@ -71,7 +71,7 @@ def explain(
         _known("method", method, METHODS)
     shown = evaluate(known.preprocessing, read_image(picture))
     images = shown[None].astype(np.float32)
-    answers = heads(in_float32(model))
+    answers = _answers(model)
     probabilities = np.asarray(answers(images)["probabilities"])[0]
     place = int(probabilities.argmax()) if label is None else _place(known.labels, label)
     network = _logits(answers)
@@ -83,7 +83,7 @@ def gradcams(model: keras.Model, images: np.ndarray, places: Sequence[int]) -> n
     """Grad-CAM of many pictures at once: images [N, h, w, 3] as the network takes them, the index of the
     class to look for in each -> float32 [N, h, w] in 0..1. Raises as `explain` does.
     """
-    network = _logits(heads(in_float32(model)))
+    network = _logits(_answers(model))
     size = max(1, AT_ONCE // (images.shape[1] * images.shape[2]))
     found = [
         heat
@@ -115,11 +115,14 @@ def favourite(model: keras.Model, label: str, steps: int = 200) -> np.ndarray:
     """
     vis = _tf_keras_vis()
     place = _place(facts(model).labels, label)
-    search = vis["activation_maximization"].ActivationMaximization(
-        _logits(heads(in_float32(model))), clone=False
-    )
+    search = vis["activation_maximization"].ActivationMaximization(_logits(_answers(model)), clone=False)
     found = search(vis["utils.scores"].CategoricalScore([place]), steps=steps, input_range=(0.0, 255.0))
     return np.asarray(found)[0].clip(0, 255).astype(np.uint8)
+
+
+def _answers(model: keras.Model) -> keras.Model:
+    """zoo.heads, of layers that no other graph has: tf-keras-vis looks where a layer was used first."""
+    return heads(in_float32(in_one_graph(model)))
 
 
 def _logits(answers: keras.Model) -> keras.Model:

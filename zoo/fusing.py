@@ -21,6 +21,8 @@ from zoo.build import count_macs
 from zoo.classifier import Facts, attach
 from zoo.errors import ZooError
 from zoo.layers import GroupedConv2D, PointwiseConv2D, Scale
+from zoo.outputs import nodes
+from zoo.precision import in_one_graph
 
 Array = NDArray[np.float64]
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -61,13 +63,14 @@ def fuse(model: keras.Model) -> keras.Model:
     and identities becomes one convolution, named BLOCK.reparam_conv. The model given is not changed. A card
     gets the new numbers of parameters and multiply-adds. Raises ZooError for a layer that is used twice.
     """
-    nodes = _nodes(model)
-    taken = [t for node in nodes.values() for t in node.input_tensors]
-    uses = Counter(map(id, [*taken, *keras.tree.flatten(model.output)]))
+    model = in_one_graph(model)
+    calls = nodes(model)
+    if twice := [name for name, times in Counter(node.operation.name for node in calls).items() if times > 1]:
+        raise ZooError(f'{model.name} cannot be fused: it uses the layer "{twice[0]}" twice')
+    uses = Counter(id(t) for t in [*model.outputs, *(t for node in calls for t in node.input_tensors)])
     values: dict[int, Any] = {}
-    for layer in model.layers:
-        node = nodes[layer.name]
-        value = _value(layer, node, values)
+    for node in calls:
+        value = _value(node.operation, node, values)
         if isinstance(value, (Linear, Padded)) and uses[id(node.output_tensors[0])] > 1:
             value = compute(value)
         values.update(zip(map(id, node.output_tensors), keras.tree.flatten(value), strict=True))
@@ -76,22 +79,6 @@ def fuse(model: keras.Model) -> keras.Model:
     fused = keras.Model(inputs, outputs, name=model.name)
     known = getattr(model, "zoo", None)
     return attach(fused, _recounted(known, fused)) if known else fused
-
-
-def _nodes(model: keras.Model) -> dict[str, Any]:
-    """Layer name -> its call in this model."""
-    found: dict[str, Any] = {}
-    tensors = list(keras.tree.flatten(model.output))
-    while tensors:
-        layer, index, _ = tensors.pop()._keras_history
-        node = layer._inbound_nodes[index]
-        if found.get(layer.name) is node:
-            continue
-        if layer.name in found:
-            raise ZooError(f'{model.name} cannot be fused: it uses the layer "{layer.name}" twice')
-        found[layer.name] = node
-        tensors += node.input_tensors
-    return found
 
 
 def _recounted(known: Facts, model: keras.Model) -> Facts:
@@ -120,6 +107,8 @@ def _value(layer: Any, node: Any, values: dict[int, Any]) -> Any:
 
 
 def _again(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    if not isinstance(layer, layers.Layer):  # an operation, such as the + between tensors
+        return layer(*args, **kwargs)
     copy = type(layer).from_config(layer.get_config())
     output = copy(*args, **kwargs)
     copy.set_weights(layer.get_weights())

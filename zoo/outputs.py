@@ -93,12 +93,14 @@ def flat(
     model: keras.Model, images: Any = None, replacement: Callable[[Any], Any] = lambda layer: layer
 ) -> keras.Model:
     """The same layers as one graph, with the layers of the models inside the model; the model itself where
-    there is nothing to do.
+    it is one.
 
     images: symbolic pictures to begin with instead of the model's own. replacement: a layer -> what to call
     in its place.
     """
-    if images is None and all(replacement(layer) is layer and not _is_model(layer) for layer in model.layers):
+    has_models = any(map(_is_model, model.layers))
+    is_one = not has_models and not isinstance(model, keras.Sequential)
+    if is_one and images is None and all(replacement(layer) is layer for layer in model.layers):
         return model
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
@@ -107,13 +109,44 @@ def flat(
         return replacement(layer)(*args, **kwargs)
 
     network = keras.Model(model.inputs[0], predictions_of(model), name=model.name)
+    opened = _called_anew(network, images, call)
+    return _called_anew(opened, images, _unless_converted) if has_models else opened
+
+
+def _called_anew(model: keras.Model, images: Any, call: Callable[..., Any]) -> keras.Model:
     return keras.models.clone_model(
-        network, input_tensors=images, clone_function=lambda layer: layer, call_function=call
+        model, input_tensors=images, clone_function=lambda layer: layer, call_function=call
     )
+
+
+def _unless_converted(layer: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+    """What a model makes of its inputs when it is called is an operation of Keras's, no layer's, and hides
+    where they come from. Layers turn floats into their own themselves.
+    """
+    if type(layer).__name__ == "ConvertToTensor" and (
+        layer.dtype in (None, x.dtype) or all(map(keras.backend.is_float_dtype, (layer.dtype, x.dtype)))
+    ):
+        return x
+    return layer(x, *args, **kwargs)
 
 
 def _is_model(layer: Any) -> bool:
     return isinstance(layer, keras.Model) and bool(getattr(layer, "inputs", None))
+
+
+def nodes(model: keras.Model) -> list[Any]:
+    """What is done from the inputs to the outputs, each after what it takes: Keras's nodes, one for each call
+    of a layer or of an operation, such as the + between tensors.
+    """
+    found: dict[int, Any] = {}
+    waiting = [*map(_node, model.outputs)]
+    while waiting:
+        node = waiting[-1]
+        ahead = [source for source in map(_node, node.input_tensors) if id(source) not in found]
+        waiting += ahead
+        if not ahead:
+            found[id(waiting.pop())] = node
+    return [*found.values()]
 
 
 def _unactivated(output: Any) -> tuple[Any, str]:
@@ -160,7 +193,12 @@ def _producer(tensor: Any) -> Any:
     return tensor._keras_history.operation
 
 
-def _taken(tensor: Any) -> Any:
-    """What the layer that gave this tensor was called with; a shared layer was called more than once."""
+def _node(tensor: Any) -> Any:
+    """The call that gave this tensor; a shared layer was called more than once."""
     history = tensor._keras_history
-    return history.operation._inbound_nodes[history.node_index].input_tensors[0]
+    return history.operation._inbound_nodes[history.node_index]
+
+
+def _taken(tensor: Any) -> Any:
+    """What the layer that gave this tensor was called with."""
+    return _node(tensor).input_tensors[0]

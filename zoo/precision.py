@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from zoo.classifier import attach
+from zoo.outputs import flat
 
 # Policies of Keras for layers that have, or compute in, other floats.
 OTHERS = ("float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16")
@@ -37,18 +38,19 @@ def in_float32(model: keras.Model) -> keras.Model:
     return copy_in_float32(model)
 
 
+def in_one_graph(model: keras.Model) -> keras.Model:
+    """The model itself, or a copy where it is Sequential or has models inside."""
+    return model if flat(model) is model else copy_in_float32(model)
+
+
 def copy_in_float32(model: keras.Model) -> keras.Model:
-    """The same values and facts in layers that hold and compute float32, or whole numbers."""
-    copy = _copied(model)
-    copy.set_weights(model.get_weights())
+    """The same values and facts in one graph of layers that hold and compute float32, or whole numbers."""
+    network = flat(model)
+    images = keras.tree.map_structure(_float32_input, network.input)
+    copy = keras.models.clone_model(network, images, clone_function=_recast)
+    copy.set_weights(network.get_weights())
     known = getattr(model, "zoo", None)
     return attach(copy, known) if known else copy
-
-
-def _copied(model: keras.Model) -> keras.Model:
-    own = model.inputs if isinstance(model, keras.Sequential) else model.input
-    images = keras.tree.map_structure(_float32_input, own)
-    return keras.models.clone_model(model, images, clone_function=_recast)
 
 
 def _float32_input(tensor: Any) -> Any:
@@ -57,8 +59,6 @@ def _float32_input(tensor: Any) -> Any:
 
 
 def _recast(layer: Any) -> Any:
-    if isinstance(layer, keras.Model) and layer.inputs:
-        return _copied(layer)
     return type(layer).from_config(_with_float32(layer.get_config()))
 
 

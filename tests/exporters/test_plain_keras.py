@@ -109,6 +109,22 @@ def test_a_model_in_mixed_precision_is_exported_in_float32(build, policy, tmp_pa
     assert policy in {layer.dtype_policy.name for layer in model._flatten_layers()}
 
 
+def test_operations_between_tensors_are_kept_by_all_formats_but_h5(tmp_path):
+    images = keras.Input((32, 40, 3))
+    x = layers.Conv2D(24, 3, padding="same")(images / 64 - 2)
+    x = keras.ops.relu(x + layers.Conv2D(24, 3, padding="same")(x))
+    model = keras.Model(images, layers.Dense(4, "softmax")(keras.ops.mean(x, axis=(1, 2))), name="own")
+    done = exporters.export(
+        model, tmp_path / "x", ("saved_model", "onnx", "keras", "tflite"), preprocessing=SIZE
+    )
+    assert max(figures.max_rel for figures in done.parity.values()) < 1e-5
+    with pytest.raises(
+        exporters.ExportError, match=r'model\.h5 holds layers only, .* "true_divide.*make it a'
+    ):
+        exporters.export(keras.Sequential([model]), tmp_path / "h5", "h5", preprocessing=SIZE)
+    assert not (tmp_path / "h5").exists()
+
+
 def test_a_grouped_convolution_is_one_node(tmp_path):
     done = exporters.export(softmax_inside(), tmp_path / "x", "onnx", preprocessing=SIZE)
     nodes = onnx.load(done.path / "model.onnx").graph.node

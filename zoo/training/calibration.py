@@ -12,7 +12,7 @@ import numpy as np
 
 from zoo.classifier import attach, facts
 from zoo.errors import ZooError
-from zoo.outputs import classifier_layer
+from zoo.outputs import classifier_layer, flat
 from zoo.training.metrics import expected_calibration_error, log_loss_and_accuracy, reliability
 
 LOWEST, HIGHEST = 0.05, 20.0  # a temperature where validation asks for a sharper or a flatter one still
@@ -78,8 +78,9 @@ def calibrate(model: keras.Model, temperature: float | None = None) -> keras.Mod
         raise ZooError(f"the temperature must be above 0, not {temperature}")
     if "temperature" in known.card:
         raise ZooError(f"{known.name} is calibrated already, by {known.card['temperature']:.3g}")
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
+    network = flat(model)
+    copy = keras.models.clone_model(network)
+    copy.set_weights(network.get_weights())
     layer = classifier_layer(copy)
     if not layer.weights:
         raise ZooError(

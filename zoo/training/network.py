@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import keras
@@ -14,7 +15,7 @@ from keras import layers
 
 from zoo.build import OUTPUT
 from zoo.layers import TwinDense
-from zoo.outputs import classifier_layer, features_of
+from zoo.outputs import classifier_layer, features_of, nodes
 from zoo.training.answers import answers
 from zoo.training.device import jit
 from zoo.training.forms import computed_as, fastest_forms
@@ -89,7 +90,9 @@ def _compile_parts(network: Network) -> None:
 def _new_classifier(x: Any, classes: int, old: Any) -> Any:
     """From zero, as Big Transfer does (Kolesnikov et al., arXiv 1912.11370): every seed starts alike."""
     kind = type(old) if isinstance(old, TwinDense) else layers.Dense
-    return kind(classes, kernel_initializer="zeros", name=old.name)(x)
+    # keras.applications' classifiers have the name that is the output's here.
+    name = "logits" if old.name == OUTPUT else old.name
+    return kind(classes, kernel_initializer="zeros", name=name)(x)
 
 
 def _sides(model: keras.Model, trunk: keras.Model, embed: keras.Model, classes: int) -> dict[str, Any]:
@@ -124,26 +127,34 @@ def cut(model: keras.Model, top: float) -> Any:
     """The highest tensor below the wanted fraction that alone feeds all above it; never the output, and the
     pictures themselves where no weights would be below.
     """
-    order = [layer for layer in model.layers if not isinstance(layer, layers.InputLayer)]
-    places = {layer.name: i for i, layer in enumerate(order)}
+    order = [node for node in nodes(model) if not node.is_input]
+    places = {id(tensor): i for i, node in enumerate(order) for tensor in node.outputs}
     last_use = list(range(len(order)))
-    for i, layer in enumerate(order):
-        for name in _producers(layer) & places.keys():
-            last_use[places[name]] = i
-    weighted = np.cumsum([_is_weighted(layer) for layer in order])
+    for i, node in enumerate(order):
+        for tensor in node.input_tensors:
+            if id(tensor) in places:
+                last_use[places[id(tensor)]] = i
+    # How far what lies below is still used, and a layer called again: one must not learn above the cut alone.
+    used_until = [0, *accumulate(last_use, max)]
+    last_call = {id(node.operation): i for i, node in enumerate(order)}
+    called_until = [*accumulate((last_call[id(node.operation)] for node in order), max)]
+    calls = [(node.operation, last_call[id(node.operation)] == i) for i, node in enumerate(order)]
+    weighted = np.cumsum([is_last and _is_weighted(operation) for operation, is_last in calls])
     allowed = (1 - top) * (weighted[-1] + 1)
-    alone = (i for i in range(len(order) - 1) if all(use <= i for use in last_use[:i]))
-    chosen = [i for i in alone if 0 < weighted[i] <= allowed]
-    return order[chosen[-1]].output if chosen else model.inputs[0]
-
-
-def _producers(layer: Any) -> set[str]:
-    return {tensor._keras_history.operation.name for tensor in keras.tree.flatten(layer.input)}
+    chosen = [
+        i
+        for i, node in enumerate(order[:-1])
+        if 0 < weighted[i] <= allowed
+        and len(node.outputs) == 1
+        and used_until[i] <= i
+        and called_until[i] <= i
+    ]
+    return order[chosen[-1]].outputs[0] if chosen else model.inputs[0]
 
 
 def _is_weighted(layer: Any) -> bool:
     """As papers count depth: a normalisation is part of its convolution."""
-    return bool(layer.weights) and not isinstance(layer, layers.BatchNormalization)
+    return bool(getattr(layer, "weights", ())) and not isinstance(layer, layers.BatchNormalization)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import keras
 from zoo.classifier import Facts, attach, facts, save
 from zoo.data import Pictures, images, open_data, open_unlabelled, split
 from zoo.errors import ZooError
-from zoo.precision import copy_in_float32, float32_policy
+from zoo.precision import copy_in_float32, float32_policy, in_one_graph
 from zoo.preprocessing import Preprocessing
 from zoo.quiet import several_networks
 from zoo.training.callbacks import callbacks_of
@@ -128,13 +128,14 @@ def load_student(model_or_name: Any, recipe: Recipe) -> keras.Model:
     if not isinstance(model_or_name, keras.Model):
         from zoo.loading import DEFAULT, has_auxiliary, load_trunk
 
-        return load_trunk(
+        model = load_trunk(
             model_or_name,
             weights=None if recipe.scratch else DEFAULT,
             input_size=recipe.input_size,
             drop_path=recipe.drop_path,
             auxiliary=recipe.epochs > 0 and has_auxiliary(model_or_name, recipe.input_size),
         )
+        return in_one_graph(model)
     size, wanted = facts(model_or_name).preprocessing.input_size, recipe.input_size
     if wanted is not None and size != (wanted, wanted):
         raise ZooError(
