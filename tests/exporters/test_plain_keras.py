@@ -118,10 +118,11 @@ def test_operations_between_tensors_are_kept_by_all_formats_but_h5(tmp_path):
         model, tmp_path / "x", ("saved_model", "onnx", "keras", "tflite"), preprocessing=SIZE
     )
     assert max(figures.max_rel for figures in done.parity.values()) < 1e-5
+    outer = keras.Sequential([keras.Input((32, 40, 3)), model])
     with pytest.raises(
-        exporters.ExportError, match=r'model\.h5 holds layers only, .* "true_divide.*make it a'
+        exporters.ExportError, match=r'h5 holds layers only, .* "true_divide.*make it a layer'
     ):
-        exporters.export(keras.Sequential([model]), tmp_path / "h5", "h5", preprocessing=SIZE)
+        exporters.export(outer, tmp_path / "h5", "h5", preprocessing=SIZE)
     assert not (tmp_path / "h5").exists()
 
 
