@@ -214,6 +214,16 @@ def test_rows_of_other_libraries(arrays):
     assert pictures.hashes == open_data(arrays).hashes
 
 
+def test_a_dataset_of_paths(folder):
+    paths = sorted(map(str, folder.glob("*/*.png")))
+    labels = [int(path.split("/")[-2]) for path in paths]
+    pictures = open_data(tf.data.Dataset.from_tensor_slices((paths, labels)))
+    assert sorted(pictures.hashes) == sorted(open_data(folder).hashes)
+    assert pictures.names[0] == paths[0]
+    with pytest.raises(DataError, match=r'"gone\.png" does not exist'):
+        open_data(tf.data.Dataset.from_tensor_slices((["gone.png", *paths[1:]], labels)))
+
+
 def test_encoded_rows_and_what_is_wrong_with_rows(arrays):
     grey, labels = arrays
     encoded = []
@@ -225,7 +235,7 @@ def test_encoded_rows_and_what_is_wrong_with_rows(arrays):
     assert open_data(rows).hashes == open_data(arrays).hashes
     undecoded = [{"image": {"bytes": image, "path": "x.png"}, "label": label} for image, label in rows]
     assert open_data(undecoded).hashes == open_data(arrays).hashes
-    bad = [(b"no picture", 1), (grey[0] / 255.0, 1), {"picture of": 1}, (grey[0],), *rows]
+    bad = [(b"\xffno picture", 1), (grey[0] / 255.0, 1), {"picture of": 1}, (grey[0],), *rows]
     with pytest.raises(DataError) as caught:
         open_data(bad)
     for problem in (

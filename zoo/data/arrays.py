@@ -174,13 +174,23 @@ def _picture(image: Any) -> tuple[Any, str]:
     if isinstance(image, Mapping):  # of Hugging Face, where a dataset does not decode
         image = image.get("bytes") or image.get("path")
     if isinstance(image, bytes):
-        return image, ""
+        path = _text(image)
+        return (Path(path) if path else image), ""
     if isinstance(image, str | PathLike):
         return Path(image), ""
     try:
         return read_image(image), ""
     except DataError as error:
         return None, str(error)
+
+
+def _text(image: bytes) -> str:
+    """The path that the bytes are, as a tf.data.Dataset gives strings; "" for an encoded picture."""
+    try:
+        text = image.decode()
+    except UnicodeDecodeError:
+        return ""
+    return text if text.isprintable() else ""
 
 
 def _plain(label: Any) -> Any:
