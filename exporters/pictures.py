@@ -15,6 +15,7 @@ from PIL import Image
 from exporters.errors import ExportError
 from zoo.classifier import MULTI_LABEL, Facts
 from zoo.data.folders import pictures_in
+from zoo.errors import DataError
 from zoo.preprocessing import Picture, Preprocessing, evaluate, read_image
 
 # A folder (with a folder for each class, perhaps), pictures by class, or pictures.
@@ -69,7 +70,7 @@ def given(source: Source | None, facts: Facts) -> Given:
     pictures = [picture for group in groups.values() for picture in group]
     if not pictures:
         raise ExportError("pictures is empty; give some, or None for generated ones")
-    return Given([*map(read_image, pictures)], _truth(groups, facts, strict=isinstance(source, Mapping)))
+    return Given(_read(pictures), _truth(groups, facts, strict=isinstance(source, Mapping)))
 
 
 def calibration(source: Source, preprocessing: Preprocessing) -> np.ndarray:
@@ -82,7 +83,17 @@ def calibration(source: Source, preprocessing: Preprocessing) -> np.ndarray:
         raise ExportError("there are no pictures to calibrate with; give some hundred of the usual ones")
     count = min(len(pictures), CALIBRATION)
     chosen = [pictures[i * len(pictures) // count] for i in range(count)]
-    return fit(preprocessing, [*map(read_image, chosen)])
+    return fit(preprocessing, _read(chosen))
+
+
+def _read(pictures: Sequence[Picture]) -> list[np.ndarray]:
+    found = []
+    for i, picture in enumerate(pictures):
+        try:
+            found.append(read_image(picture))
+        except DataError as error:
+            raise DataError(f"pictures[{i}]: {error}") from error
+    return found
 
 
 def _groups(source: Source) -> Mapping[str, Sequence[Picture]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from exporters import graph
 from exporters.errors import ExportError
-from zoo.classifier import Facts, attach
+from zoo.classifier import Facts, attach, check_graph
 from zoo.errors import ZooError
 from zoo.outputs import heads
 from zoo.precision import in_float32
@@ -73,16 +73,14 @@ def subject(
     """
     if keras.backend.backend() != "tensorflow":
         raise ExportError("exports need Keras on TensorFlow; set KERAS_BACKEND=tensorflow")
-    _check_graph(model)
-    model = in_float32(model)
-    bare = graph.classifier(model)
-    _check_output(bare)
-    known = _known(bare, getattr(model, "zoo", None), labels, preprocessing)
-    _check_labels(bare, known)
-    _check_input(bare, known)
-    network = graph.traceable(bare)
     try:
-        return Subject(attach(bare, known), network, heads(network), known)
+        check_graph(model)
+        model = in_float32(model)
+        bare = graph.classifier(model)
+        known = _known(bare, getattr(model, "zoo", None), labels, preprocessing)
+        _check_labels(known.labels)
+        network = graph.traceable(attach(bare, known))
+        return Subject(bare, network, heads(network), known)
     except ZooError as error:
         raise ExportError(str(error)) from error
 
@@ -104,40 +102,9 @@ def _known(
     )
 
 
-def _check_graph(model: keras.Model) -> None:
-    if not getattr(model, "inputs", None):
-        raise ExportError(
-            f"{model.name} is no graph of layers, or was never built: make it keras.Model(inputs, outputs) "
-            "or a Sequential model with an Input"
-        )
-    if len(model.inputs) != 1:
-        raise ExportError(f"{model.name} has {len(model.inputs)} inputs; a classifier of pictures has one")
-
-
-def _check_output(model: keras.Model) -> None:
-    if len(model.outputs[0].shape) != 2:
-        shape = list(model.outputs[0].shape)
-        raise ExportError(f"{model.name} gives {shape}; a classifier of pictures gives [None, classes]")
-
-
-def _check_labels(model: keras.Model, known: Facts) -> None:
-    classes = model.outputs[0].shape[-1]
-    if len(known.labels) != classes:
-        raise ExportError(
-            f"{model.name} has {classes} classes and {len(known.labels)} labels; give one label per class"
-        )
-    unfit: list[Any] = [label for label in known.labels if not label or "\n" in label or "\r" in label]
+def _check_labels(labels: Sequence[str]) -> None:
+    if not labels:
+        raise ExportError("the model has no labels; give one label per class")
+    unfit: list[Any] = [label for label in labels if not label or "\n" in label or "\r" in label]
     if unfit:
         raise ExportError(f"the label {unfit[0]!r} cannot be written as a line of text; rename it")
-
-
-def _check_input(model: keras.Model, known: Facts) -> None:
-    shape, size = model.inputs[0].shape, known.preprocessing.input_size
-    if (
-        len(shape) != 4
-        or shape[3] != 3
-        or any(s not in (None, n) for s, n in zip(shape[1:3], size, strict=True))
-    ):
-        raise ExportError(
-            f"{model.name} takes {list(shape)}, its preprocessing gives [None, {size[0]}, {size[1]}, 3]"
-        )

@@ -62,9 +62,51 @@ def named(labels: int, task: str) -> int:
 
 
 def attach(model: keras.Model, facts: Facts) -> keras.Model:
-    """The same model, knowing its facts."""
+    """The same model, knowing its facts; of no labels where it is no classifier, as what zoo.features gives.
+
+    Raises ZooError for what is no graph of layers that takes pictures, and for facts that do not fit it.
+    """
+    check_graph(model)
+    _check_input(model, facts)
+    if facts.labels:
+        _check_output(model, facts)
     model.zoo = facts
     return model
+
+
+def check_graph(model: keras.Model) -> None:
+    """Raises ZooError for a model that is no graph of layers from one input."""
+    if not hasattr(model, "layers"):
+        raise ZooError(f"give a model, such as zoo.load returns, not {model!r}")
+    inputs = model.inputs if model.built else ()
+    if not inputs:
+        raise ZooError(
+            f"{model.name} is no graph of layers, or was never built: make it keras.Model(inputs, outputs) "
+            "or a Sequential model with an Input"
+        )
+    if len(inputs) != 1:
+        raise ZooError(f"{model.name} has {len(inputs)} inputs; a classifier of pictures has one")
+
+
+def _check_input(model: keras.Model, facts: Facts) -> None:
+    shape, size = model.inputs[0].shape, facts.preprocessing.input_size
+    sides_fit = all(side in (None, own) for side, own in zip(shape[1:3], size, strict=False))
+    if len(shape) != 4 or shape[3] != 3 or not sides_fit:
+        raise ZooError(
+            f"{model.name} takes {list(shape)}, its preprocessing gives [None, {size[0]}, {size[1]}, 3]"
+        )
+
+
+def _check_output(model: keras.Model, facts: Facts) -> None:
+    from zoo.outputs import predictions_of
+
+    shape = predictions_of(model).shape
+    if len(shape) != 2:
+        raise ZooError(f"{model.name} gives {list(shape)}; a classifier of pictures gives [None, classes]")
+    if shape[1] != len(facts.labels):
+        raise ZooError(
+            f"{model.name} has {shape[1]} classes and {len(facts.labels)} labels; give one label per class"
+        )
 
 
 def facts(model: keras.Model) -> Facts:

@@ -161,13 +161,15 @@ def test_models(tiny, tmp_path):
         base,
         match=re.escape('"plain" does not know its labels and preprocessing; give them: exporters.export('),
     )
-    headless = zoo.attach(keras.Model(images, keras.layers.Dense(3)(pooled), name="plain"), facts)
-    zoo.attach(headless, zoo.Facts("x", ("a", "b"), facts.preprocessing))
-    refused(headless, base, match="plain has 3 classes and 2 labels; give one label per class")
-    zoo.attach(headless, zoo.Facts("x", ("a", "b\nc", "d"), facts.preprocessing))
-    refused(headless, base, match=re.escape(r"the label 'b\nc' cannot be written as a line of text"))
-    zoo.attach(headless, zoo.Facts("x", facts.labels, zoo.Preprocessing((40, 32))))
-    refused(headless, base, match=re.escape("its preprocessing gives [None, 40, 32, 3]"))
+    fits = {"preprocessing": facts.preprocessing}
+    refused(
+        plain, base, labels="ab", **fits, match="plain has 3 classes and 2 labels; give one label per class"
+    )
+    line = re.escape(r"the label 'b\nc' cannot be written as a line of text")
+    refused(plain, base, labels=("a", "b\nc", "d"), **fits, match=line)
+    turned = re.escape("its preprocessing gives [None, 40, 32, 3]")
+    refused(plain, base, preprocessing=zoo.Preprocessing((40, 32)), match=turned)
+    refused(zoo.embedder(tiny), base, match="the model has no labels; give one label per class")
     assert os.listdir(tmp_path) == []
 
 
@@ -178,7 +180,7 @@ def test_pictures(tiny, tmp_path):
         tiny,
         base,
         pictures=[np.zeros((8, 8, 3))],
-        match=r"pictures\[0\] is float64 \[8, 8, 3\]; give RGB uint8",
+        match=r"pictures\[0\]: a picture is an array uint8 .*, not float64 \[8, 8, 3\]",
     )
     refused(tiny, base, pictures=[tmp_path / "none.png"], match='none.png" does not exist')
     assert os.listdir(tmp_path) == []

@@ -50,6 +50,36 @@ ENDS = {
 }
 
 
+class Subclassed(keras.Model):
+    def call(self, x):
+        return x
+
+
+def test_facts_that_do_not_fit_are_refused():
+    images = keras.Input((16, 16, 3))
+    fit = zoo.Preprocessing((16, 16))
+
+    def refused(model, message, labels="abcd", preprocessing=fit):
+        with pytest.raises(zoo.ZooError, match=message):
+            zoo.attach(model, zoo.Facts("own", tuple(labels), preprocessing))
+        assert not hasattr(model, "zoo")
+
+    refused(ending(dense()), "own has 4 classes and 3 labels; give one label per class", "abc")
+    refused(
+        ending(dense()),
+        r"takes \[None, 16, 16, 3\], its preprocessing gives \[None, 8, 16, 3\]",
+        preprocessing=zoo.Preprocessing((8, 16)),
+    )
+    grey = keras.Sequential([keras.Input((16, 16, 1)), layers.Flatten(), dense()], name="grey")
+    refused(grey, r"grey takes \[None, 16, 16, 1\]")
+    refused(keras.Model(images, layers.Conv2D(4, 1)(images)), r"gives \[None, 16, 16, 4\]; a classifier of")
+    refused(keras.Model([images, keras.Input((2,))], pooled(images), name="two"), "two has 2 inputs")
+    for unbuilt in (Subclassed(name="own"), keras.Sequential([layers.Flatten(), dense()], name="own")):
+        refused(unbuilt, "own is no graph of layers, or was never built: make it")
+    with pytest.raises(zoo.ZooError, match=r"give a model, such as zoo\.load returns, not 'resnet18'"):
+        zoo.attach("resnet18", zoo.Facts("own", ("a",), fit))
+
+
 @pytest.mark.parametrize("end", ENDS)
 def test_every_end_has_its_features_logits_and_probabilities(end):
     keras.utils.set_random_seed(2)
