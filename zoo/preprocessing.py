@@ -128,10 +128,10 @@ def _decoded(source: str | PathLike[str] | bytes | Image.Image, least: int | Non
     """
     from PIL import Image, UnidentifiedImageError
 
-    if isinstance(source, Image.Image):
-        return _rgb(source.copy(), "picture")
-    name = "picture" if isinstance(source, bytes) else f'"{source}"'
+    name = f'"{source}"' if isinstance(source, str | PathLike) else "picture"
     try:
+        if isinstance(source, Image.Image):
+            return _rgb(source.copy(), name)
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=KINDS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(

@@ -123,6 +123,9 @@ def test_a_picture_comes_in_any_form(tmp_path):
     assert opened.size == size, "the image given was turned itself"
     fitted = preprocessing.load_images(Preprocessing(), forms)
     np.testing.assert_array_equal(fitted, np.repeat(fitted[:1], len(forms), axis=0))
+    (tmp_path / "torn.png").write_bytes((tmp_path / "turned.png").read_bytes()[:5000])
+    with pytest.raises(DataError, match="picture cannot be decoded as a picture: image file is truncated"):
+        preprocessing.read_image(Image.open(tmp_path / "torn.png"))
     grey = rgb[..., 0]
     for form in (grey, grey[..., None], Image.fromarray(grey)):
         np.testing.assert_array_equal(preprocessing.read_image(form), np.stack([grey] * 3, axis=-1))
