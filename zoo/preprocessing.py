@@ -91,18 +91,33 @@ class Preprocessing:
 def read_image(source: Picture) -> np.ndarray:
     """A picture -> RGB uint8 [H, W, 3], upright as its EXIF orientation says.
 
-    source: a file's path, its bytes, an image of Pillow's, or an array uint8 [H, W, 3], [H, W, 1] or [H, W]
-    in 0..255. Raises DataError naming the file when it is no picture of KINDS, and for other arrays.
+    source: a file's path, its bytes, an image of Pillow's, or an array [H, W, 3], [H, W, 1] or [H, W] in
+    0..255, floats of which are rounded. Raises DataError naming the file when it is no picture of KINDS, and
+    for other arrays.
     """
     import numpy as np
     from PIL import Image
 
     if isinstance(source, str | PathLike | bytes | Image.Image):
         return np.asarray(_decoded(source))
-    array = np.asarray(source)
-    if array.dtype != np.uint8:
+    return whole(coloured(np.asarray(source)))
+
+
+def whole(array: np.ndarray) -> np.ndarray:
+    """Numbers in 0..255 -> uint8, rounded. Raises DataError for others, as those scaled to 0..1."""
+    import numpy as np
+
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind not in "iuf":
         raise _no_picture(array)
-    return coloured(array)
+    low, high = array.min(initial=255), array.max(initial=0)
+    fits = low >= 0 and high <= 255
+    if not fits or 0 < high <= 1:
+        raise DataError(
+            f"a picture's values are in 0..255, not {low:.3g}..{high:.3g}: give it as it was before"
+        )
+    return np.rint(array).astype(np.uint8)
 
 
 def coloured(array: np.ndarray) -> np.ndarray:
@@ -118,7 +133,7 @@ def coloured(array: np.ndarray) -> np.ndarray:
 
 def _no_picture(array: np.ndarray) -> DataError:
     return DataError(
-        f"a picture is an array uint8 [height, width, 3] in 0..255, not {array.dtype} {list(array.shape)}"
+        f"a picture is an array [height, width, 3] in 0..255, not {array.dtype} {list(array.shape)}"
     )
 
 
@@ -167,7 +182,7 @@ def _rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def evaluate(preprocessing: Preprocessing, image: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3] or [H, W] -> uint8 [h, w, 3] at the input size: torchvision's evaluation transform.
+    """[H, W, 3] or [H, W] in 0..255 -> uint8 [h, w, 3] at the input size: torchvision's evaluation transform.
 
     Raises DataError for an array of another kind, and for a picture so thin that resizing its shorter side
     makes it enormous.

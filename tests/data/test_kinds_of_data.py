@@ -2,6 +2,7 @@
 
 import io
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -133,8 +134,10 @@ def test_images_and_labels_may_be_of_any_form(arrays):
         encoded.append(file.getvalue())
     for images in (opened, encoded, [*grey], tf.constant(grey)):
         assert open_data((images, labels)).digest == open_data(arrays).digest
-    with pytest.raises(DataError, match=r"picture 1: a picture is an array uint8 .*, not float32 \[16, 16\]"):
-        open_data(([grey[0], grey[1].astype(np.float32)], labels[:2]))
+    with pytest.raises(
+        DataError, match=r"picture 1: a picture's values are in 0\.\.255, not 0\.\.1: give it"
+    ):
+        open_data(([grey[0], grey[1] / grey[1].max()], labels[:2]))
     with pytest.raises(DataError, match=r"there is 'pictures/' for the images: give a list of them"):
         open_data(("pictures/", labels))
 
@@ -224,6 +227,22 @@ def test_a_dataset_of_paths(folder):
         open_data(tf.data.Dataset.from_tensor_slices((["gone.png", *paths[1:]], labels)))
 
 
+@pytest.mark.parametrize("mode", ["int", "binary"])
+def test_what_keras_reads_from_a_folder(mode, folder, tmp_path):
+    """Batches of float32, with the classes' names."""
+    home = tmp_path / "two"
+    home.mkdir()
+    for digit in "17":
+        (home / f"digit {digit}").symlink_to(folder / digit)
+    read = keras.utils.image_dataset_from_directory(
+        home, image_size=(16, 16), batch_size=7, label_mode=mode, follow_links=True, verbose=False
+    )
+    pictures, files = open_data(read), open_data(home)
+    assert pictures.classes == ("digit 1", "digit 7")
+    found, expected = ({*zip(p.hashes, p.labels.tolist(), strict=True)} for p in (pictures, files))
+    assert found == expected
+
+
 def test_encoded_rows_and_what_is_wrong_with_rows(arrays):
     grey, labels = arrays
     encoded = []
@@ -235,11 +254,11 @@ def test_encoded_rows_and_what_is_wrong_with_rows(arrays):
     assert open_data(rows).hashes == open_data(arrays).hashes
     undecoded = [{"image": {"bytes": image, "path": "x.png"}, "label": label} for image, label in rows]
     assert open_data(undecoded).hashes == open_data(arrays).hashes
-    bad = [(b"\xffno picture", 1), (grey[0] / 255.0, 1), {"picture of": 1}, (grey[0],), *rows]
+    bad = [(b"\xffno picture", 1), (grey[0] / grey[0].max(), 1), {"picture of": 1}, (grey[0],), *rows]
     with pytest.raises(DataError) as caught:
         open_data(bad)
     for problem in (
-        "row 1: a picture is an array uint8 [height, width, 3] in 0..255, not float64",
+        "row 1: a picture's values are in 0..255, not 0..1: give it as it was before",
         "row 2: it has no image or no label, but: picture of",
         'row 3: give rows {"image": ..., "label": ...} or (image, label)',
         "picture 0: picture cannot be decoded",

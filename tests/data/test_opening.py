@@ -164,8 +164,10 @@ def test_arrays_that_do_not_fit(arrays):
     grey, labels = arrays
     with pytest.raises(DataError, match=r"360 images and labels of the shape \(359,\)"):
         open_data((grey, labels[1:]))
-    with pytest.raises(DataError, match=r"images are float32: give uint8, 0\.\.255") as caught:
-        open_data((grey.astype("float32")[..., None, None], labels))
+    with pytest.raises(
+        DataError, match=r"values are in 0\.\.255, not -3\.\.2.*: give it as it was before"
+    ) as caught:
+        open_data((grey.astype("float32")[..., None, None] - 3, labels))
     assert "images have the shape (360, 16, 16, 1, 1)" in str(caught.value)
     assert "empty" not in str(caught.value)
     with pytest.raises(DataError, match="labels are float64: give integers or strings"):

@@ -179,8 +179,8 @@ def test_pictures(tiny, tmp_path):
     refused(
         tiny,
         base,
-        pictures=[np.zeros((8, 8, 3))],
-        match=r"pictures\[0\]: a picture is an array uint8 .*, not float64 \[8, 8, 3\]",
+        pictures=[np.zeros((8, 8, 4))],
+        match=r"pictures\[0\]: a picture is an array \[height, .*, not uint8 \[8, 8, 4\]",
     )
     refused(tiny, base, pictures=[tmp_path / "none.png"], match='none.png" does not exist')
     assert os.listdir(tmp_path) == []

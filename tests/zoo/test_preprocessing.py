@@ -100,14 +100,31 @@ def test_pixels_of_32_bits_are_refused_not_made_white_or_black(tmp_path, mode, d
 @pytest.mark.parametrize(
     ("array", "named"),
     [
-        (np.zeros((8, 8, 3), np.float32), "float32 [8, 8, 3]"),
+        (np.zeros((8, 8, 3), bool), "bool [8, 8, 3]"),
         (np.zeros((8, 8, 4), np.uint8), "uint8 [8, 8, 4]"),
         (np.zeros((0, 8, 3), np.uint8), "uint8 [0, 8, 3]"),
     ],
 )
 def test_an_array_that_is_no_picture_is_refused(array, named):
-    with pytest.raises(DataError, match=re.escape(f"uint8 [height, width, 3] in 0..255, not {named}")):
+    with pytest.raises(DataError, match=re.escape(f"[height, width, 3] in 0..255, not {named}")):
         preprocessing.evaluate(Preprocessing(), array)
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [((0, 0.5), "0..0.5"), ((-2.0, 2.5), "-2..2.5"), ((0, 300), "0..300"), ((0, np.nan), "nan")],
+)
+def test_numbers_that_are_no_pixels_are_refused(values, named):
+    image = np.resize(np.array(values), (8, 8, 3))
+    with pytest.raises(DataError, match=re.escape(f"a picture's values are in 0..255, not {named}")):
+        preprocessing.read_image(image)
+
+
+def test_numbers_in_0_to_255_are_rounded():
+    image = PHOTOS["china"].astype(np.float32)
+    np.testing.assert_array_equal(preprocessing.read_image(image + 0.4 - 0.8 * (image > 0)), PHOTOS["china"])
+    np.testing.assert_array_equal(preprocessing.read_image(PHOTOS["china"].astype(int)), PHOTOS["china"])
+    assert preprocessing.read_image(np.zeros((8, 8, 3))).dtype == np.uint8
 
 
 def test_a_picture_comes_in_any_form(tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 
 from zoo.data.listing import Item, Listing, indexed_sets, ones, sides_of
 from zoo.errors import DataError
-from zoo.preprocessing import read_image
+from zoo.preprocessing import read_image, whole
 
 IMAGES = ("image", "img", "picture")
 LABELS = ("label", "labels", "class")
@@ -20,9 +20,9 @@ LABELS = ("label", "labels", "class")
 def list_arrays(
     images: Any, labels: Any, classes: Sequence[str] | None = None, sides: Sequence[str] = ()
 ) -> Listing:
-    """images uint8 [N, H, W, 3], [N, H, W] or [N, H, W, 1], or N paths, arrays, images of Pillow's or encoded
-    bytes; labels: N integers or strings, or [N, C] of 0 and 1; sides: N of zoo.data.SIDES, where they are
-    known.
+    """images [N, H, W, 3], [N, H, W] or [N, H, W, 1] in 0..255, or N paths, arrays, images of Pillow's or
+    encoded bytes; labels: N integers or strings, or [N, C] of 0 and 1; sides: N of zoo.data.SIDES, where they
+    are known.
     """
     images, problems_of_images = read_images(images)
     labels = _without_ones(np.asarray(labels), 2)
@@ -62,8 +62,7 @@ def read_images(images: Any) -> tuple[Sequence[Any] | np.ndarray, list[str]]:
     """An array uint8 [N, H, W, 3] or [N, H, W], or N paths, arrays or bytes; and what forbids using them."""
     array = np.asarray(images) if hasattr(images, "__array__") else None
     if array is not None and array.dtype.kind not in "OSU":
-        array = _without_ones(array, 4)
-        return array, _problems_of_array(array)
+        return _read_array(_without_ones(array, 4))
     if isinstance(images, str | bytes | PathLike) or not isinstance(images, Iterable):
         return [], [f"there is {images!r:.80} for the images: give a list of them"]
     read = [_picture(image) for image in images]
@@ -71,15 +70,17 @@ def read_images(images: Any) -> tuple[Sequence[Any] | np.ndarray, list[str]]:
     return [image for image, _ in read], problems if read else ["there are no pictures"]
 
 
-def _problems_of_array(images: np.ndarray) -> list[str]:
+def _read_array(images: np.ndarray) -> tuple[np.ndarray, list[str]]:
     problems = []
-    if images.dtype != np.uint8:
-        problems.append(f"images are {images.dtype}: give uint8, 0..255")
+    try:
+        images = whole(images)
+    except DataError as error:
+        problems.append(str(error))
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] != 3):
         problems.append(f"images have the shape {images.shape}: give [N, H, W, 3] or [N, H, W]")
     if not len(images):
         problems.append("there are no pictures")
-    return problems
+    return images, problems
 
 
 def list_rows(data: Iterable[Any]) -> Listing:
@@ -203,10 +204,14 @@ def _plain(label: Any) -> Any:
 
 
 def _class_names(data: Any) -> Sequence[str] | None:
-    """Hugging Face datasets know them: data.features["label"].names, of lists ["labels"].feature.names."""
+    """Hugging Face datasets know them: data.features["label"].names, of lists ["labels"].feature.names; what
+    keras.utils.image_dataset_from_directory gives has class_names.
+    """
     if isinstance(data, Mapping):
         names = [str(name) for name in data]
         return _class_names(next(iter(data.values()))) if sides_of(names) else names
+    if hasattr(data, "class_names"):
+        return [str(name) for name in data.class_names]
     features = getattr(data, "features", None)
     found = [features[key] for key in LABELS if key in features] if isinstance(features, Mapping) else []
     return getattr(getattr(found[0], "feature", found[0]), "names", None) if found else None
