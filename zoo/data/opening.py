@@ -34,10 +34,10 @@ def open_data(data: Any, *, to_split: bool = True) -> Pictures:
       picture in a column labels, between | or ;, or in a column of 0 and 1 for each class; or a pandas
       DataFrame of these columns, its paths relative to the current folder;
     - a .tfrecord file or a folder of them, of tf.train.Example with image/encoded and image/class/label;
-    - (images, labels[, classes]): images uint8 [N, H, W, 3] or [N, H, W], or N pictures, labels N integers or
-      strings, or 0 and 1 in [N, C], C > 1, where a picture may have several; classes the names of labels 0,
-      1, ...; or ((images, labels), (images, labels)) to learn from and to test by, as keras.datasets gives
-      them;
+    - (images, labels[, classes]): images [N, H, W, 3] or [N, H, W] in 0..255, or N pictures; labels N
+      integers or strings, or 0 and 1 in [N, C], C > 1, where a picture may have several; classes the names of
+      labels 0, 1, ...; or ((images, labels), (images, labels)) to learn from and to test by, as
+      keras.datasets gives them;
     - {label: pictures};
     - a tf.data.Dataset or any other iterable of (picture, label) or {"image": picture, "label": ...}; several
       labels are an array of 0 and 1, or a list; or a dict of such with the keys train, val and test;
@@ -61,7 +61,7 @@ def open_data(data: Any, *, to_split: bool = True) -> Pictures:
 def open_unlabelled(data: Any) -> Pictures:
     """Open and check pictures that nobody has labelled: `Pictures` of no classes, labels bool [N, 0]. data is
     - a folder of pictures, in whatever folders of it, whose names say nothing;
-    - uint8 images [N, H, W, 3] or [N, H, W], or paths, arrays, encoded bytes or images of Pillow's.
+    - images [N, H, W, 3] or [N, H, W] in 0..255, or paths, arrays, encoded bytes or images of Pillow's.
 
     Raises DataError listing what is missing, unreadable or truncated, or that there are no pictures.
     """

@@ -13,7 +13,7 @@ from zoo.data.listing import READ, Item, Listing
 
 
 def list_unlabelled(data: Any) -> Listing:
-    """data: a folder, whose folders' names say nothing, uint8 images [N, H, W, 3] or [N, H, W], or paths,
+    """data: a folder, whose folders' names say nothing, images [N, H, W, 3] or [N, H, W] in 0..255, or paths,
     arrays, images of Pillow's or encoded bytes.
     """
     if isinstance(data, str | PathLike):
