@@ -323,6 +323,7 @@ def _steps(total: int) -> Iterator[Callable[[str], None]]:
             bar.update(task, description=description, completed=begun)
 
         yield step
+        bar.update(task, completed=total)
 
 
 @contextmanager

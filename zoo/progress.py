@@ -1,4 +1,4 @@
-"""One progress bar for long work, on standard error, and none where nobody watches."""
+"""One progress bar for long work, on standard error or in a notebook, and none where nobody watches."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,15 +16,17 @@ from rich.progress import (
 
 @contextmanager
 def progress(*columns: ProgressColumn) -> Iterator[Progress]:
-    """A rich Progress on standard error; silent when standard error is not a terminal."""
+    """A rich Progress on a terminal's standard error, or in a notebook, where it stays; else silent."""
     console = Console(stderr=True)
+    watched = console.is_terminal or console.is_jupyter
     shown = columns or (MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         *shown,
         console=console,
-        disable=not console.is_terminal,
-        transient=True,
+        disable=not watched,
+        transient=console.is_terminal,
     ) as bar:
         yield bar
+        bar.refresh()

@@ -169,6 +169,8 @@ def test_bad_data_and_bad_names_stop_before_anything_is_written(tmp_path, folder
     ("changes", "message"),
     [
         ({"epoch": 3}, r'a recipe has no "epoch"; did you mean "epochs"\?'),
+        ({"learning_rate": 0.1}, r'a recipe has no "learning_rate"; did you mean "rate"\?'),
+        ({"validation_data": ()}, 'a recipe has no "validation_data"; give it with the data, {"train": '),
         ({"colour": 3}, 'a recipe has no "colour"; it has: seed, scratch, input_size'),
         ({"validation": 0}, "validation must be between 0 and 1, not 0"),
         ({"validation": 0.5, "test": 0.5}, "test must be between 0 and 1, with validation below 1, not 0.5"),

@@ -190,8 +190,9 @@ def _train(stage: Stage, recipe: Recipe, state: State, save: Callable[[State], N
     )
     listeners.on_train_begin()
     with progress() as bar:
+        line = bar.add_task(stage.name, total=steps)
         while not _finished(state, stage, recipe):
-            line = bar.add_task(_describe(stage, state.history), total=steps, completed=state.steps)
+            bar.reset(line, description=_describe(stage, state.history), completed=state.steps)
             own = [
                 Restart(state.counted),
                 Bar(bar, line),
@@ -200,7 +201,6 @@ def _train(stage: Stage, recipe: Recipe, state: State, save: Callable[[State], N
             ]
             state = _epoch(stage, recipe, state, own, listeners)
             save(state)
-            bar.remove_task(line)
     listeners.on_train_end()
     return state
 

@@ -12,6 +12,15 @@ from zoo.errors import ZooError, did_you_mean
 from zoo.training.augmentation import POLICIES, WAYS, is_policy
 from zoo.training.device import PRECISIONS, precision_for_device, shareable, sharers
 
+# What those look for who know Keras's fit and compile.
+KERAS_WORDS = {
+    "learning_rate": 'did you mean "rate"?',
+    "lr": 'did you mean "rate"?',
+    "validation_split": 'did you mean "validation"?',
+    "validation_data": 'give it with the data, {"train": ..., "val": ..., "test": ...}',
+    "verbose": "progress is shown on terminals alone",
+}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -92,7 +101,9 @@ class Recipe:
         known = [field.name for field in fields(self)]
         strange = [name for name in changes if name not in known]
         if strange:
-            hint = did_you_mean(strange[0], known, f"it has: {', '.join(known)}")
+            hint = KERAS_WORDS.get(strange[0]) or did_you_mean(
+                strange[0], known, f"it has: {', '.join(known)}"
+            )
             raise ZooError(f'a recipe has no "{strange[0]}"; {hint}')
         return replace(self, **changes)
 
