@@ -18,7 +18,7 @@ import numpy as np
 from zoo.classifier import facts
 from zoo.errors import ZooError, did_you_mean
 from zoo.outputs import heads
-from zoo.plotting import new_figure, write_png
+from zoo.plotting import new_figure, png, write_png
 from zoo.precision import float32_policy, in_float32, in_one_graph
 from zoo.preprocessing import Picture, evaluate, read_image
 from zoo.quiet import several_networks
@@ -43,8 +43,15 @@ class Explanation:
 
     def save(self, path: str | PathLike[str]) -> Path:
         """A PNG: the picture, then every map over it."""
+        return write_png(self._figure(), path)
+
+    def _repr_png_(self) -> bytes:
+        """The same, for notebooks."""
+        return png(self._figure())
+
+    def _figure(self) -> Any:
         panels = {f"{self.label} {self.probability:.2f}": None, **self.maps}
-        return _grid([(title, self.picture, heat) for title, heat in panels.items()], path)
+        return _grid([(title, self.picture, heat) for title, heat in panels.items()])
 
 
 @float32_policy()
@@ -105,7 +112,8 @@ def filters(model: keras.Model, path: str | PathLike[str]) -> Path:
     if layer is None or len(layer.kernel.shape) != 4 or layer.kernel.shape[2] != 3:
         raise ZooError(f'the first layer with weights of "{model.name}" is no convolution of RGB pictures')
     kernels = np.moveaxis(np.asarray(layer.kernel), -1, 0)
-    return _grid([("", (255 * _scaled(kernel)).astype(np.uint8), None) for kernel in kernels], path)
+    figure = _grid([("", (255 * _scaled(kernel)).astype(np.uint8), None) for kernel in kernels])
+    return write_png(figure, path)
 
 
 @float32_policy()
@@ -241,7 +249,7 @@ def _check_backend() -> None:
         )
 
 
-def _grid(panels: list[tuple[str, np.ndarray, np.ndarray | None]], path: str | PathLike[str]) -> Path:
+def _grid(panels: list[tuple[str, np.ndarray, np.ndarray | None]]) -> Any:
     """Titles, pictures and the maps over them, side by side in rows of at most eight."""
     columns = min(8, len(panels))
     rows = -(-len(panels) // columns)
@@ -255,4 +263,4 @@ def _grid(panels: list[tuple[str, np.ndarray, np.ndarray | None]], path: str | P
         if heat is not None:
             ax.imshow(heat, cmap="jet", alpha=0.5, vmin=0, vmax=1)
         ax.set_title(title.replace("_", " ").replace("$", r"\$"), fontsize=10)
-    return write_png(figure, path)
+    return figure

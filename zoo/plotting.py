@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import ZooError
+from zoo.writing import complete
 
 DOTS = 120  # per inch
 
@@ -21,8 +23,14 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def write_png(figure: Any, path: str | PathLike[str]) -> Path:
-    """Into a folder that need not be there."""
+    """Into a folder that need not be there, complete or not at all."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png")
+    with complete(path) as partial:
+        figure.savefig(partial, format="png")
     return path
+
+
+def png(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

@@ -1,5 +1,7 @@
 """Heat maps find what a network looks at: here, by construction, the brightness of one corner."""
 
+import io
+
 import keras
 import numpy as np
 import pytest
@@ -65,10 +67,13 @@ def test_a_method_is_named_alone_and_a_picture_comes_in_any_form(corner, picture
 
 
 def test_an_explanation_is_a_png(corner, picture, tmp_path):
-    path = zoo.explain(corner, picture, ["gradcam", "occlusion"]).save(tmp_path / "out" / "why.png")
-    with Image.open(path) as image:
-        assert image.format == "PNG"
+    explanation = zoo.explain(corner, picture, ["gradcam", "occlusion"])
+    path = explanation.save(tmp_path / "out" / "why.png")
+    with Image.open(path) as image, Image.open(io.BytesIO(explanation._repr_png_())) as shown:
+        assert image.format == shown.format == "PNG"
         assert image.width > 2 * image.height
+        np.testing.assert_array_equal(image, shown)
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["why.png"]
 
 
 def test_filters_and_a_classs_favourite(corner, tmp_path):
