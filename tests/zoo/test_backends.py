@@ -138,6 +138,20 @@ for method in ("gradcam", "integrated_gradients"):
 """
 
 
+REFUSED = """
+import numpy as np
+import zoo
+
+network = zoo.load("resnet20_cifar", weights=None, classes=2)
+pictures = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8)
+print(network(pictures[:1]).shape)
+try:
+    zoo.fine_tune(network, (pictures, np.arange(12) % 2))
+except zoo.ZooError as error:
+    print(error)
+"""
+
+
 def run(code, *arguments, backend):
     """What the program prints."""
     environment = os.environ | {
@@ -175,6 +189,12 @@ def test_explanations_by_gradients_say_that_they_need_tensorflow(backend):
     assert occlusion == "occlusion"
     assert len(refusals) == 2
     assert all("set KERAS_BACKEND=tensorflow" in refusal for refusal in refusals)
+
+
+def test_a_backend_that_cannot_train_is_refused():
+    answered, refusal = run(REFUSED, backend="numpy").splitlines()
+    assert answered == "(1, 2)"
+    assert refusal.endswith("on tensorflow, jax or torch, not on numpy: set KERAS_BACKEND=tensorflow")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

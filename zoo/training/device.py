@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import keras
 
+from zoo.errors import ZooError
+
+BACKENDS = ("tensorflow", "jax", "torch")  # of Keras, those that have gradients
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 AMPERE = (8, 0)  # the first compute capability of NVIDIA's with bfloat16
 
@@ -11,6 +14,16 @@ AMPERE = (8, 0)  # the first compute capability of NVIDIA's with bfloat16
 def jit() -> bool | str:
     """TensorFlow's XLA trains convolutions many times slower on CPU than oneDNN does; all others gain."""
     return False if on_tensorflow_cpu() else "auto"
+
+
+def check_backend() -> None:
+    """Raises ZooError where Keras computes by a backend that cannot train."""
+    backend = keras.backend.backend()
+    if backend not in BACKENDS:
+        raise ZooError(
+            f"training needs Keras on {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}, not on {backend}: "
+            f"set KERAS_BACKEND={BACKENDS[0]}"
+        )
 
 
 def on_tensorflow_cpu() -> bool:

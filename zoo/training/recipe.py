@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 from zoo.errors import ZooError, did_you_mean
 from zoo.training.augmentation import POLICIES, WAYS, is_policy
-from zoo.training.device import PRECISIONS, precision_for_device, shareable, sharers
+from zoo.training.device import PRECISIONS, check_backend, precision_for_device, shareable, sharers
 
 # What those look for who know Keras's fit and compile.
 KERAS_WORDS = {
@@ -149,8 +149,9 @@ def resolve(
     """The recipe with the changes, and with what this device decides, and whether there are unlabelled
     pictures, written down: its file repeats it.
 
-    Raises ZooError where several devices cannot share its batches evenly.
+    Raises ZooError where several devices cannot share its batches evenly, and where Keras cannot train.
     """
+    check_backend()
     wanted = recipe_of(recipe).with_changes(**changes)
     if shareable(wanted.batch_size) != wanted.batch_size:
         raise ZooError(
