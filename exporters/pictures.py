@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -101,7 +101,9 @@ def _groups(source: Source) -> Mapping[str, Sequence[Picture]]:
     if isinstance(source, Mapping):
         return source
     if not isinstance(source, str | PathLike):
-        return {"": source}
+        if not isinstance(source, Iterable):
+            raise ExportError(f"{source!r:.80} is no list of pictures; give a folder of pictures, or a list")
+        return {"": [*source]}
     folder = Path(source)
     if not folder.is_dir():
         raise ExportError(f'"{folder}" is no folder; give a folder of pictures, or a list of them')

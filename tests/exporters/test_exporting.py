@@ -18,6 +18,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 import exporters
 import zoo
@@ -176,11 +177,12 @@ def test_models(tiny, tmp_path):
 def test_pictures(tiny, tmp_path):
     base = tmp_path / "x"
     refused(tiny, base, pictures=[], match="pictures is empty")
+    refused(tiny, base, pictures=Image.new("RGB", (8, 8)), match="is no list of pictures; give")
     refused(
         tiny,
         base,
         pictures=[np.zeros((8, 8, 4))],
-        match=r"pictures\[0\]: a picture is an array \[height, .*, not uint8 \[8, 8, 4\]",
+        match=r"pictures\[0\]: a picture is an array \[height, .*, not float64 \[8, 8, 4\]",
     )
     refused(tiny, base, pictures=[tmp_path / "none.png"], match='none.png" does not exist')
     assert os.listdir(tmp_path) == []
