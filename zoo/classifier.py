@@ -100,6 +100,9 @@ def _check_input(model: keras.Model, facts: Facts) -> None:
 def _check_output(model: keras.Model, facts: Facts) -> None:
     from zoo.outputs import predictions_of
 
+    strangers = [label for label in facts.labels if not isinstance(label, str)]
+    if strangers:
+        raise ZooError(f"labels are strings, and {strangers[0]!r} is none")
     shape = predictions_of(model).shape
     if len(shape) != 2:
         raise ZooError(f"{model.name} gives {list(shape)}; a classifier of pictures gives [None, classes]")

@@ -70,6 +70,7 @@ def test_facts_that_do_not_fit_are_refused():
         r"takes \[None, 16, 16, 3\], its preprocessing gives \[None, 8, 16, 3\]",
         preprocessing=zoo.Preprocessing((8, 16)),
     )
+    refused(ending(dense()), "labels are strings, and 0 is none", range(4))
     grey = keras.Sequential([keras.Input((16, 16, 1)), layers.Flatten(), dense()], name="grey")
     refused(grey, r"grey takes \[None, 16, 16, 1\]")
     refused(keras.Model(images, layers.Conv2D(4, 1)(images)), r"gives \[None, 16, 16, 4\]; a classifier of")
