@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -318,7 +319,7 @@ def test_pictures_of_one_label_judge_it_too(things, drawn, tmp_path):
 
 def test_an_unknown_task_is_refused(tiny, arrays):
     model = tiny()
-    zoo.attach(model, zoo.Facts("tiny", LABELS, zoo.Preprocessing((16, 16)), {"task": "multilabel"}))
+    zoo.attach(model, replace(model.zoo, card={"task": "multilabel"}))
     with pytest.raises(
         zoo.ZooError, match='tiny has the task "multilabel": there are single-label and multi-'
     ):
