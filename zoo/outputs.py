@@ -119,15 +119,15 @@ def _called_anew(model: keras.Model, images: Any, call: Callable[..., Any]) -> k
     )
 
 
-def _unless_converted(layer: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+def _unless_converted(layer: Any, *args: Any, **kwargs: Any) -> Any:
     """What a model makes of its inputs when it is called is an operation of Keras's, no layer's, and hides
     where they come from. Layers turn floats into their own themselves.
     """
-    if type(layer).__name__ == "ConvertToTensor" and (
-        layer.dtype in (None, x.dtype) or all(map(keras.backend.is_float_dtype, (layer.dtype, x.dtype)))
-    ):
-        return x
-    return layer(x, *args, **kwargs)
+    if type(layer).__name__ == "ConvertToTensor":
+        own, given = layer.dtype, args[0].dtype
+        if own in (None, given) or all(map(keras.backend.is_float_dtype, (own, given))):
+            return args[0]
+    return layer(*args, **kwargs)
 
 
 def _is_model(layer: Any) -> bool:

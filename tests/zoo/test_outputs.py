@@ -35,6 +35,17 @@ def nested() -> keras.Model:
     return keras.Sequential([keras.Input((16, 16, 3)), middle, layers.Softmax()])
 
 
+def attending() -> keras.Model:
+    """Layers that are called by keywords, in a model in the model."""
+    maps = keras.Input((14, 14, 6))
+    tokens = layers.Reshape((196, 6))(maps)
+    y = layers.MultiHeadAttention(2, 3)(query=tokens, value=tokens)
+    inner = keras.Model(maps, layers.GlobalAveragePooling1D()(layers.Add()([tokens, y])), name="inner")
+    images = keras.Input((16, 16, 3))
+    x = layers.Conv2D(6, 3)(layers.Rescaling(1 / 64, -2.0)(images))
+    return keras.Model(images, layers.Softmax()(dense()(inner(x))), name="attending")
+
+
 def dense(**options) -> keras.layers.Layer:
     return layers.Dense(4, name="top", bias_initializer="random_normal", **options)
 
@@ -47,6 +58,7 @@ ENDS = {
     "logits": (lambda: ending(dense()), None),
     "logits in float32": (lambda: ending(dense(), layers.Activation("linear")), None),
     "nested": (nested, "softmax"),
+    "keywords inside": (attending, "softmax"),
 }
 
 
