@@ -18,7 +18,7 @@ KERAS_WORDS = {
     "lr": 'did you mean "rate"?',
     "validation_split": 'did you mean "validation"?',
     "validation_data": 'give it with the data, {"train": ..., "val": ..., "test": ...}',
-    "verbose": "progress is shown on terminals alone",
+    "verbose": "progress is shown on terminals and in notebooks alone",
 }
 
 
