@@ -48,6 +48,7 @@ from exporters.subject import Run, Subject, subject
 from zoo.errors import ZooError, did_you_mean
 from zoo.preprocessing import Preprocessing
 from zoo.progress import progress
+from zoo.quiet import heard_only
 
 Check = Callable[[Any, Reference], Parity]
 
@@ -175,7 +176,7 @@ def export(
     exported = replace(_calibrated(subject(model, labels, preprocessing), chosen, calibrate), batch=batch)
     known = reference(exported, given(calibrate if pictures is None else pictures, exported.facts))
     with (
-        _quiet(),
+        heard_only(_is_error, NOISY),
         _older_objects_left_alone(),
         publish.partial_folder(target) as folder,
         _steps(2 * len(chosen) + 1) as step,
@@ -324,21 +325,6 @@ def _steps(total: int) -> Iterator[Callable[[str], None]]:
 
         yield step
         bar.update(task, completed=total)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The libraries' inner steps are not the user's. A filter, because they set their loggers' levels
-    themselves.
-    """
-    loggers = [logging.getLogger(name) for name in NOISY]
-    for logger in loggers:
-        logger.addFilter(_is_error)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeFilter(_is_error)
 
 
 @contextmanager

@@ -22,8 +22,7 @@ def write(model: Subject, file: Path) -> None:
             f"{file.name} cannot hold the module of TensorFlow Hub in {model.model.name}, which is no Keras "
             "layer; export saved_model or onnx"
         )
-    operations = _operations(model.model)
-    if operations and file.suffix == ".h5":
+    if file.suffix == ".h5" and (operations := _operations(model.model)):
         raise ExportError(
             f'{file.name} holds layers only, and {model.model.name} has the operation "{operations[0]}": '
             "make it a layer (keras.layers.Rescaling, Add and the like), or export other formats"

@@ -31,7 +31,7 @@ from serving.wire.protos import (
     methods,
 )
 from zoo.errors import DataError
-from zoo.preprocessing import Picture, coloured, read_image
+from zoo.preprocessing import Picture, coloured, is_one, read_image
 
 Read = Callable[[str | PathLike[str] | bytes], bytes]
 
@@ -134,7 +134,7 @@ class Client(_Connection):
         """
         requests = _picture_requests(model, self._read, image, version, ("classes", "scores"))
         rows = [row for request in requests for row in _labelled(self._call("Predict", request), top)]
-        return rows[0] if _alone(image) else rows
+        return rows[0] if is_one(image) else rows
 
     def embed(
         self, model: str, image: Picture | Iterable[Picture], *, version: int | None = None
@@ -207,7 +207,7 @@ class AsyncClient(_Connection):
         wanted = ("classes", "scores")
         requests = await asyncio.to_thread(_picture_requests, model, self._read, image, version, wanted)
         rows = [row for request in requests for row in _labelled(await self._call("Predict", request), top)]
-        return rows[0] if _alone(image) else rows
+        return rows[0] if is_one(image) else rows
 
     async def embed(
         self, model: str, image: Picture | Iterable[Picture], *, version: int | None = None
@@ -291,14 +291,8 @@ def _refused(error: Any, address: str) -> ServingError:
     return ServingError(code, message)
 
 
-def _alone(image: Picture | Iterable[Picture]) -> bool:
-    """Whether it is one picture, not a list of them."""
-    several = isinstance(image, Iterable) and not isinstance(image, str | PathLike | bytes)
-    return not several or getattr(image, "ndim", 4) < 4
-
-
 def _listed(image: Any) -> list[Picture]:
-    return [image] if _alone(image) else list(image)
+    return [image] if is_one(image) else list(image)
 
 
 def _predict_request(
@@ -358,7 +352,7 @@ def _joined(responses: Sequence[Any], output: str, image: Picture | Iterable[Pic
     """A row for each picture; the row itself for one alone."""
     rows = [_arrays(response)[output] for response in responses]
     joined = np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
-    return joined[0] if _alone(image) else joined
+    return joined[0] if is_one(image) else joined
 
 
 def _arrays(response: Any) -> dict[str, np.ndarray]:

@@ -76,8 +76,7 @@ def attach(model: keras.Model, facts: Facts) -> keras.Model:
 
 def check_graph(model: keras.Model) -> None:
     """Raises ZooError for a model that is no graph of layers from one input."""
-    if not hasattr(model, "layers"):
-        raise ZooError(f"give a model, such as zoo.load returns, not {model!r}")
+    _check_model(model)
     inputs = model.inputs if model.built else ()
     if not inputs:
         raise ZooError(
@@ -86,6 +85,11 @@ def check_graph(model: keras.Model) -> None:
         )
     if len(inputs) != 1:
         raise ZooError(f"{model.name} has {len(inputs)} inputs; a classifier of pictures has one")
+
+
+def _check_model(model: object) -> None:
+    if not hasattr(model, "layers"):
+        raise ZooError(f"give a model, such as zoo.load returns, not {model!r}")
 
 
 def _check_input(model: keras.Model, facts: Facts) -> None:
@@ -115,8 +119,7 @@ def _check_output(model: keras.Model, facts: Facts) -> None:
 def facts(model: keras.Model) -> Facts:
     """Raises ZooError for what is no model, or one that this library neither built nor saved."""
     known = getattr(model, "zoo", None)
-    if not hasattr(model, "layers"):
-        raise ZooError(f"give a model, such as zoo.load returns, not {model!r}")
+    _check_model(model)
     if not isinstance(known, Facts):
         raise ZooError(
             f'model "{model.name}" does not know its labels and preprocessing; '

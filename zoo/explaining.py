@@ -20,7 +20,7 @@ from zoo.errors import ZooError, did_you_mean
 from zoo.outputs import heads
 from zoo.plotting import new_figure, png, write_png
 from zoo.precision import float32_policy, in_float32, in_one_graph
-from zoo.preprocessing import Picture, evaluate, read_image
+from zoo.preprocessing import Picture, evaluate
 from zoo.quiet import several_networks
 
 IG_STEPS = 32  # points on the line from grey to the picture; Sundararajan et al. use 20 to 300
@@ -76,7 +76,7 @@ def explain(
     methods = (methods,) if isinstance(methods, str) else methods
     for method in methods:
         _known("method", method, METHODS)
-    shown = evaluate(known.preprocessing, read_image(picture))
+    shown = evaluate(known.preprocessing, picture)
     images = shown[None].astype(np.float32)
     answers = _answers(model)
     probabilities = np.asarray(answers(images)["probabilities"])[0]

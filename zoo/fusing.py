@@ -70,7 +70,7 @@ def fuse(model: keras.Model) -> keras.Model:
     uses = Counter(id(t) for t in [*model.outputs, *(t for node in calls for t in node.input_tensors)])
     values: dict[int, Any] = {}
     for node in calls:
-        value = _value(node.operation, node, values)
+        value = _value(node, values)
         if isinstance(value, (Linear, Padded)) and uses[id(node.output_tensors[0])] > 1:
             value = compute(value)
         values.update(zip(map(id, node.output_tensors), keras.tree.flatten(value), strict=True))
@@ -92,8 +92,9 @@ def _recounted(known: Facts, model: keras.Model) -> Facts:
     return replace(known, card=known.card | {k: v for k, v in numbers.items() if k in known.card})
 
 
-def _value(layer: Any, node: Any, values: dict[int, Any]) -> Any:
+def _value(node: Any, values: dict[int, Any]) -> Any:
     """What the layer gives: a Linear or a Padded where possible, else the output of the same layer again."""
+    layer = node.operation
     if isinstance(layer, layers.InputLayer):
         return keras.Input(batch_shape=layer.batch_shape, dtype=layer.dtype, name=layer.name)
     linear = _linear(layer, [values[id(t)] for t in node.input_tensors])

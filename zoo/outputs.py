@@ -89,6 +89,11 @@ def features_of(classifier: Any) -> Any:
     return _vectors(classifier.input, classifier.name)
 
 
+def is_one_graph(model: keras.Model) -> bool:
+    """Whether the model is neither Sequential nor has models inside."""
+    return not isinstance(model, keras.Sequential) and not any(map(_is_model, model.layers))
+
+
 def flat(
     model: keras.Model, images: Any = None, replacement: Callable[[Any], Any] = lambda layer: layer
 ) -> keras.Model:
@@ -98,8 +103,7 @@ def flat(
     images: symbolic pictures to begin with instead of the model's own. replacement: a layer -> what to call
     in its place.
     """
-    has_models = any(map(_is_model, model.layers))
-    is_one = not has_models and not isinstance(model, keras.Sequential)
+    is_one = is_one_graph(model)
     if is_one and images is None and all(replacement(layer) is layer for layer in model.layers):
         return model
 
@@ -110,7 +114,7 @@ def flat(
 
     network = keras.Model(model.inputs[0], predictions_of(model), name=model.name)
     opened = _called_anew(network, images, call)
-    return _called_anew(opened, images, _unless_converted) if has_models else opened
+    return opened if is_one else _called_anew(opened, images, _unless_converted)
 
 
 def _called_anew(model: keras.Model, images: Any, call: Callable[..., Any]) -> keras.Model:

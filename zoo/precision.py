@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from zoo.classifier import attach
-from zoo.outputs import flat
+from zoo.outputs import flat, is_one_graph
 
 # Policies of Keras for layers that have, or compute in, other floats.
 OTHERS = ("float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16")
@@ -39,8 +39,8 @@ def in_float32(model: keras.Model) -> keras.Model:
 
 
 def in_one_graph(model: keras.Model) -> keras.Model:
-    """The model itself, or a copy where it is Sequential or has models inside."""
-    return model if flat(model) is model else copy_in_float32(model)
+    """The model itself, or a copy in float32 where it is Sequential or has models inside."""
+    return model if is_one_graph(model) else copy_in_float32(model)
 
 
 def copy_in_float32(model: keras.Model) -> keras.Model:

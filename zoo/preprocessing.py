@@ -120,6 +120,12 @@ def whole(array: np.ndarray) -> np.ndarray:
     return np.rint(array).astype(np.uint8)
 
 
+def is_one(pictures: Picture | Iterable[Picture]) -> bool:
+    """Whether it is one picture, not several: an array [N, H, W, 3] is several."""
+    several = isinstance(pictures, Iterable) and not isinstance(pictures, str | PathLike | bytes)
+    return not several or getattr(pictures, "ndim", 4) < 4
+
+
 def coloured(array: np.ndarray) -> np.ndarray:
     """[H, W, 3], [H, W, 1] or [H, W] of any dtype -> [H, W, 3]. Raises DataError for other shapes."""
     import numpy as np
@@ -181,11 +187,11 @@ def _rgb(image: Image.Image, name: str) -> Image.Image:
     return image.convert("RGB")
 
 
-def evaluate(preprocessing: Preprocessing, image: np.ndarray) -> np.ndarray:
-    """[H, W, 3] or [H, W] in 0..255 -> uint8 [h, w, 3] at the input size: torchvision's evaluation transform.
+def evaluate(preprocessing: Preprocessing, image: Picture) -> np.ndarray:
+    """A picture -> uint8 [h, w, 3] at the input size: torchvision's evaluation transform.
 
-    Raises DataError for an array of another kind, and for a picture so thin that resizing its shorter side
-    makes it enormous.
+    Raises DataError as `read_image` does, and for a picture so thin that resizing its shorter side makes it
+    enormous.
     """
     from PIL import Image
 
@@ -210,24 +216,22 @@ def _fitted(preprocessing: Preprocessing, image: Image.Image) -> np.ndarray:
 
 
 def load_image(preprocessing: Preprocessing, source: Picture) -> np.ndarray:
-    """A picture of any form -> uint8 [h, w, 3] at the input size: evaluate(read_image(source)).
+    """`evaluate`, and faster where the picture is a file much larger than the input size.
 
     A JPEG whose sides are multiples of 8 and at least four times as long as needed is decoded at a half, a
     quarter or an eighth of its size, at least twice as large as needed: several times faster, pixels within
-    16 of 255, on average within 1. Raises DataError as those two do.
+    16 of 255, on average within 1. Raises DataError as `evaluate` does.
     """
     if isinstance(source, str | PathLike | bytes):
         return _fitted(preprocessing, _decoded(source, 2 * max(preprocessing.scale_size)))
-    return evaluate(preprocessing, read_image(source))
+    return evaluate(preprocessing, source)
 
 
 def load_images(preprocessing: Preprocessing, sources: Iterable[Picture]) -> np.ndarray:
     """N pictures, at least one -> uint8 [N, h, w, 3]: load_image of each."""
     import numpy as np
 
-    several = isinstance(sources, Iterable) and not isinstance(sources, str | bytes | PathLike)
-    alone = not several or getattr(sources, "ndim", 4) < 4
-    images = [] if alone else [load_image(preprocessing, source) for source in sources]
+    images = [] if is_one(sources) else [load_image(preprocessing, source) for source in sources]
     if not images:
         raise DataError(f"load_images takes a list of pictures, not {sources!r:.80}; load_image takes one")
     return np.stack(images)

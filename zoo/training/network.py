@@ -128,18 +128,13 @@ def cut(model: keras.Model, top: float) -> Any:
     pictures themselves where no weights would be below.
     """
     order = [node for node in nodes(model) if not node.is_input]
-    places = {id(tensor): i for i, node in enumerate(order) for tensor in node.outputs}
-    last_use = list(range(len(order)))
-    for i, node in enumerate(order):
-        for tensor in node.input_tensors:
-            if id(tensor) in places:
-                last_use[places[id(tensor)]] = i
-    # How far what lies below is still used, and a layer called again: one must not learn above the cut alone.
-    used_until = [0, *accumulate(last_use, max)]
+    last_use = {id(tensor): i for i, node in enumerate(order) for tensor in node.input_tensors}
     last_call = {id(node.operation): i for i, node in enumerate(order)}
-    called_until = [*accumulate((last_call[id(node.operation)] for node in order), max)]
-    calls = [(node.operation, last_call[id(node.operation)] == i) for i, node in enumerate(order)]
-    weighted = np.cumsum([is_last and _is_weighted(operation) for operation, is_last in calls])
+    used = [max(last_use.get(id(tensor), i) for tensor in node.outputs) for i, node in enumerate(order)]
+    called = [last_call[id(node.operation)] for node in order]
+    # How far what lies below is still used, and a layer called again: one must not learn above the cut alone.
+    used_until, called_until = [0, *accumulate(used, max)], [*accumulate(called, max)]
+    weighted = np.cumsum([i == last and _is_weighted(order[i].operation) for i, last in enumerate(called)])
     allowed = (1 - top) * (weighted[-1] + 1)
     chosen = [
         i
