@@ -102,7 +102,7 @@ class _Connection:
         tls: ClientTls | None = None,
         urls: bool = False,
     ) -> None:
-        self.address = address
+        self.address = _checked(address)
         self.timeout = timeout
         self._read = partial(_encoded, urls=urls, seconds=timeout)
         self._channel = _channel(self._grpc, address, attempts, tls)
@@ -115,7 +115,7 @@ class Client(_Connection):
     `address` is HOST:PORT or unix:PATH, `timeout` the seconds that one call may take, all its `attempts`
     (1 to 5) together: a call that the server refuses with UNAVAILABLE is made again after 0.1 s, then after
     twice as long. Calls raise ServingError with the server's code and message; UNAVAILABLE when nothing
-    answers there.
+    answers there, DataError for an address that is none of gRPC's.
 
     A picture is a file's path, its bytes, an image of Pillow's, or an array [H, W, 3] or [H, W] of 0..255;
     with `urls` also an http:// or https:// address, fetched by this client (64 MB at most, in `timeout`
@@ -261,6 +261,15 @@ class AsyncClient(_Connection):
             raise _refused(error, self.address) from error
 
 
+def _checked(address: str) -> str:
+    """The address, if it is one of gRPC's."""
+    if address.startswith(("http://", "https://")):
+        raise DataError(f'"{address}" is no gRPC address: give HOST:PORT, the server\'s gRPC port')
+    if ":" not in address:
+        raise DataError(f'"{address}" names no port: give HOST:PORT, as 127.0.0.1:8500')
+    return address
+
+
 def _channel(kind: Any, address: str, attempts: int, tls: ClientTls | None) -> Any:
     """kind: grpc, or grpc.aio for an asynchronous one."""
     options = _options(attempts, tls)
@@ -288,6 +297,8 @@ def _refused(error: Any, address: str) -> ServingError:
     # gRPC's own words for a connection that failed; a server's refusal is passed on as it is.
     if code == Code.UNAVAILABLE and "failed to connect" in message:
         message = f"no server answers at {address}: {message}"
+        if "http1" in message:
+            message += "; is it the REST port? The client calls the gRPC port"
     return ServingError(code, message)
 
 

@@ -7,7 +7,9 @@ from serving.errors import DeployError
 
 
 def by_name(base_paths: Sequence[str | Path]) -> dict[str, Path]:
-    """The folders by model name, which is the folder's own; DeployError for none, or for two of one name."""
+    """The folders by model name, which is the folder's own; DeployError for none, for two of one name, or for
+    one without versions.
+    """
     found: dict[str, Path] = {}
     for given in base_paths:
         path = Path(given).resolve()
@@ -18,6 +20,8 @@ def by_name(base_paths: Sequence[str | Path]) -> dict[str, Path]:
         found[path.name] = path
     if not found:
         raise DeployError("No model folder was given")
+    for path in found.values():
+        versions(path)
     return found
 
 
@@ -30,8 +34,23 @@ def versions(path: Path) -> list[Path]:
     """The folders of its versions, the newest first; DeployError where there are none."""
     if not path.is_dir():
         raise DeployError(f"{path} is no folder: give BASE/NAME, which holds versions as BASE/NAME/1")
-    found = [child for child in path.iterdir() if is_version(child.name) and child.is_dir()]
+    found = _versions(path)
     if not found:
-        hint = "give the folder above it" if is_version(path.name) else "export a model there first"
-        raise DeployError(f"{path} holds no version (a folder named by a number, as {path}/1): {hint}")
+        raise DeployError(
+            f"{path} holds no version (a folder named by a number, as {path}/1): {_instead(path)}"
+        )
     return sorted(found, key=lambda version: int(version.name), reverse=True)
+
+
+def _versions(path: Path) -> list[Path]:
+    return [child for child in path.iterdir() if is_version(child.name) and child.is_dir()]
+
+
+def _instead(path: Path) -> str:
+    """What who gave a folder without versions may have meant."""
+    if is_version(path.name):
+        return "give the folder above it"
+    models = [child for child in sorted(path.iterdir()) if child.is_dir() and _versions(child)]
+    if models:
+        return f"give the models in it, as {models[0]}"
+    return "export a model there first"

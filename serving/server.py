@@ -134,7 +134,7 @@ def options(
 
 
 def configs(base_paths: Sequence[str | Path]) -> list[ModelConfig]:
-    """Each BASE/NAME folder as the model NAME; DeployError for none, or for two of one name."""
+    """Each BASE/NAME folder as the model NAME; DeployError as `by_name`."""
     return [ModelConfig(name, path) for name, path in by_name(base_paths).items()]
 
 

@@ -14,7 +14,7 @@ from typing import IO
 
 from serving.addresses import address
 from serving.errors import DeployError
-from serving.folders import versions
+from serving.folders import by_name
 
 _TAIL = 4000  # characters of the log that an error carries
 
@@ -75,9 +75,7 @@ def deploy(
     loaded, a port is taken, or `timeout` seconds pass.
     """
     paths = [models] if isinstance(models, str | Path) else list(models)
-    for path in paths:
-        versions(Path(path))
-    arguments = [f"--model-base-path={Path(path).resolve()}" for path in paths]
+    arguments = [f"--model-base-path={path}" for path in by_name(paths).values()]
     arguments += [f"--host={host}", f"--grpc-port={grpc_port}", f"--rest-port={rest_port}"]
     arguments += [f"--fidelity={fidelity}", f"--workers={workers}"]
     return start([*arguments, *([f"--runtime={runtime}"] if runtime else [])], host, timeout)

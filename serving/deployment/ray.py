@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from serving.folders import by_name, versions
+from serving.folders import by_name
 
 
 def config(
@@ -19,8 +19,6 @@ def config(
     without versions.
     """
     found = by_name(folders)
-    for path in found.values():
-        versions(path)
     return f"""\
 # serve run serve.yaml
 # zoo predict 127.0.0.1:{grpc_port} {json.dumps(next(iter(found)))} rose.jpg

@@ -146,6 +146,12 @@ def test_the_asynchronous_twin_passes_errors_on(endpoint: Endpoint) -> None:
         asyncio.run(ask("127.0.0.1:1", "nope"))
 
 
+def test_the_rest_port_is_told_from_the_grpc_port(endpoint: Endpoint) -> None:
+    address = endpoint.rest_url.removeprefix("http://")
+    with Client(address, attempts=1) as client, pytest.raises(ServingError, match="is it the REST port?"):
+        client.status("m")
+
+
 def test_probabilities_of_pictures_however_they_come(
     client: Client, endpoint: Endpoint, photos: list[Path], png: Callable[..., bytes]
 ) -> None:

@@ -96,6 +96,11 @@ def test_a_version_given_for_its_model_is_recognised(base: Path) -> None:
         serving.deploy(base / "1")
 
 
+def test_a_folder_of_models_given_for_one_names_them(base: Path) -> None:
+    with pytest.raises(serving.DeployError, match=f"holds no version .*: give the models in it, as {base}$"):
+        serving.deploy(base.parent)
+
+
 def test_two_models_of_one_name_are_refused(base: Path, tmp_path: Path) -> None:
     shutil.copytree(base, tmp_path / "other" / "m")
     with pytest.raises(serving.DeployError, match=r"Two models are named m: .* rename one folder"):
