@@ -74,8 +74,9 @@ def residual_stage(
     depths: Sequence[int],
     block: Callable[..., Tensor],
     shortcut: Callable[..., Tensor],
+    last: Callable[[Tensor, str], Tensor] = lambda x, name: x,
 ) -> Tensor:
-    """One of them, counted from 1."""
+    """One of them, counted from 1. last(x, name): what becomes of the last sum before it is activated."""
     before = sum(depths[: stage - 1])
     for i in range(depths[stage - 1]):
         stride = 2 if i == 0 and stage > 1 else 1
@@ -83,7 +84,8 @@ def residual_stage(
         y = block(net, x, PLANES[stage - 1], stride, name)
         if stride > 1 or x.shape[-1] != y.shape[-1]:
             x = shortcut(net, x, y.shape[-1], stride, f"{name}.downsample")
-        x = net.act(net.add(x, y, name, position=(before + i) / (sum(depths) - 1)), f"{name}.act")
+        x = net.add(x, y, name, position=(before + i) / (sum(depths) - 1))
+        x = net.act(x if i < depths[stage - 1] - 1 else last(x, name), f"{name}.act")
     return x
 
 

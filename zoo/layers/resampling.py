@@ -21,6 +21,7 @@ class Stretch(layers.Layer):
     def __init__(self, step: int, corners: bool = False, back: bool = False, **options: Any) -> None:
         super().__init__(**options)
         self.step, self.corners, self.back = step, corners, back
+        self.sides_of = 1 if back else None
 
     def call(self, inputs: Any) -> Any:
         x, goal = inputs if self.back else (inputs, None)
