@@ -23,19 +23,32 @@ def poolformer(
     net: Net, images: Tensor, *, depths: Sequence[int], widths: Sequence[int], layer_scale: float
 ) -> Tensor:
     """Images [N, H, W, 3], normalised -> vectors [N, C]. layer_scale: at first."""
+    x = first_layout(net, images, depths, widths, layer_scale, pooled)
+    return head_norm(net.global_pool(x), "head.norm")
+
+
+def first_layout(
+    net: Net,
+    images: Tensor,
+    depths: Sequence[int],
+    widths: Sequence[int],
+    layer_scale: float,
+    mixer: Mixer,
+) -> Tensor:
+    """The first paper's: norms over whole maps, scaled residuals."""
     x, done = stem(net, images, widths[0]), count()
     for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):
         if stage:
             x = net.conv(x, width, 3, f"stages.{stage}.downsample.conv", 2, bias=True)
         for i in range(depth):
             name, position = f"stages.{stage}.blocks.{i}", next(done) / (sum(depths) - 1)
-            y = pooled(net, map_norm(net, x, f"{name}.norm1"), f"{name}.token_mixer")
+            y = mixer(net, map_norm(net, x, f"{name}.norm1"), f"{name}.token_mixer")
             y = ChannelScale(layer_scale, name=f"{name}.layer_scale1")(y)
             x = net.add(x, y, f"{name}.1", position)
             y = mlp(net, map_norm(net, x, f"{name}.norm2"), f"{name}.mlp")
             y = ChannelScale(layer_scale, name=f"{name}.layer_scale2")(y)
             x = net.add(x, y, f"{name}.2", position)
-    return head_norm(net.global_pool(x), "head.norm")
+    return x
 
 
 def poolformerv2(net: Net, images: Tensor, *, depths: Sequence[int], widths: Sequence[int]) -> Tensor:
