@@ -275,7 +275,7 @@ def _fill(
     """Set the variables from the file; heads stay new where the file's have other classes, and auxiliary
     ones where it has none.
     """
-    tensors = dict(renamed(model, _tensors(model, architecture, tag, path), tag.renames))
+    tensors = dict(_tensors(model, architecture, tag, path))
     own = {slot.key: slot for slot in slots(model)}
     sides = tuple(f"{name}." for name in architecture.auxiliary)
     tensors = {key: t for key, t in tensors.items() if key in own or not key.startswith(sides)}
@@ -317,11 +317,21 @@ def _tensors(
     if tag.layout == "keras" and path.suffix == ".h5" and not holds_model(path):
         beside = (*(f"{name}." for name in architecture.auxiliary), *POOLS)
         stored = [slot for slot in slots(model) if not slot.key.startswith(beside)]
-        bgr = tag.channels == "bgr"
-        return keras_layout.reference_tensors(model, stored, read(path), order=tag.order, bgr=bgr)
+        return _rgb(model, tag, keras_layout.reference_tensors(model, stored, read(path), order=tag.order))
     if path.suffix in MODEL_FILES:
         return state_dict(load_file(path))
-    return read(path)
+    found = read(path)
+    tensors = renamed(model, found, tag.renames)
+    # Under our own names it is a file of ours, whose colours are in our order.
+    return tensors if tensors.keys() == found.keys() else _rgb(model, tag, tensors)
+
+
+def _rgb(model: keras.Model, tag: Weights, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """With a first kernel that takes red, green, blue, [out, 3, height, width]."""
+    first = next(slot.key for slot in slots(model) if slot.is_kernel)
+    if tag.channels == "bgr" and first in tensors:
+        return tensors | {first: tensors[first][:, ::-1]}
+    return tensors
 
 
 def _from_weights_h5(architecture: Architecture, tag: Weights, path: Path) -> keras.Model:

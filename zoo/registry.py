@@ -23,9 +23,9 @@ class Weights:
     input_size is in pixels, top1 and top5 in percent on the validation or test set of `pictures` at
     input_size (at test_input_size for the *_test ones); labels name the classes where those of `pictures` do
     not; padding and epsilon are those of zoo.blocks.Net, build what else of the network was another when
-    these weights were trained. layout "keras": the file is one of keras.applications
-    (zoo.weights.keras_layout), with the given order of layers and channels of its first kernel, "rgb" or
-    "bgr". md5, sha1 and sha256 are the file's, as published; where url is a .zip's, those of the one inside.
+    these weights were trained. channels are those of the file's first kernel, "rgb" or "bgr". layout "keras":
+    it is a file of keras.applications (zoo.weights.keras_layout), with the given order of layers. md5, sha1
+    and sha256 are the file's, as published; where url is a .zip's, those of the one inside.
     """
 
     architecture: str

@@ -77,15 +77,21 @@ def fill(model, arrays, **options):
     return model
 
 
-@pytest.mark.parametrize("bgr", [False, True])
-def test_what_keras_keeps_in_other_forms_computes_the_same(bgr):
+def test_what_keras_keeps_in_other_forms_computes_the_same():
     pictures = np.random.default_rng(0).uniform(0, 1, (2, *SIZE)).astype(np.float32)
     reference = theirs()
     arrays = stored(reference)
     assert len(arrays) == 17
-    expected = reference.predict_on_batch(pictures[..., ::-1] if bgr else pictures)
-    network = fill(ours(), arrays, bgr=bgr)
+    expected = reference.predict_on_batch(pictures)
+    network = fill(ours(), arrays)
     np.testing.assert_allclose(network.predict_on_batch(pictures), expected, rtol=1e-4)
+
+
+def test_a_file_of_ours_for_a_network_of_bgr_pictures_keeps_its_colours(tmp_path):
+    model = zoo.load("resnet50.keras_in1k", None, input_size=32)
+    zoo.weights.save(model, tmp_path / "ours.safetensors")
+    again = zoo.load("resnet50.keras_in1k", tmp_path / "ours.safetensors", input_size=32)
+    np.testing.assert_array_equal(again.get_layer("conv1").kernel, model.get_layer("conv1").kernel)
 
 
 def test_the_pictures_statistics_are_no_layer():

@@ -29,6 +29,7 @@ ROLES = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
+PART = re.compile(r"\[\d\]")
 
 
 @dataclass(frozen=True)
@@ -137,12 +138,21 @@ def renamed(
 
     {block} in a replacement stands for STAGE.INDEX of the block whose flat number is the pattern's first
     group, {1} for that number, {2} for the second group's; {block-1}, {1-7} and {2+1} count from elsewhere,
-    {block/2} and {1/2} by twos. A replacement that begins with ">" is renamed once more without it.
+    {block/2} and {1/2} by twos. A replacement that begins with ">" is renamed once more without it. What is
+    renamed to NAME[0].weight, NAME[1].weight, ... becomes one, NAME.weight, with these parts of its rows.
     """
     if not renames:
         return dict(tensors)
     blocks = _block_names(model)
-    return {_rename(key, renames, blocks): tensor for key, tensor in tensors.items()}
+    return _joined({_rename(key, renames, blocks): tensor for key, tensor in tensors.items()})
+
+
+def _joined(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    parts: dict[str, list[str]] = {}
+    for key in tensors:
+        parts.setdefault(PART.sub("", key), []).append(key)
+    whole = {name: [tensors[key] for key in sorted(keys)] for name, keys in parts.items()}
+    return {name: np.concatenate(rows) if len(rows) > 1 else rows[0] for name, rows in whole.items()}
 
 
 def _first(problem: str, keys: list[str]) -> str:

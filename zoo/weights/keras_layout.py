@@ -33,23 +33,19 @@ def reference_tensors(
     stored: Mapping[str, np.ndarray],
     *,
     order: Sequence[str] = (),
-    bgr: bool = False,
 ) -> Arrays:
     """The arrays of a file, "LAYER/variable" in the file's order, under the reference's keys and in its axes.
 
     slots: those of the model that the file has, in the model's order. order: patterns of layer names, where
     Keras lists the layers of a block (the first part of their names) otherwise than the model does: those
-    that fit the first pattern come first, those that fit none last. bgr: the file's first kernel takes blue,
-    green, red. A norm stored without gamma gets ones; the bias of a convolution that has none here moves
-    into the mean of the norm behind it. What is too much keeps the name that it has in the file, so that
-    `assign` refuses it as it does missing and misshapen tensors.
+    that fit the first pattern come first, those that fit none last. A norm stored without gamma gets ones;
+    the bias of a convolution that has none here moves into the mean of the norm behind it. What is too much
+    keeps the name that it has in the file, so that `assign` refuses it as it does missing and misshapen
+    tensors.
     """
     layers = _in_order(_layers(slots), order)
     kernels, norms = _pieces(stored)
     tensors, biases = _with_kernels([layer for layer in layers.values() if "kernel" in layer], kernels)
-    if bgr and tensors:
-        first = next(iter(tensors))
-        tensors[first] = tensors[first][:, ::-1]
     tensors |= _without_kernels([layer for layer in layers.values() if "kernel" not in layer], norms)
     return _folded(model, tensors, biases)
 

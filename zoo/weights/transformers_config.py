@@ -5,6 +5,7 @@ AutoModelForImageClassification saved. Networks and names of layers: zoo/catalog
 from __future__ import annotations
 
 import logging
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -16,6 +17,7 @@ from zoo.registry import Architecture, Weights, resolve
 from zoo.weights.repository import Repository, facts_of, of_colours, tag_of
 
 log = logging.getLogger("zoo")
+Colours = tuple[float, float, float]
 
 PICTURES = "preprocessor_config.json"
 INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
@@ -36,8 +38,9 @@ def repository_of(place: str, config: Mapping[str, Any]) -> Repository:
     facts = _kinds()[kind]
     _refuse_other_networks(place, config, facts["same"], facts.get("absent", ()))
     architecture, _ = resolve(_network(place, config, facts["networks"]))
-    pictures = facts_of(place, PICTURES)
+    pictures = {**facts.get("pictures", {}), **facts_of(place, PICTURES)}
     size, crop = _size_and_crop(place, pictures)
+    mean, std = _mean_and_std(place, pictures)
     if config.get("problem_type") == "multi_label_classification":
         log.warning('%s names several labels for a picture: give classifier_activation="sigmoid"', place)
     labels = _labels(config)
@@ -51,8 +54,9 @@ def repository_of(place: str, config: Mapping[str, Any]) -> Repository:
         input_size=size[0],
         crop=crop,
         interpolation=_interpolation(place, pictures),
-        mean=of_colours(pictures["image_mean"]),
-        std=_std(pictures),
+        mean=mean,
+        std=std,
+        channels="bgr" if pictures.get("do_flip_channel_order") else "rgb",
         padding=facts["padding"],
         epsilon=facts["epsilon"],
     )
@@ -107,10 +111,17 @@ def _interpolation(place: str, pictures: Mapping[str, Any]) -> str:
     return INTERPOLATIONS.get(resample, f"Pillow's {resample}")
 
 
-def _std(pictures: Mapping[str, Any]) -> tuple[float, float, float]:
-    red, green, blue = of_colours(pictures["image_std"])
+def _mean_and_std(place: str, pictures: Mapping[str, Any]) -> tuple[Colours, Colours]:
+    """Of pictures in 0..1; ZooError for those that were brought to another range."""
+    factor = pictures.get("rescale_factor", 1 / 255) if pictures.get("do_rescale", True) else 1.0
+    if not math.isclose(factor, 1 / 255):
+        raise ZooError(f"{place}: its pictures were multiplied by {factor}, not by 1 / 255 as the zoo's")
+    if not pictures.get("do_normalize", True):
+        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    mean, std = of_colours(pictures["image_mean"]), of_colours(pictures["image_std"])
+    red, green, blue = std
     # EfficientNet's processor divides twice, by what it says is a deviation and is the root of one.
-    return (red**2, green**2, blue**2) if pictures.get("include_top") else (red, green, blue)
+    return mean, (red**2, green**2, blue**2) if pictures.get("include_top") else std
 
 
 def _size_and_crop(place: str, pictures: Mapping[str, Any]) -> tuple[tuple[int, int], float]:
