@@ -119,7 +119,8 @@ def test_filters_narrow_the_list():
 
 
 @pytest.mark.parametrize(
-    ("family", "message"), [("resnett", 'did you mean "resnet"?'), ("qqqq", "there are: airnet, alexnet, bagnet,")]
+    ("family", "message"),
+    [("resnett", 'did you mean "resnet"?'), ("qqqq", "there are: airnet, alexnet, bagnet,")],
 )
 def test_an_unknown_family_is_no_empty_list(family, message):
     with pytest.raises(zoo.UnknownModelError, match=re.escape(f'unknown family "{family}"; {message}')):
