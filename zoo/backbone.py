@@ -21,7 +21,7 @@ from zoo.layers import (
     WholeSteps,
 )
 from zoo.loading import DEFAULT, load_trunk
-from zoo.outputs import classifier_layer, features_of
+from zoo.outputs import classifier_layer, features_of, producer
 from zoo.precision import in_one_graph
 
 # The numbered part of the network that a layer stands in: "blocks.2.0" of "blocks.2.0.conv_dw.pad".
@@ -44,7 +44,7 @@ NO_MAP = (
 
 def features(
     model_or_name: keras.Model | str | PathLike[str],
-    levels: Sequence[int] = (2, 3, 4, 5),
+    levels: Sequence[int] | int = (2, 3, 4, 5),
     weights: str | PathLike[str] | None = DEFAULT,
     *,
     input_size: int | Size | None = None,
@@ -61,6 +61,7 @@ def features(
     """
     model = _classifier(model_or_name, weights, input_size)
     maps = maps_of(model)
+    levels = (levels,) if isinstance(levels, int) else levels
     missing = [level for level in levels if level not in maps]
     existing = ", ".join(f"{level} (stride {2**level})" for level in maps) or _only_stride(model)
     if not levels:
@@ -69,7 +70,7 @@ def features(
         raise ZooError(f"{model.name} has no maps of levels {missing}; it has: {existing}")
     chosen = [(level, maps[level]) for level in levels]
     found = [
-        {"level": level, "reduction": 2**level, "channels": x.shape[-1], "layer": _producer(x).name}
+        {"level": level, "reduction": 2**level, "channels": x.shape[-1], "layer": producer(x).name}
         for level, x in chosen
     ]
     backbone = keras.Model(model.inputs[0], [x for _, x in chosen], name=model.name)
@@ -195,14 +196,10 @@ def _block(layer: Any) -> str:
 
 
 def _sources(layer: Any) -> list[Any]:
-    return [_producer(tensor) for tensor in keras.tree.flatten(layer.input)]
+    return [producer(tensor) for tensor in keras.tree.flatten(layer.input)]
 
 
 def _unpadded(layer: Any) -> Any:
     while isinstance(layer, SAME_MAP):
         (layer,) = _sources(layer)
     return layer
-
-
-def _producer(tensor: Any) -> Any:
-    return tensor._keras_history.operation

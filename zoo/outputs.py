@@ -54,7 +54,7 @@ def heads(model: keras.Model) -> keras.Model:
     model = flat(model)
     scores, activation = _unactivated(predictions_of(model))
     classified = _classified(scores)
-    features = _vectors(_taken(classified), _producer(classified).name)
+    features = _vectors(_taken(classified), producer(classified).name)
     outputs = {
         "features": layers.Activation("linear", dtype="float32", name="features.out")(features),
         "logits": layers.Activation("linear", dtype="float32", name="logits.out")(scores),
@@ -72,7 +72,7 @@ def predictions_of(model: keras.Model) -> Any:
 
 def gives_logits(model: keras.Model) -> bool:
     """Whether the predictions are the logits: neither softmax nor sigmoid makes probabilities of them."""
-    return _activation(_producer(predictions_of(model))) == "linear"
+    return _activation(producer(predictions_of(model))) == "linear"
 
 
 def classifier_layer(model: keras.Model) -> Any:
@@ -81,7 +81,7 @@ def classifier_layer(model: keras.Model) -> Any:
 
     Raises ZooError where a model has none.
     """
-    return _producer(_classified(predictions_of(model)))
+    return producer(_classified(predictions_of(model)))
 
 
 def features_of(classifier: Any) -> Any:
@@ -155,7 +155,7 @@ def nodes(model: keras.Model) -> list[Any]:
 
 def _unactivated(output: Any) -> tuple[Any, str]:
     """The tensor before the last activation, and what makes probabilities of it."""
-    layer = _producer(output)
+    layer = producer(output)
     name = _activation(layer)
     if name not in ("linear", "softmax", "sigmoid"):
         raise ZooError(f'"{layer.name}" ends in {name}; a classifier ends in softmax, sigmoid or logits')
@@ -178,22 +178,22 @@ def _activation(layer: Any) -> str:
 def _classified(scores: Any) -> Any:
     """The classifier's own output, from which the scores come."""
     tensor = scores
-    while isinstance(_producer(tensor), PASSED) or _producer(tensor).name == "global_pool":
+    while isinstance(producer(tensor), PASSED) or producer(tensor).name == "global_pool":
         tensor = _taken(tensor)
-    if not isinstance(_producer(tensor), CLASSIFIERS):
-        raise ZooError(f'"{_producer(tensor).name}" is no classifier; the model must end in a Dense layer')
+    if not isinstance(producer(tensor), CLASSIFIERS):
+        raise ZooError(f'"{producer(tensor).name}" is no classifier; the model must end in a Dense layer')
     return tensor
 
 
 def _vectors(features: Any, classifier: str) -> Any:
-    if isinstance(_producer(features), layers.Dropout):
+    if isinstance(producer(features), layers.Dropout):
         features = _taken(features)
     if len(features.shape) == 4:
         features = layers.GlobalAveragePooling2D(name=f"{classifier}.features")(features)
     return features
 
 
-def _producer(tensor: Any) -> Any:
+def producer(tensor: Any) -> Any:
     return tensor._keras_history.operation
 
 

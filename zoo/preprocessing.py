@@ -138,8 +138,10 @@ def coloured(array: np.ndarray) -> np.ndarray:
 
 
 def _no_picture(array: np.ndarray) -> DataError:
+    opaque = array.ndim in (3, 4) and array.shape[-1] == 4
     return DataError(
         f"a picture is an array [height, width, 3] in 0..255, not {array.dtype} {list(array.shape)}"
+        + ("; of red, green, blue and how opaque they are take array[..., :3]" if opaque else "")
     )
 
 

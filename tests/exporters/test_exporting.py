@@ -182,7 +182,7 @@ def test_pictures(tiny, tmp_path):
         tiny,
         base,
         pictures=[np.zeros((8, 8, 4))],
-        match=r"pictures\[0\]: a picture is an array \[height, .*, not float64 \[8, 8, 4\]",
+        match=r"pictures\[0\]: a picture is an array \[height, .*, not float64 \[8, 8, 4\]; of .* take array",
     )
     refused(tiny, base, pictures=[tmp_path / "none.png"], match='none.png" does not exist')
     assert os.listdir(tmp_path) == []

@@ -145,6 +145,11 @@ def test_a_fine_tuned_network_has_features_and_vectors_by_the_layers_it_has():
         zoo.features(learned, input_size=96)
 
 
+def test_one_level_alone_is_a_list_of_one_map():
+    (alone,) = without_variables(zoo.features, "mobilenetv3_small_050", 3).outputs
+    assert alone.shape == (None, 28, 28, 16)
+
+
 def test_a_saved_network_has_features_too(tmp_path):
     path = zoo.save(zoo.load("resnet18", weights=None, classes=3, input_size=64), tmp_path / "own.keras")
     assert [x.shape[-1] for x in zoo.features(path).outputs] == [64, 128, 256, 512]
