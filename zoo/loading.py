@@ -36,7 +36,7 @@ log = logging.getLogger("zoo")
 DEFAULT = "default"
 MODEL_IN_FOLDER = "model.keras"
 POOLS = ("global_pool.", "head_pool.")
-WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin", ".npz", *MODEL_FILES)
+WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".npz", *MODEL_FILES)
 
 
 def load(
@@ -59,8 +59,8 @@ def load(
     with a model.keras (which comes before a network of that name); or what users of timm and of Hugging
     Face's transformers publish, "hf-hub:USER/REPOSITORY[@REVISION]", or keep in a folder with its
     config.json; or "hub:" and the folder or address of a module of TensorFlow Hub (`zoo.hub.load`).
-    weights: the name's own by default; a tag; the path of a .safetensors, .pth, .pt, .bin, .npz, .keras, .h5
-    or .weights.h5 file, read with the name's conventions; None for fresh ones.
+    weights: the name's own by default; a tag; the path of a .safetensors, .pth, .pt, .bin, .pth.tar, .npz,
+    .keras, .h5 or .weights.h5 file, read with the name's conventions; None for fresh ones.
     classes: a number or the labels; another number than the weights' keeps the backbone, with a new head.
     input_size: pixels, one number or (height, width); (None, None) for pictures of any height and width,
     which need not be alike from call to call; `preprocessing` keeps the weights' own size.

@@ -63,7 +63,7 @@ def refusal(path: Path) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("ending", ["pth", "pt", "bin"])
+@pytest.mark.parametrize("ending", ["pth", "pt", "bin", "pth.tar"])
 @pytest.mark.parametrize("format_", ["zip", "legacy"])
 def test_arrays_come_back_with_shapes_strides_and_types(torch_format, tmp_path, format_, ending):
     path = tmp_path / f"weights.{ending}"
@@ -139,6 +139,26 @@ def test_wrappers_are_taken_off(torch_format, save, wrapped, chosen):
     assert list(arrays) == ["w"]
 
 
+@pytest.mark.parametrize(
+    "beside",
+    [
+        b"cargparse\nNamespace\n)\x81}U\x02lrK\x01sb",
+        b"cpathlib\nPosixPath\nU\x01/U\x01x\x86R",
+        b"cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\nU\x02f8\x85RU\x08\0\0\0\0\0\0\0\0\x86R",
+    ],
+    ids=["options", "path", "score"],
+)
+def test_what_training_scripts_keep_beside_the_weights_is_not_made(torch_format, save, beside):
+    t = torch_format
+    one = t.tensor(t.storage("0", "FloatStorage", 8), 0, (2,), (1,))
+    assert list(read(save({"state_dict": {"w": one}, "beside": beside}))) == ["w"]
+
+
+def test_there_is_no_tensor_among_what_is_not_made(torch_format, save):
+    one = torch_format.Call("argparse Namespace", ())
+    assert "entry 'w' is not a tensor" in refusal(save({"state_dict": {"w": one}}))
+
+
 def replace_floats(value):
     if isinstance(value, float):
         return b"G" + struct.pack(">d", value)
@@ -156,7 +176,7 @@ def replace_floats(value):
         ("__builtin__ exec", ("open('{tmp}', 'w')",)),
         ("torch.serialization load", ("{tmp}",)),
         ("collections OrderedDict.fromkeys", ("ab",)),
-        ("argparse Namespace", ()),
+        ("argparse FileType", ()),
         ("numpy.core.multiarray _reconstruct", ()),
         ("torch.hub load", ("evil/repository",)),
     ],

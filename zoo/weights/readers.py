@@ -24,11 +24,11 @@ INFLATION = 20  # a compressed .npz of real weights is hardly smaller than they 
 def read(path: Path | str) -> Mapping[str, npt.NDArray[Any]]:
     """The arrays of a weight file under the names that the file gives them; they may share memory.
 
-    By ending: .safetensors; .pth, .pt, .bin (PyTorch, both formats, without PyTorch); .npz; .h5, .hdf5
-    (the layer layout of Keras 1 and 2, as "LAYER/variable"). float16 and bfloat16 become float32,
-    everything else keeps its dtype. Wrappers such as {"state_dict": ...} and the prefixes "module." and
-    "timm_model." are taken off; counters (num_batches_tracked) are left out. Raises WeightsError, naming the
-    file, for any other, damaged or hostile file.
+    By ending: .safetensors; .pth, .pt, .bin, .tar as in .pth.tar (PyTorch, both formats, without PyTorch);
+    .npz; .h5, .hdf5 (the layer layout of Keras 1 and 2, as "LAYER/variable"). float16 and bfloat16 become
+    float32, everything else keeps its dtype. Wrappers such as {"state_dict": ...} and the prefixes "module."
+    and "timm_model." are taken off; counters (num_batches_tracked) are left out. Raises WeightsError, naming
+    the file, for any other, damaged or hostile file.
     """
     path = Path(path)
     reader = READERS.get(path.suffix.lower())
@@ -188,6 +188,7 @@ READERS: dict[str, Callable[[Path], Arrays]] = {
     ".pth": _read_torch,
     ".pt": _read_torch,
     ".bin": _read_torch,
+    ".tar": _read_torch,
     ".npz": _read_npz,
     ".h5": _read_h5,
     ".hdf5": _read_h5,

@@ -41,6 +41,13 @@ STORAGES = {
     "torch.BoolStorage": "?",
 }
 
+# What training scripts keep beside the weights: options, paths and scores, none of which is made.
+SETTINGS = (
+    *("argparse.Namespace", "types.SimpleNamespace", "collections.Counter"),
+    *("pathlib.PosixPath", "pathlib.WindowsPath", "pathlib._local.PosixPath", "pathlib._local.WindowsPath"),
+    *("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype", "_codecs.encode"),
+)
+
 # What a damaged or hostile stream can raise in the machine below; all of it is a WeightsError to the caller.
 BROKEN = (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, EOFError, struct.error)
 
@@ -277,6 +284,12 @@ class Machine:
             raise WeightsError("refused: the pickle calls what is not a function of tensors")
         self._stack.append(_CALLS[function.name](*arguments))
 
+    def _new(self, _: Any) -> None:
+        kind, _arguments = self._pop(2)
+        if not isinstance(kind, Global) or kind.name not in SETTINGS:
+            raise WeightsError("refused: a state dict has no use for the pickle opcode NEWOBJ")
+        self._stack.append(_nothing())
+
     def _build(self, _: Any) -> None:
         # A state dict's attribute `_metadata`, the versions of its modules, is of no use here.
         self._pop(1)
@@ -332,6 +345,11 @@ def _tensor(storage: Storage, offset: int, size: tuple[int, ...], stride: tuple[
     return Tensor(storage, offset, size, stride)
 
 
+def _nothing(*_arguments: object) -> dict[str, Any]:
+    """In place of a thing that is no weights."""
+    return {}
+
+
 def _parameter(tensor: Tensor, *_: Any) -> Tensor:
     if not isinstance(tensor, Tensor):
         raise WeightsError("a parameter that is not a tensor")
@@ -359,6 +377,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
     "torch.nn.parameter.Parameter": _parameter,
+    **dict.fromkeys(SETTINGS, _nothing),
 }
 _VALUES = (
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
@@ -386,6 +405,7 @@ _STEPS: dict[str, Callable[[Machine, Any], None]] = {
     "GLOBAL": Machine._global,
     "STACK_GLOBAL": Machine._global,
     "REDUCE": Machine._reduce,
+    "NEWOBJ": Machine._new,
     "BUILD": Machine._build,
     "BINPERSID": Machine._persistent,
 }
