@@ -66,6 +66,7 @@ SCALES = (
     (r"\.mixer\.module\.(2|3|proj)\.bn\.weight$", 0.2, 0),
     (r"\.xca\.temperature$", 1, 2),
     (r"\.attn\.qkvs\.\d\.bn\.weight$|\.((ffn\d|res\d\.1)\.m\.pw2|(dw\d|res\d\.0)\.m)\.bn\.weight$", 0.1, 0),
+    (r"^stages\.\d\.\d+\.gamma$", 1, 0.2),
     (r"^blocks\d\.\d+\.norm1\.weight$", 0.4, 0),
     (r"^backbone\.network\.\d\.\d+\.layer_scale_\d$", 1, 0.3),
     (r"^incre_modules\.\d+\.0\.(bn3|downsample\.1)\.weight$", 0.3, 0),

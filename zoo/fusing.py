@@ -210,13 +210,27 @@ def _fitted(term: Linear, largest: Linear) -> Array | None:
             return None
         frame[largest.pads[0][0], largest.pads[1][0], channels % frame.shape[2], channels] = term.kernel
         return frame
+    kernel = _spread(term, largest)
     top, left = (ours[0] - own[0] for ours, own in zip(largest.pads, term.pads, strict=True))
-    bottom, right = top + term.kernel.shape[0], left + term.kernel.shape[1]
-    same = _steps(term.conv) == _steps(largest.conv) and term.groups == largest.groups
-    if not same or min(top, left) < 0 or bottom > frame.shape[0] or right > frame.shape[1]:
+    bottom, right = top + kernel.shape[0], left + kernel.shape[1]
+    same = _steps(largest.conv) in (_steps(term.conv), (term.conv.strides, (1, 1)))
+    if not same or term.groups != largest.groups or min(top, left) < 0:
         return None
-    frame[top:bottom, left:right] = term.kernel
+    if bottom > frame.shape[0] or right > frame.shape[1]:
+        return None
+    frame[top:bottom, left:right] = kernel
     return frame
+
+
+def _spread(term: Linear, largest: Linear) -> Array:
+    """The term's kernel, with zeros between its places where it is dilated and the largest one is not."""
+    if _steps(term.conv)[1] == _steps(largest.conv)[1]:
+        return term.kernel
+    down, right = term.conv.dilation_rate
+    height, width, *channels = term.kernel.shape
+    kernel = np.zeros(((height - 1) * down + 1, (width - 1) * right + 1, *channels))
+    kernel[::down, ::right] = term.kernel
+    return kernel
 
 
 def _steps(conv: Any) -> tuple[tuple[int, int], tuple[int, int]]:

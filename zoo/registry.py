@@ -14,6 +14,7 @@ from zoo.errors import UnknownModelError, did_you_mean
 from zoo.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 IMAGENET = "ImageNet-1k"
+HUB_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,9 @@ class Weights:
     input_size (at test_input_size for the *_test ones); labels name the classes where those of `pictures` do
     not; padding and epsilon are those of zoo.blocks.Net, build what else of the network was another when
     these weights were trained. channels are those of the file's first kernel, "rgb" or "bgr". layout "keras":
-    it is a file of keras.applications (zoo.weights.keras_layout), with the given order of layers. md5, sha1
-    and sha256 are the file's, as published; where url is a .zip's, those of the one inside.
+    it is a file of keras.applications (zoo.weights.keras_layout), with the given order of layers. file is
+    that of the package, or without one that of the hub's repository, where it is not model.safetensors. md5,
+    sha1 and sha256 are the file's, as published; where url is a .zip's, those of the one inside.
     """
 
     architecture: str
@@ -68,8 +70,15 @@ class Weights:
 
     @property
     def published_name(self) -> str | None:
-        """The name under which the hub knows these weights, for instance tf_efficientnet_b0.in1k."""
-        return self.hub.partition("/")[2] if self.hub else None
+        """The name under which the hub knows these weights, for instance tf_efficientnet_b0.in1k; None where
+        a repository has several.
+        """
+        return self.hub.partition("/")[2] if self.hub and self.hub_file == HUB_FILE else None
+
+    @property
+    def hub_file(self) -> str:
+        """What holds the weights in the hub's repository."""
+        return HUB_FILE if self.package or not self.file else self.file
 
     @property
     def timm_name(self) -> str | None:

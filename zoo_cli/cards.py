@@ -100,7 +100,8 @@ def _tops(top1: float | None, top5: float | None) -> str:
 
 def _weights_line(weights: Weights) -> str:
     top1 = f"top-1 {weights.top1:.2f}" if weights.top1 else "top-1 not stated"
-    home = weights.package or weights.hub or weights.url
+    several = weights.hub and not weights.published_name
+    home = f"{weights.hub}/{weights.hub_file}" if several else weights.package or weights.hub or weights.url
     remark = f" ({weights.remark})" if weights.remark else ""
     return f"{weights.tag:<28} {weights.input_size:>4} px  {top1:<17} {weights.licence:<14} {home}{remark}"
 

@@ -58,6 +58,14 @@ def test_the_hub_s_file_is_fetched_once_and_verified_with_the_hash_it_states(sit
     assert len(site.requests) == 2
 
 
+def test_another_file_of_a_repository_of_the_hub(site, cache_folder):
+    site.publish_on_hub("USER/several", DATA, file="small.safetensors")
+    path = fetch(replace(HUB, hub="USER/several", file="small.safetensors"))
+    assert path == cache_folder / "hub/USER/several/small.safetensors"
+    np.testing.assert_array_equal(read(path)["fc.weight"], np.ones((200, 300)))
+    assert replace(HUB, file="small.safetensors").published_name is None
+
+
 def test_the_hub_states_another_hash(site, cache_folder):
     site.publish_on_hub("timm/resnet18.a1_in1k", DATA, stated="f" * 64)
     with pytest.raises(WeightsError, match=f"the sha256 of what came is {SHA256}, not ffff"):

@@ -119,7 +119,9 @@ def test_of_every_block_one_convolution_is_left(name):
     assert not [layer for layer in fused.layers if isinstance(layer, keras.layers.Add)]
 
 
-@pytest.mark.parametrize(("name", "left"), [("ghostnetv3_100", 137), ("repvit_m0_9", 103)])
+@pytest.mark.parametrize(
+    ("name", "left"), [("ghostnetv3_100", 137), ("repvit_m0_9", 103), ("unireplknet_a", 41)]
+)
 def test_several_sums_in_a_block(name, left):
     network = zoo.load(name, weights=None, classes=3, input_size=64, classifier_activation=None)
     x = np.random.default_rng(0).uniform(0, 255, (4, 64, 64, 3)).astype(np.float32)

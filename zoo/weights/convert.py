@@ -149,10 +149,10 @@ def renamed(
 
 def _joined(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     parts: dict[str, list[str]] = {}
-    for key in tensors:
+    for key in sorted(filter(PART.search, tensors)):
         parts.setdefault(PART.sub("", key), []).append(key)
-    whole = {name: [tensors[key] for key in sorted(keys)] for name, keys in parts.items()}
-    return {name: np.concatenate(rows) if len(rows) > 1 else rows[0] for name, rows in whole.items()}
+    whole = {key: tensor for key, tensor in tensors.items() if not PART.search(key)}
+    return whole | {name: np.concatenate([tensors[key] for key in keys]) for name, keys in parts.items()}
 
 
 def _first(problem: str, keys: list[str]) -> str:

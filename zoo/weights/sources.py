@@ -70,7 +70,7 @@ def _from_package(weights: Weights) -> Path:
 
 def _from_hub(weights: Weights) -> Path:
     assert weights.hub is not None
-    return from_repository(weights.hub, "model.safetensors", sha256=weights.sha256 or "")
+    return from_repository(weights.hub, weights.hub_file, sha256=weights.sha256 or "")
 
 
 def from_repository(repository: str, file: str, *, sha256: str = "", limit: int = LIMIT) -> Path:
