@@ -52,10 +52,11 @@ def features(
     """The backbone for detection and segmentation: pictures [N, H, W, 3] in 0..255 -> a list of maps, that of
     level n about [N, H / 2**n, W / 2**n, channels] (an odd side is rounded as the network does).
 
-    A level's map is the one that enters the block which halves it; the deepest is the network's last, before
-    the layers that serve its classifier alone. model_or_name: a Classifier, whose layers are shared (copied,
-    where it has models inside), or with weights and input_size what `load` takes. What came out:
-    model.zoo.card["features"], a dict for each level: level, reduction (2**level), channels, layer.
+    levels: one or several. A level's map is the one that enters the block which halves it; the deepest is the
+    network's last, before the layers that serve its classifier alone. model_or_name: a Classifier, whose
+    layers are shared (copied, where it has models inside), or with weights and input_size what `load` takes.
+    What came out: model.zoo.card["features"], a dict for each level: level, reduction (2**level), channels,
+    layer.
 
     Raises ZooError naming the levels that exist where one of them does not, and what `load` raises.
     """

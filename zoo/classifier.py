@@ -22,7 +22,7 @@ MODEL_FILES = (".keras", ".h5")
 SINGLE_LABEL, MULTI_LABEL = "single-label", "multi-label"
 BEST = 5
 WEIGHTS_ALONE = (".weights.h5", ".safetensors", ".npz")
-PICKLES = (".pkl", ".pickle", ".joblib", ".pth", ".pt", ".bin")
+PICKLES = (".pkl", ".pickle", ".joblib", ".pth", ".pt", ".bin", ".tar")
 
 
 @dataclass(frozen=True)

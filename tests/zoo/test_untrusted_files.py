@@ -59,7 +59,7 @@ def test_a_lambda_is_refused(tmp_path, name):
         zoo.load(file)
 
 
-@pytest.mark.parametrize("suffix", [".pkl", ".pickle", ".joblib", ".pth", ".pt", ".bin"])
+@pytest.mark.parametrize("suffix", [".pkl", ".pickle", ".joblib", ".pth", ".pt", ".bin", ".pth.tar"])
 def test_a_pickle_is_refused(tmp_path, suffix):
     file = tmp_path / f"model{suffix}"
     file.write_bytes(pickle.dumps(Touch(tmp_path / "ran")))

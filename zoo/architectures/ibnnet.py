@@ -9,7 +9,7 @@ from functools import partial
 
 from zoo.architectures import densenet, resnet
 from zoo.architectures.resnet import PLANES, projected, residual_stage, residual_stages
-from zoo.blocks import Net, Tensor, concatenate, instance_norm, max_pool, split
+from zoo.blocks import Net, Tensor, concatenate, instance_norm, max_pool, parts, split
 
 NORMALISED = 2  # stages of IBN-b that end with an instance norm
 MIXED = 3  # blocks of IBN-DenseNet in which every third layer mixes the norms
@@ -67,8 +67,7 @@ def dense_layer(net: Net, x: Tensor, growth: int, name: str, *, mixed: bool) -> 
 
 def instance_and_batch_norm(net: Net, x: Tensor, name: str) -> Tensor:
     """Half of the channels by the statistics of their own picture, half by the batch's."""
-    half = x.shape[-1] // 2
-    own, common = split(x, [half, half], name)
+    own, common = parts(x, 2, name)
     return concatenate([instance_norm(own, f"{name}.IN"), net.norm(common, f"{name}.BN")], name)
 
 
