@@ -24,7 +24,7 @@ from zoo.labels import labels_of
 from zoo.registry import Architecture, Weights, card, is_known, resolve, weights_of
 from zoo.weights import keras_layout
 from zoo.weights.cache import discard
-from zoo.weights.convert import assign, renamed, slots, state_dict
+from zoo.weights.convert import assign, from_bgr, renamed, slots, state_dict
 from zoo.weights.opening import open_repository
 from zoo.weights.readers import holds_model, read
 from zoo.weights.repository import Repository, is_repository
@@ -317,21 +317,16 @@ def _tensors(
     if tag.layout == "keras" and path.suffix == ".h5" and not holds_model(path):
         beside = (*(f"{name}." for name in architecture.auxiliary), *POOLS)
         stored = [slot for slot in slots(model) if not slot.key.startswith(beside)]
-        return _rgb(model, tag, keras_layout.reference_tensors(model, stored, read(path), order=tag.order))
-    if path.suffix in MODEL_FILES:
+        tensors = keras_layout.reference_tensors(model, stored, read(path), order=tag.order)
+    elif path.suffix in MODEL_FILES:
         return state_dict(load_file(path))
-    found = read(path)
-    tensors = renamed(model, found, tag.renames)
-    # Under our own names it is a file of ours, whose colours are in our order.
-    return tensors if tensors.keys() == found.keys() else _rgb(model, tag, tensors)
-
-
-def _rgb(model: keras.Model, tag: Weights, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """With a first kernel that takes red, green, blue, [out, 3, height, width]."""
-    first = next(slot.key for slot in slots(model) if slot.is_kernel)
-    if tag.channels == "bgr" and first in tensors:
-        return tensors | {first: tensors[first][:, ::-1]}
-    return tensors
+    else:
+        found = read(path)
+        tensors = renamed(model, found, tag.renames)
+        # Under our own names it is a file of ours, whose colours are in our order.
+        if tensors.keys() == found.keys():
+            return tensors
+    return from_bgr(model, tensors) if tag.channels == "bgr" else tensors
 
 
 def _from_weights_h5(architecture: Architecture, tag: Weights, path: Path) -> keras.Model:

@@ -11,7 +11,7 @@ from keras import layers
 import zoo
 from zoo.errors import WeightsError
 from zoo.registry import resolve
-from zoo.weights.convert import assign, slots
+from zoo.weights.convert import assign, from_bgr, slots, state_dict
 from zoo.weights.keras_layout import reference_tensors
 
 SIZE = (8, 8, 3)
@@ -77,13 +77,16 @@ def fill(model, arrays, **options):
     return model
 
 
-def test_what_keras_keeps_in_other_forms_computes_the_same():
+@pytest.mark.parametrize("bgr", [False, True])
+def test_what_keras_keeps_in_other_forms_computes_the_same(bgr):
     pictures = np.random.default_rng(0).uniform(0, 1, (2, *SIZE)).astype(np.float32)
     reference = theirs()
     arrays = stored(reference)
     assert len(arrays) == 17
-    expected = reference.predict_on_batch(pictures)
+    expected = reference.predict_on_batch(pictures[..., ::-1] if bgr else pictures)
     network = fill(ours(), arrays)
+    if bgr:
+        assign(network, from_bgr(network, state_dict(network)))
     np.testing.assert_allclose(network.predict_on_batch(pictures), expected, rtol=1e-4)
 
 

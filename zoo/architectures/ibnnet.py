@@ -30,7 +30,7 @@ def ibn_b_resnet(net: Net, images: Tensor, *, depths: Sequence[int]) -> Tensor:
     x = instance_norm(net.conv(images, 64, 7, "conv1", 2), "bn1")
     x = max_pool(net.act(x, "act1"), 3, 2, "maxpool", pad=1)
     for stage in range(1, len(depths) + 1):
-        last = normalised if stage <= NORMALISED else unchanged
+        last = normalised if stage <= NORMALISED else None
         x = residual_stage(net, x, stage, depths, resnet.bottleneck, projected, last)
     return x
 
@@ -80,7 +80,3 @@ def batch_and_instance_norm(net: Net, x: Tensor, name: str) -> Tensor:
 
 def normalised(x: Tensor, name: str) -> Tensor:
     return instance_norm(x, f"{name}.IN")
-
-
-def unchanged(x: Tensor, name: str) -> Tensor:
-    return x

@@ -74,7 +74,7 @@ def residual_stage(
     depths: Sequence[int],
     block: Callable[..., Tensor],
     shortcut: Callable[..., Tensor],
-    last: Callable[[Tensor, str], Tensor] = lambda x, name: x,
+    last: Callable[[Tensor, str], Tensor] | None = None,
 ) -> Tensor:
     """One of them, counted from 1. last(x, name): what becomes of the last sum before it is activated."""
     before = sum(depths[: stage - 1])
@@ -85,7 +85,8 @@ def residual_stage(
         if stride > 1 or x.shape[-1] != y.shape[-1]:
             x = shortcut(net, x, y.shape[-1], stride, f"{name}.downsample")
         x = net.add(x, y, name, position=(before + i) / (sum(depths) - 1))
-        x = net.act(x if i < depths[stage - 1] - 1 else last(x, name), f"{name}.act")
+        x = last(x, name) if last and i == depths[stage - 1] - 1 else x
+        x = net.act(x, f"{name}.act")
     return x
 
 

@@ -13,13 +13,8 @@ from zoo.blocks import Net, Tensor
 from zoo.layers import ResponseNormalization, Scale
 
 LARGE, SMALL = 13, 3  # windows
-DILATED = (
-    (5, 1),
-    (7, 2),
-    (3, 3),
-    (3, 4),
-    (3, 5),
-)  # windows beside the large one, how far their places are apart
+# Beside the large window: how wide, and how far its places are apart.
+DILATED = ((5, 1), (7, 2), (3, 3), (3, 4), (3, 5))
 EXPANSION = 4
 NORM_EPSILON = 1e-6
 

@@ -147,6 +147,14 @@ def renamed(
     return _joined({_rename(key, renames, blocks): tensor for key, tensor in tensors.items()})
 
 
+def from_bgr(model: keras.Model, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Those of a network for pictures in blue, green, red -> for red, green, blue: the first kernel, [out, 3,
+    height, width], turned.
+    """
+    first = next(slot.key for slot in slots(model) if slot.is_kernel)
+    return {key: tensor[:, ::-1] if key == first else tensor for key, tensor in tensors.items()}
+
+
 def _joined(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     parts: dict[str, list[str]] = {}
     for key in sorted(filter(PART.search, tensors)):
