@@ -75,7 +75,7 @@ def attach(model: keras.Model, facts: Facts) -> keras.Model:
 
 
 def check_graph(model: keras.Model) -> None:
-    """Raises ZooError for a model that is no graph of layers from one input."""
+    """Raises ZooError for a model that is no graph of layers from one input, or not wholly one."""
     _check_model(model)
     inputs = model.inputs if model.built else ()
     if not inputs:
@@ -85,6 +85,13 @@ def check_graph(model: keras.Model) -> None:
         )
     if len(inputs) != 1:
         raise ZooError(f"{model.name} has {len(inputs)} inputs; a classifier of pictures has one")
+    # A task of KerasHub does so in predict and fit alone.
+    if getattr(model, "preprocessor", None) is not None:
+        raise ZooError(
+            f"{model.name} prepares its pictures outside of its graph, in model.preprocessor, which would be "
+            "left out: model.save_to_preset(FOLDER) and zoo.load(FOLDER) take it in; or set "
+            "model.preprocessor = None and put its scaling in front (keras.layers.Rescaling)"
+        )
 
 
 def _check_model(model: object) -> None:

@@ -22,9 +22,10 @@ from zoo.classifier import MODEL_FILES, Facts, attach, load_file
 from zoo.errors import UnknownModelError, WeightsError, ZooError
 from zoo.labels import labels_of
 from zoo.registry import Architecture, Weights, card, is_known, resolve, weights_of
-from zoo.weights import keras_layout
+from zoo.weights import keras_hub_layout, keras_layout
 from zoo.weights.cache import discard
 from zoo.weights.convert import assign, from_bgr, renamed, slots, state_dict
+from zoo.weights.keras_hub_config import HEAD, KERAS_HUB
 from zoo.weights.opening import open_repository
 from zoo.weights.readers import holds_model, read
 from zoo.weights.repository import Repository, is_repository
@@ -56,8 +57,8 @@ def load(
     """A pretrained Classifier by name, or a saved one by path.
 
     name: FAMILY, ARCHITECTURE, ARCHITECTURE.TAG, a published alias; or a .keras or .h5 file, or a folder
-    with a model.keras (which comes before a network of that name); or what users of timm and of Hugging
-    Face's transformers publish, "hf-hub:USER/REPOSITORY[@REVISION]", or keep in a folder with its
+    with a model.keras (which comes before a network of that name); or what users of timm, of Hugging Face's
+    transformers and of KerasHub publish, "hf-hub:USER/REPOSITORY[@REVISION]", or keep in a folder with its
     config.json; or "hub:" and the folder or address of a module of TensorFlow Hub (`zoo.hub.load`).
     weights: the name's own by default; a tag; the path of a .safetensors, .pth, .pt, .bin, .pth.tar, .npz,
     .keras, .h5 or .weights.h5 file, read with the name's conventions; None for fresh ones.
@@ -312,11 +313,14 @@ def _fill(
 def _tensors(
     model: keras.Model, architecture: Architecture, tag: Weights, path: Path
 ) -> Mapping[str, np.ndarray]:
-    if path.name.endswith(".weights.h5"):
+    if path.name.endswith(".weights.h5") and tag.layout != KERAS_HUB:
         return state_dict(_from_weights_h5(architecture, tag, path))
-    if tag.layout == "keras" and path.suffix == ".h5" and not holds_model(path):
-        beside = (*(f"{name}." for name in architecture.auxiliary), *POOLS)
-        stored = [slot for slot in slots(model) if not slot.key.startswith(beside)]
+    beside = (*(f"{name}." for name in architecture.auxiliary), *POOLS)
+    stored = [slot for slot in slots(model) if not slot.key.startswith(beside)]
+    if tag.layout == KERAS_HUB:
+        arrays = keras_hub_layout.stored_arrays(stored, (path, path.with_name(HEAD)))
+        tensors = keras_layout.reference_tensors(model, stored, arrays)
+    elif tag.layout == "keras" and path.suffix == ".h5" and not holds_model(path):
         tensors = keras_layout.reference_tensors(model, stored, read(path), order=tag.order)
     elif path.suffix in MODEL_FILES:
         return state_dict(load_file(path))

@@ -175,4 +175,7 @@ def test_what_is_no_classifier_is_refused(tmp_path):
     refused(keras.Model(images, layers.Activation("softmax")(pooled)), "the model must end in a Dense layer")
     refused(keras.Model(images, layers.Conv2D(3, 1)(images), name="map"), r"map gives \[None, 32, 40, 3\]")
     refused(keras.Model([images, keras.Input((2,))], pooled, name="two"), "two has 2 inputs")
+    task = keras.Model(images, layers.Dense(3)(pooled), name="task")
+    task.preprocessor = layers.Rescaling(1 / 255)  # as KerasHub's classifiers have it
+    refused(task, r"task prepares its pictures outside of its graph.*save_to_preset")
     assert list(tmp_path.iterdir()) == []

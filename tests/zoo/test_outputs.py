@@ -89,6 +89,9 @@ def test_facts_that_do_not_fit_are_refused():
     refused(keras.Model([images, keras.Input((2,))], pooled(images), name="two"), "two has 2 inputs")
     for unbuilt in (Subclassed(name="own"), keras.Sequential([layers.Flatten(), dense()], name="own")):
         refused(unbuilt, "own is no graph of layers, or was never built: make it")
+    outside = ending(dense())
+    outside.preprocessor = layers.Rescaling(1 / 255)
+    refused(outside, r"own prepares its pictures outside of its graph, in model\.preprocessor")
     with pytest.raises(zoo.ZooError, match=r"give a model, such as zoo\.load returns, not 'resnet18'"):
         zoo.attach("resnet18", zoo.Facts("own", ("a",), fit))
 

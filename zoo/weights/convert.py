@@ -29,6 +29,8 @@ ROLES = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
+# From the reference's axes to Keras's.
+CONVOLUTION, DEPTHWISE = (2, 3, 1, 0), (2, 3, 0, 1)
 PART = re.compile(r"\[\d\]")
 
 
@@ -128,7 +130,7 @@ def _axes(layer: Any) -> tuple[int, ...]:
         return (1, 0)
     if isinstance(layer, layers.Conv1D):
         return (2, 1, 0)
-    return (2, 3, 0, 1) if isinstance(layer, layers.DepthwiseConv2D) else (2, 3, 1, 0)
+    return DEPTHWISE if isinstance(layer, layers.DepthwiseConv2D) else CONVOLUTION
 
 
 def renamed(

@@ -143,7 +143,7 @@ def _read_h5(path: Path) -> Arrays:
                     key = f"{layer}/{name.split('/')[-1].removesuffix(':0')}"
                     if key in arrays:
                         raise WeightsError(f"{path}: the layer {layer} has two variables {key}")
-                    arrays[key] = _h5_values(path, root[layer], name)
+                    arrays[key] = h5_values(path, root[layer], name)
             return arrays
     except (OSError, KeyError, RuntimeError, TypeError, AttributeError, MemoryError) as error:
         raise WeightsError(
@@ -173,7 +173,7 @@ def holds_model(path: Path) -> bool:
         return False
 
 
-def _h5_values(path: Path, group: Any, name: str) -> npt.NDArray[Any]:
+def h5_values(path: Path, group: Any, name: str) -> npt.NDArray[Any]:
     """One dataset, if its bytes are in this very file: HDF5 can link to others, and declare what it lacks."""
     values = group[name]
     if Path(values.file.filename) != Path(group.file.filename) or values.external or values.is_virtual:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import DownloadError, ZooError
+from zoo.errors import DownloadError, UnknownModelError, ZooError
 from zoo.registry import Architecture, Weights
 from zoo.weights.download import LIMIT
 from zoo.weights.sources import from_repository
 
-PREFIXES = ("hf-hub:", "hf_hub:")
+PREFIXES = ("hf-hub:", "hf_hub:", "hf://")
 CONFIG = "config.json"
 FILES = ("model.safetensors", "pytorch_model.bin")
 CONFIG_LIMIT = 16 << 20  # bytes; the labels and descriptions of 21,000 classes take 2 MB
@@ -23,7 +23,8 @@ CONFIG_LIMIT = 16 << 20  # bytes; the labels and descriptions of 21,000 classes 
 @dataclass(frozen=True)
 class Repository:
     """What is said of the network: its weights, their pictures' (height, width) in pixels, the pooling (None:
-    the network's own), and what timm calls it (None: timm does not have it).
+    the network's own), what timm calls it (None: timm does not have it), which files hold the weights (the
+    first that is there), and the one that must lie beside it (None: no other).
     """
 
     place: str
@@ -32,11 +33,15 @@ class Repository:
     input_size: tuple[int, int]
     pooling: str | None
     timm: str | None
+    files: tuple[str, ...] = FILES
+    beside: str | None = None
 
     def file(self) -> Path:
         """The weights, downloaded once from the hub. Raises DownloadError, WeightsError."""
+        if self.beside:
+            file_of(self.place, self.beside)
         failures = []
-        for name in FILES:
+        for name in self.files:
             try:
                 return file_of(self.place, name)
             except DownloadError as error:
@@ -51,7 +56,11 @@ def is_repository(name: str | PathLike[str]) -> bool:
 
 def tag_of(place: str) -> str:
     """USER/REPOSITORY[@REVISION], or the folder's name."""
-    return place.partition(":")[2] if place.startswith(PREFIXES) else Path(place).resolve().name
+    return (
+        place.partition(":")[2].removeprefix("//")
+        if place.startswith(PREFIXES)
+        else Path(place).resolve().name
+    )
 
 
 def of_colours(numbers: Sequence[float]) -> tuple[float, float, float]:
@@ -83,3 +92,31 @@ def facts_of(place: str, name: str) -> dict[str, Any]:
     if not isinstance(facts, dict):
         raise ZooError(f"{place}: its {name} holds a {type(facts).__name__}, not a table of facts")
     return facts
+
+
+def refuse_other_networks(place: str, config: Mapping[str, Any], same: Mapping[str, Any]) -> None:
+    """Raises ZooError where the config says otherwise than what the zoo builds; it may leave things out."""
+    for name, value in same.items():
+        if config.get(name, value) != value:
+            raise ZooError(
+                f"{place} was built with {name}={config[name]!r}, which the zoo does not build, but {value!r}"
+            )
+
+
+def network_of(
+    place: str, kind: str, config: Mapping[str, Any], networks: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """The network whose facts are those of the config. Raises UnknownModelError."""
+    for name, facts in networks.items():
+        if all(config[key] == value for key, value in facts.items()):
+            return name
+    keys = next(iter(networks.values()))
+    stated = ", ".join(f"{key}={config[key]!r}" for key in keys)
+    raise UnknownModelError(f"{place} is a {kind} with {stated}, which is not in the zoo")
+
+
+def timm_of(architecture: Architecture, weights: Weights) -> str | None:
+    """What timm calls the network with these conventions."""
+    conventions = (weights.padding, weights.epsilon)
+    known = [w for w in architecture.weights.values() if (w.padding, w.epsilon) == conventions]
+    return next((w.timm_name for w in known if w.timm_name), None)

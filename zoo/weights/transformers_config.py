@@ -13,8 +13,16 @@ from importlib.resources import files
 from typing import Any
 
 from zoo.errors import UnknownModelError, ZooError
-from zoo.registry import Architecture, Weights, resolve
-from zoo.weights.repository import Repository, facts_of, of_colours, tag_of
+from zoo.registry import Weights, resolve
+from zoo.weights.repository import (
+    Repository,
+    facts_of,
+    network_of,
+    of_colours,
+    refuse_other_networks,
+    tag_of,
+    timm_of,
+)
 
 log = logging.getLogger("zoo")
 Colours = tuple[float, float, float]
@@ -37,7 +45,7 @@ def repository_of(place: str, config: Mapping[str, Any]) -> Repository:
         )
     facts = _kinds()[kind]
     _refuse_other_networks(place, config, facts["same"], facts.get("absent", ()))
-    architecture, _ = resolve(_network(place, config, facts["networks"]))
+    architecture, _ = resolve(network_of(place, kind, config, facts["networks"]))
     pictures = {**facts.get("pictures", {}), **facts_of(place, PICTURES)}
     size, crop = _size_and_crop(place, pictures)
     mean, std = _mean_and_std(place, pictures)
@@ -60,7 +68,7 @@ def repository_of(place: str, config: Mapping[str, Any]) -> Repository:
         padding=facts["padding"],
         epsilon=facts["epsilon"],
     )
-    return Repository(place, architecture, weights, size, None, _timm(architecture, weights))
+    return Repository(place, architecture, weights, size, None, timm_of(architecture, weights))
 
 
 @cache
@@ -74,28 +82,7 @@ def _refuse_other_networks(
     for name in absent:
         if config.get(name) is not None:
             raise ZooError(f"{place} was built with {name}={config[name]!r}, which the zoo does not build")
-    for name, value in {"num_channels": 3, **same}.items():
-        if config.get(name, value) != value:
-            raise ZooError(
-                f"{place} was built with {name}={config[name]!r}, which the zoo does not build, but {value!r}"
-            )
-
-
-def _network(place: str, config: Mapping[str, Any], networks: Mapping[str, Mapping[str, Any]]) -> str:
-    """The network whose facts are those of the config."""
-    for name, facts in networks.items():
-        if all(config[key] == value for key, value in facts.items()):
-            return name
-    keys = next(iter(networks.values()))
-    stated = ", ".join(f"{key}={config[key]!r}" for key in keys)
-    raise UnknownModelError(f"{place} is a {config['model_type']} with {stated}, which is not in the zoo")
-
-
-def _timm(architecture: Architecture, weights: Weights) -> str | None:
-    """What timm calls the network with these conventions."""
-    conventions = (weights.padding, weights.epsilon)
-    known = [w for w in architecture.weights.values() if (w.padding, w.epsilon) == conventions]
-    return next((w.timm_name for w in known if w.timm_name), None)
+    refuse_other_networks(place, config, {"num_channels": 3, **same})
 
 
 def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
