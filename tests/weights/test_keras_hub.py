@@ -162,6 +162,13 @@ def test_another_backbone_and_another_task_are_refused(tmp_path):
         zoo.load(preset(tmp_path / "detector", detector, files=False))
 
 
+def test_what_keras_itself_saved_is_told_apart(tmp_path):
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    keras.saving.save_model(model, tmp_path / "own", zipped=False)
+    with pytest.raises(UnknownModelError, match=r"a whole model that Keras saved.*keras\.saving\.load_model"):
+        zoo.load(tmp_path / "own")
+
+
 def test_a_backbone_alone_is_refused(tmp_path):
     folder = preset(tmp_path / "model", FILES["resnet18"])
     (folder / "task.json").unlink()
