@@ -42,8 +42,8 @@ def repository_of(place: str, config: Mapping[str, Any]) -> Repository:
     kind, backbone = config["class_name"], config["config"]
     if not str(config["registered_name"]).startswith("keras_hub>"):
         raise UnknownModelError(
-            f"{place} is a whole model that Keras saved, no preset of KerasHub: keras.saving.load_model opens "
-            f'its folder, or "hf://{tag_of(place)}"; zoo.attach(model, zoo.Facts(...)) tells its labels'
+            f"{place} is a whole model that Keras saved, no preset of KerasHub: keras.saving.load_model "
+            f'opens its folder, or "hf://{tag_of(place)}"; zoo.attach(model, zoo.Facts(...)) tells its labels'
         )
     if kind not in _kinds():
         known = ", ".join(_kinds())
