@@ -265,9 +265,15 @@ def _fill_or_discard(
     try:
         _fill(model, architecture, tag, path, new_head=new_head)
     except WeightsError as error:
-        if discard(path):
-            raise WeightsError(f"{error}. {path} was removed from the cache") from error
+        removed = [str(one) for one in _files(tag, path) if discard(one)]
+        if removed:
+            raise WeightsError(f"{error}. {' and '.join(removed)} was removed from the cache") from error
         raise
+
+
+def _files(tag: Weights, path: Path) -> tuple[Path, ...]:
+    """What holds the weights together."""
+    return (path, path.with_name(HEAD)) if tag.layout == KERAS_HUB else (path,)
 
 
 def _fill(
@@ -318,8 +324,7 @@ def _tensors(
     beside = (*(f"{name}." for name in architecture.auxiliary), *POOLS)
     stored = [slot for slot in slots(model) if not slot.key.startswith(beside)]
     if tag.layout == KERAS_HUB:
-        arrays = keras_hub_layout.stored_arrays(stored, (path, path.with_name(HEAD)))
-        tensors = keras_layout.reference_tensors(model, stored, arrays)
+        tensors = keras_hub_layout.reference_tensors(model, stored, _files(tag, path), tag.renames)
     elif tag.layout == "keras" and path.suffix == ".h5" and not holds_model(path):
         tensors = keras_layout.reference_tensors(model, stored, read(path), order=tag.order)
     elif path.suffix in MODEL_FILES:

@@ -140,8 +140,9 @@ def renamed(
 
     {block} in a replacement stands for STAGE.INDEX of the block whose flat number is the pattern's first
     group, {1} for that number, {2} for the second group's; {block-1}, {1-7} and {2+1} count from elsewhere,
-    {block/2} and {1/2} by twos. A replacement that begins with ">" is renamed once more without it. What is
-    renamed to NAME[0].weight, NAME[1].weight, ... becomes one, NAME.weight, with these parts of its rows.
+    {block/2} and {1/2} by twos; a block before the first is the last. A replacement that begins with ">" is
+    renamed once more without it. What is renamed to NAME[0].weight, NAME[1].weight, ... becomes one,
+    NAME.weight, with these parts of its rows.
     """
     if not renames:
         return dict(tensors)
@@ -192,6 +193,6 @@ def _counted(replacement: str, match: re.Match[str], blocks: list[str]) -> str:
         number = number // int(more[1:]) if more[0] == "/" else number + int(more)
         if place["what"] != "block":
             return str(number)
-        return blocks[number] if 0 <= number < len(blocks) else f"?{number}"
+        return blocks[number] if -len(blocks) <= number < len(blocks) else f"?{number}"
 
     return re.sub(r"\{(?P<what>block|[1-9])(?P<more>[+/-]\d+)?\}", name, replacement)

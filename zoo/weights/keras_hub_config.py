@@ -69,6 +69,7 @@ def repository_of(place: str, config: Mapping[str, Any]) -> Repository:
         tag=tag_of(place),
         url=place,
         layout=KERAS_HUB,
+        renames=tuple((pattern, name) for pattern, name in facts.get("renames", ())),
         classes=task["num_classes"],
         input_size=size[0],
         crop=1.0,
@@ -79,7 +80,9 @@ def repository_of(place: str, config: Mapping[str, Any]) -> Repository:
         epsilon=facts["epsilon"],
     )
     timm = timm_of(architecture, weights)
-    return Repository(place, architecture, weights, size, POOLINGS[task["pooling"]], timm, (BACKBONE,), HEAD)
+    return Repository(
+        place, architecture, weights, size, POOLINGS[task.get("pooling", "avg")], timm, (BACKBONE,), HEAD
+    )
 
 
 @cache

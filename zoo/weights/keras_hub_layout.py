@@ -1,22 +1,31 @@
-"""The .weights.h5 files of a KerasHub preset -> arrays in the order of the network's layers.
+"""The .weights.h5 files of a KerasHub preset -> reference tensors.
 
 Keras 3 numbers the layers of a class in the order of their network: conv2d, conv2d_1, and so on. How the
 classes alternate it does not keep; that the network here tells, whose layers of a kind are in the same order.
+Layers inside a layer of KerasHub's own have the names of its attributes, which renames turn into ours.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 
 from zoo.errors import WeightsError
-from zoo.weights.convert import DEPTHWISE, Slot
+from zoo.weights import keras_layout
+from zoo.weights.convert import DEPTHWISE, Slot, renamed
 from zoo.weights.readers import h5_values
+
+if TYPE_CHECKING:
+    import keras
+
+Arrays = dict[str, np.ndarray]
+Layer = tuple[int, int, int]  # which file, which of the classes, its number
 
 # Class -> kind. Of one kind, convolutions come before linear layers, which are the classifier's.
 KINDS = {
@@ -26,43 +35,72 @@ KINDS = {
     "batch_normalization": "norm",
 }
 CLASSES = tuple(KINDS)
-VARIABLE = re.compile(rf"(?:^|/)({'|'.join(CLASSES)})(?:_(\d+))?/vars/(\d+)$")
+OF_LAYER = re.compile(rf"(?:^|/)({'|'.join(CLASSES)})_(\d+)/(\d+)$")
+NUMBERED = re.compile(r"(?:^|(?<=/))layers/(\w+?)(?:_(\d+))?/")
+NO_WEIGHTS = ("optimizer/", "seed_generator/")
 
-Layer = tuple[int, int, int]  # which file, which of the classes, its number
 
+def reference_tensors(
+    model: keras.Model, slots: Sequence[Slot], files: Iterable[Path], renames: Sequence[tuple[str, str]]
+) -> Arrays:
+    """The files' arrays under the reference's keys and in its axes; what the network lacks keeps its name.
 
-def stored_arrays(slots: Iterable[Slot], files: Iterable[Path]) -> dict[str, np.ndarray]:
-    """The files' arrays as "LAYER/variable", one layer after another as `slots` lists the network's; those
-    that it lacks come last. Raises WeightsError, naming the file, for a damaged one.
+    slots: those of the model that the files have. renames: as `convert.renamed` takes them, of "FILE/PATH/",
+    where FILE counts from 0 and all layers have a number; without any, layers are found by their positions.
+    Raises WeightsError, naming the file, for a damaged one.
     """
-    layers = {layer: arrays for i, path in enumerate(files) for layer, arrays in _layers(i, path)}
-    waiting: dict[str, list[Layer]] = defaultdict(list)
-    for layer in sorted(layers):
-        waiting[KINDS[CLASSES[layer[1]]]].append(layer)
-    order = [waiting[kind].pop(0) for kind in _kinds(slots) if waiting[kind]]
-    order += [layer for queue in waiting.values() for layer in queue]
-    return {
-        f"{file}/{CLASSES[rank]}_{number}/{place}": array
-        for file, rank, number in order
-        for place, array in sorted(layers[file, rank, number].items())
-    }
+    stored = {f"{i}/{name}": array for i, path in enumerate(files) for name, array in _variables(path)}
+    if renames:
+        return _by_name(slots, renamed(model, stored, renames))
+    return keras_layout.reference_tensors(model, slots, _as_listed(slots, stored))
 
 
-def _layers(number: int, path: Path) -> Iterator[tuple[Layer, dict[int, np.ndarray]]]:
-    found: dict[Layer, dict[int, np.ndarray]] = defaultdict(dict)
+def _variables(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """By "LAYER_NUMBER/.../PLACE", the place among the layer's own variables."""
     names: list[str] = []
     try:
         with h5py.File(path) as file:
             file.visit(names.append)
             for name in names:
-                if match := VARIABLE.search(name):
-                    layer = (number, CLASSES.index(match[1]), int(match[2] or 0))
-                    found[layer][int(match[3])] = h5_values(path, file, name)
+                layer, _, place = name.rpartition("/vars/")
+                if place.isdigit() and not any(part in name for part in NO_WEIGHTS):
+                    counted = NUMBERED.sub(lambda found: f"{found[1]}_{found[2] or 0}/", f"{layer}/")
+                    yield f"{counted}{place}", h5_values(path, file, name)
     except (OSError, KeyError, RuntimeError, TypeError, AttributeError, MemoryError) as error:
         raise WeightsError(
             f"{path}: not a readable file of Keras weights; damaged or truncated? ({error})"
         ) from error
-    yield from found.items()
+
+
+def _by_name(slots: Iterable[Slot], stored: Mapping[str, np.ndarray]) -> Arrays:
+    """From "LAYER/PLACE", the layer's own name here."""
+    known: dict[str, Slot] = {}
+    places: dict[str, int] = defaultdict(int)
+    for slot in slots:
+        known[f"{slot.layer}/{places[slot.layer]}"] = slot
+        places[slot.layer] += 1
+    tensors: Arrays = {}
+    for name, array in stored.items():
+        found = known.get(name)
+        if found and found.is_kernel:
+            array = keras_layout.kernel_to_reference(found, array)
+        tensors[found.key if found else name] = array
+    return tensors
+
+
+def _as_listed(slots: Iterable[Slot], stored: Mapping[str, np.ndarray]) -> Arrays:
+    """One layer after another as `slots` lists the network's; those that it lacks come last."""
+    layers: dict[Layer, dict[int, str]] = defaultdict(dict)
+    for name in stored:
+        if match := OF_LAYER.search(name):
+            layer = (int(name.partition("/")[0]), CLASSES.index(match[1]), int(match[2]))
+            layers[layer][int(match[3])] = name
+    waiting: dict[str, list[Layer]] = defaultdict(list)
+    for layer in sorted(layers):
+        waiting[KINDS[CLASSES[layer[1]]]].append(layer)
+    order = [waiting[kind].pop(0) for kind in _kinds(slots) if waiting[kind]]
+    order += [layer for queue in waiting.values() for layer in queue]
+    return {name: stored[name] for layer in order for _, name in sorted(layers[layer].items())}
 
 
 def _kinds(slots: Iterable[Slot]) -> list[str]:

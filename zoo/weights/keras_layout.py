@@ -103,7 +103,7 @@ def _with_kernels(layers: list[Layer], pieces: list[Arrays]) -> tuple[Arrays, di
     biases = {}
     for layer, piece in zip(layers, pieces, strict=False):
         (_, kernel), *bias = piece.items()
-        tensors[layer["kernel"].key] = _to_reference(layer["kernel"], kernel)
+        tensors[layer["kernel"].key] = kernel_to_reference(layer["kernel"], kernel)
         if bias and "bias" in layer:
             tensors[layer["bias"].key] = bias[0][1]
         elif bias:
@@ -113,7 +113,8 @@ def _with_kernels(layers: list[Layer], pieces: list[Arrays]) -> tuple[Arrays, di
     return tensors, biases
 
 
-def _to_reference(slot: Slot, kernel: np.ndarray) -> np.ndarray:
+def kernel_to_reference(slot: Slot, kernel: np.ndarray) -> np.ndarray:
+    """A kernel of Keras's in the reference's axes."""
     shape = tuple(slot.variable.shape)
     if kernel.ndim == 2 and len(shape) == 4 and len(kernel) % (shape[0] * shape[1]) == 0:
         # Keras flattens a map with its channels last.
