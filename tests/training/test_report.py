@@ -2,10 +2,11 @@ import re
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import zoo
-from zoo.training.report import confusion, curves
+from zoo.training.report import confusion, curves, shown
 
 
 def test_the_page_is_whole_and_needs_no_network(done, tmp_path):
@@ -71,6 +72,22 @@ def test_figures_hold_what_they_show():
         assert f">{text}</text>" in table
     assert set(re.findall(r'xlink:href="(#cell[^"]*)"', table)) == {"#cell-0-1", "#cell-1-0"}
     assert confusion([[41, 2], [3, 57]], ["cat", "dog"]) == table
+
+
+def test_of_many_classes_those_that_are_confused_are_shown():
+    counts = 9 * np.eye(61, dtype=int)
+    counts[50, 7], counts[7, 60], counts[3, 4] = 5, 2, 1
+    assert shown(counts[:60, :60].tolist()) == list(range(60))
+    chosen = shown(counts.tolist())
+    assert len(chosen) == 30
+    assert {3, 4, 7, 50, 60} <= set(chosen)
+    counts[8:38, 8:38] += 3
+    assert {7, 50} <= set(shown(counts.tolist()))
+    assert not {3, 4, 60} & set(shown(counts.tolist()))
+    table = confusion(counts.tolist(), [f"class {i}" for i in range(61)])
+    assert "#cell-50-7" in table
+    assert ">class 50</text>" in table
+    assert ">class 60</text>" not in table
 
 
 def test_near_duplicates_are_shown_in_pairs(done, tmp_path):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 INK, BLUE, ORANGE, GRID = "#1f2933", "#2563eb", "#ea7317", "#e4e7eb"
 NUMBERS_SHOWN = 30  # classes at most whose cells have numbers
+CLASSES_SHOWN = 60  # at most, as far as their names can be read; of more, those that are confused most
 SHOWN = 24  # mistakes
 STAGES = {"head": "the new head, on features", "top": "the top of the network with it"}
 
@@ -51,6 +52,7 @@ def render(result: Result) -> str:
         near_duplicates=result.near_duplicates,
         curves=curves(result.history),
         confusion=confusion(matrix, list(known.labels)) if matrix else None,
+        confused=len(shown(matrix)) if matrix else 0,
         calibration=calibration,
         reliability=reliability(calibration),
     )
@@ -124,16 +126,28 @@ def curves(history: list[dict[str, Any]]) -> str:
     return _svg(figure)
 
 
-def confusion(matrix: list[list[int]], names: list[str]) -> str:
+def shown(matrix: list[list[int]]) -> list[int]:
+    """The classes that the confusion matrix shows: all, or those of the most frequent mistakes."""
+    counts = np.asarray(matrix)
+    if len(counts) <= CLASSES_SHOWN:
+        return list(range(len(counts)))
+    wrong = counts * (1 - np.eye(len(counts), dtype=int))
+    often = np.argsort(-wrong, axis=None, kind="stable")[: np.count_nonzero(wrong)]
+    confused = np.stack(np.unravel_index(often, wrong.shape), axis=1).ravel().tolist()
+    return sorted(list(dict.fromkeys([*confused, *range(len(counts))]))[:NUMBERS_SHOWN])
+
+
+def confusion(matrix: list[list[int]], labels: list[str]) -> str:
     """Rows are true classes, shares of a row give the colour, wrong answers link to their pictures: SVG."""
     from matplotlib.patches import Rectangle
 
-    counts = np.asarray(matrix)
-    side = float(np.clip(0.5 * len(names) + 1.5, 4, 12))
+    classes, whole = shown(matrix), np.asarray(matrix)
+    counts = whole[np.ix_(classes, classes)]
+    side = float(np.clip(0.5 * len(classes) + 1.5, 4, 12))
     figure = new_figure(side, side)
     ax = figure.subplots()
-    names = [name.replace("$", r"\$") for name in names]  # else matplotlib reads mathematics
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    names = [labels[i].replace("$", r"\$") for i in classes]  # else matplotlib reads mathematics
+    shares = counts / np.maximum(whole.sum(axis=1)[classes, None], 1)
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     ax.set_xticks(range(len(names)), names, rotation=0 if max(map(len, names)) < 3 else 90)
     ax.set_yticks(range(len(names)), names)
@@ -142,7 +156,7 @@ def confusion(matrix: list[list[int]], names: list[str]) -> str:
     ax.grid(visible=False)
     for row, column in np.argwhere(counts):
         if row != column:
-            link = f"#{_anchor(row, column)}"
+            link = f"#{_anchor(classes[row], classes[column])}"
             ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, alpha=0, url=link))
     if len(names) <= NUMBERS_SHOWN:
         for row, column in np.argwhere(counts):
@@ -155,7 +169,7 @@ def confusion(matrix: list[list[int]], names: list[str]) -> str:
                 va="center",
                 color=colour,
                 fontsize=9,
-                url=f"#{_anchor(row, column)}" if row != column else None,
+                url=f"#{_anchor(classes[row], classes[column])}" if row != column else None,
             )
     return _svg(figure)
 
