@@ -49,6 +49,9 @@ def test_kinds_of_files_nested_folders_and_what_is_passed_over(folder, caplog):
     (one / "notes.txt").write_text("not a picture")
     (one / ".hidden.png").write_text("not a picture")
     (folder / ".cache").mkdir()
+    for place in (folder / "__MACOSX" / "1", one / "@eaDir"):
+        place.mkdir(parents=True)
+        (place / "x.jpg").write_text("a system's, not a picture")
     (folder / "2" / "photo.HEIC").write_text("of no kind that is read")
     (folder / "README").write_text("nobody's picture")
     before = 360

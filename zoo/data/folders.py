@@ -8,10 +8,13 @@ from zoo.data.listing import READ, Item, Listing, sides_of
 from zoo.preprocessing import KIND_OF
 from zoo.wording import counted
 
+# What archives of macOS, network drives and discs leave in a folder, with previews inside that are no data.
+OF_SYSTEMS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+
 
 def list_folder(folder: Path) -> Listing:
-    """Nested folders belong to their class; hidden files are passed over, and those that are no pictures, of
-    which a notice tells.
+    """Nested folders belong to their class; hidden files and folders of systems are passed over, and files
+    that are no pictures, of which a notice tells.
     """
     homes = _folders(folder)
     sides = sides_of(home.name for home in homes)
@@ -32,7 +35,7 @@ def list_folder(folder: Path) -> Listing:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not _is_hidden(path.name))
 
 
 def _loose(folder: Path) -> list[str]:
@@ -43,7 +46,11 @@ def _loose(folder: Path) -> list[str]:
 
 
 def _is_loose(path: Path) -> bool:
-    return is_picture(path) and path.is_file() and not path.name.startswith(".")
+    return is_picture(path) and path.is_file() and not _is_hidden(path.name)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name in OF_SYSTEMS
 
 
 def pictures_in(home: Path) -> list[Path]:
@@ -53,11 +60,7 @@ def pictures_in(home: Path) -> list[Path]:
 
 def files_in(home: Path) -> list[Path]:
     """All of the folder and of its folders, sorted, but hidden ones."""
-    shown = (
-        path
-        for path in home.rglob("*")
-        if not any(part.startswith(".") for part in path.relative_to(home).parts)
-    )
+    shown = (path for path in home.rglob("*") if not any(map(_is_hidden, path.relative_to(home).parts)))
     return sorted(path for path in shown if path.is_file())
 
 

@@ -28,8 +28,8 @@ PROBLEMS_SHOWN = 100
 def open_data(data: Any, *, to_split: bool = True) -> Pictures:
     """Open and check labelled pictures. data is one of
     - a folder with one folder of pictures per class (of zoo.preprocessing.KIND_OF's kinds; nested folders
-      belong to their class; hidden and other files are passed over), or with folders train, val and test of
-      such;
+      belong to their class; hidden and other files, __MACOSX and its like are passed over), or with folders
+      train, val and test of such;
     - a .csv file with the columns path (relative to it), label and, if wanted, split; several labels of a
       picture in a column labels, between | or ;, or in a column of 0 and 1 for each class; or a pandas
       DataFrame of these columns, its paths relative to the current folder;
