@@ -1,7 +1,7 @@
 """The presets of KerasHub 0.32: image classifiers that its save_to_preset writes, and keras publishes.
 
-config.json is of the backbone, task.json of the classifier, preprocessor.json of the pictures; each of the
-first two has its weights beside it. Networks: zoo/catalog/elsewhere/keras_hub.toml.
+config.json is of the backbone, task.json of the classifier and its pictures; each has its weights beside it.
+Networks: zoo/catalog/elsewhere/keras_hub.toml.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ log = logging.getLogger("zoo")
 Colours = tuple[float, float, float]
 
 KERAS_HUB = "keras_hub"
-TASK, PICTURES = "task.json", "preprocessor.json"
+TASK = "task.json"
 BACKBONE, HEAD = "model.weights.h5", "task.weights.h5"
 # "flatten" is the VGG of its paper, whose first linear layer is a convolution over the whole map here.
 POOLINGS = {"avg": None, "flatten": None, "max": "max"}
@@ -40,28 +40,14 @@ def repository_of(place: str, config: Mapping[str, Any]) -> Repository:
     is built otherwise than the zoo's, DownloadError.
     """
     kind, backbone = config["class_name"], config["config"]
-    if not str(config["registered_name"]).startswith("keras_hub>"):
-        raise UnknownModelError(
-            f"{place} is a whole model that Keras saved, no preset of KerasHub: keras.saving.load_model "
-            f'opens its folder, or "hf://{tag_of(place)}"; zoo.attach(model, zoo.Facts(...)) tells its labels'
-        )
-    if kind not in _kinds():
-        known = ", ".join(_kinds())
-        raise UnknownModelError(
-            f"{place} is a {kind} of KerasHub, which the zoo does not read; it reads {known}"
-        )
-    facts = _kinds()[kind]
+    facts = _facts(place, kind, str(config["registered_name"]))
     refuse_other_networks(place, backbone, facts["same"])
     shape = backbone.get("image_shape") or backbone["input_shape"]
     if shape[-1] != 3:
         raise ZooError(f"{place} takes pictures of the shape {shape}; the zoo's networks take RGB")
     architecture, _ = resolve(network_of(place, kind, backbone, facts["networks"]))
     task = _task(place)
-    converter = (task.get("preprocessor") or {"config": {}})["config"].get("image_converter") or {
-        "config": {}
-    }
-    pictures = converter["config"]
-    _tell_of_other_pictures(place, pictures)
+    pictures = _pictures(place, task)
     size = tuple(pictures.get("image_size") or (architecture.macs_size,) * 2)
     mean, std = _mean_and_std(pictures)
     weights = Weights(
@@ -79,15 +65,27 @@ def repository_of(place: str, config: Mapping[str, Any]) -> Repository:
         padding=facts["padding"],
         epsilon=facts["epsilon"],
     )
-    timm = timm_of(architecture, weights)
-    return Repository(
-        place, architecture, weights, size, POOLINGS[task.get("pooling", "avg")], timm, (BACKBONE,), HEAD
-    )
+    pooling, timm = POOLINGS[task.get("pooling", "avg")], timm_of(architecture, weights)
+    return Repository(place, architecture, weights, size, pooling, timm, (BACKBONE,), HEAD)
 
 
 @cache
 def _kinds() -> dict[str, Any]:
     return tomllib.loads(files("zoo.catalog").joinpath("elsewhere/keras_hub.toml").read_text("utf-8"))
+
+
+def _facts(place: str, kind: str, registered: str) -> dict[str, Any]:
+    """What is known of the backbone."""
+    if not registered.startswith("keras_hub>"):
+        raise UnknownModelError(
+            f"{place} is a whole model that Keras saved, no preset of KerasHub: keras.saving.load_model "
+            f'opens its folder, or "hf://{tag_of(place)}"; zoo.attach(model, zoo.Facts(...)) tells its labels'
+        )
+    if kind not in _kinds():
+        raise UnknownModelError(
+            f"{place} is a {kind} of KerasHub, which the zoo does not read; it reads {', '.join(_kinds())}"
+        )
+    return _kinds()[kind]
 
 
 def _task(place: str) -> Mapping[str, Any]:
@@ -101,9 +99,13 @@ def _task(place: str) -> Mapping[str, Any]:
     return task["config"]
 
 
-def _tell_of_other_pictures(place: str, pictures: Mapping[str, Any]) -> None:
+def _pictures(place: str, task: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What its image converter does; nothing where it has none."""
+    preprocessor = (task.get("preprocessor") or {}).get("config", {})
+    pictures = (preprocessor.get("image_converter") or {}).get("config", {})
     if pictures.get("pad_to_aspect_ratio") or not pictures.get("crop_to_aspect_ratio", True):
         log.warning("%s: its pictures were not cropped but padded or squashed; here they are cropped", place)
+    return pictures
 
 
 def _mean_and_std(pictures: Mapping[str, Any]) -> tuple[Colours, Colours]:
