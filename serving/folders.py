@@ -33,7 +33,9 @@ def is_version(name: str) -> bool:
 def versions(path: Path) -> list[Path]:
     """The folders of its versions, the newest first; DeployError where there are none."""
     if not path.is_dir():
-        raise DeployError(f"{path} is no folder: give BASE/NAME, which holds versions as BASE/NAME/1")
+        raise DeployError(
+            f"{path} is no folder: give BASE/NAME, which holds versions as BASE/NAME/1{_if_unexported(path)}"
+        )
     found = _versions(path)
     if not found:
         raise DeployError(
@@ -53,4 +55,14 @@ def _instead(path: Path) -> str:
     models = [child for child in sorted(path.iterdir()) if child.is_dir() and _versions(child)]
     if models:
         return f"give the models in it, as {models[0]}"
-    return "export a model there first"
+    return f"export a model there first{_if_unexported(path)}"
+
+
+# What fine-tuning, timm, transformers, KerasHub and Keras write, which is not served as it is.
+MODELS = ("model.keras", "config.json")
+
+
+def _if_unexported(path: Path) -> str:
+    is_file = path.suffix in (".keras", ".h5") and path.is_file()
+    is_model = is_file or any((path / name).is_file() for name in MODELS)
+    return f"; zoo export {path} models/{path.stem} makes such a folder of this model" if is_model else ""

@@ -228,7 +228,14 @@ def _from_file(path: Path, own: bool) -> keras.Model:
             f'"{path}" is a whole model: weights, classes, input_size, activations, initializer, auxiliary, '
             "drop rates and pooling go with a name; zoo.heads(model) gives its logits"
         )
-    return load_file(path / MODEL_IN_FOLDER if path.is_dir() else path)
+    if not path.is_dir():
+        return load_file(path)
+    if not (path / MODEL_IN_FOLDER).is_file():
+        raise ZooError(
+            f'"{path}" is a folder without {MODEL_IN_FOLDER} or config.json, neither tuned nor published. '
+            "Of an exported model, give the Keras file in a version's folder, where that was exported"
+        )
+    return load_file(path / MODEL_IN_FOLDER)
 
 
 def _fresh(architecture: Architecture) -> Weights:

@@ -101,6 +101,26 @@ def test_a_folder_of_models_given_for_one_names_them(base: Path) -> None:
         serving.deploy(base.parent)
 
 
+@pytest.mark.parametrize("name", ["model.keras", "config.json"])
+def test_a_model_that_was_not_exported_is_recognised(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "flowers"
+    folder.mkdir()
+    (folder / name).touch()
+    with pytest.raises(serving.DeployError, match=f"first; zoo export {folder} models/flowers makes such"):
+        serving.deploy(folder)
+
+
+def test_a_file_that_was_not_exported_is_recognised(tmp_path: Path) -> None:
+    file = tmp_path / "flowers.keras"
+    with pytest.raises(serving.DeployError, match=r"is no folder: .* BASE/NAME/1$"):
+        serving.deploy(file)
+    file.touch()
+    with pytest.raises(
+        serving.DeployError, match=f"is no folder: .*; zoo export {file} models/flowers makes"
+    ):
+        serving.deploy(file)
+
+
 def test_two_models_of_one_name_are_refused(base: Path, tmp_path: Path) -> None:
     shutil.copytree(base, tmp_path / "other" / "m")
     with pytest.raises(serving.DeployError, match=r"Two models are named m: .* rename one folder"):

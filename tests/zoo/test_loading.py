@@ -185,6 +185,7 @@ def test_dropout_and_stochastic_depth_act_in_training_only(small):
             '"absent.safetensors" does not exist',
         ),
         ({"name": "absent.keras"}, zoo.ZooError, '"absent.keras" does not exist'),
+        ({"name": "."}, zoo.ZooError, '"." is a folder without model.keras or config.json'),
         ({"name": "resnet18", "weights": None, "input_size": 16}, zoo.ZooError, "at least 32 x 32"),
         ({"name": "resnet18", "weights": None, "classes": 0}, zoo.ZooError, "classes must be at least 1"),
         (
