@@ -2,6 +2,7 @@ import re
 import sys
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 
@@ -88,6 +89,23 @@ def test_of_many_classes_those_that_are_confused_are_shown():
     assert "#cell-50-7" in table
     assert ">class 50</text>" in table
     assert ">class 60</text>" not in table
+
+
+def test_the_table_of_many_classes_is_folded(done, tmp_path):
+    html = done.report(tmp_path).read_text("utf-8")
+    assert "<details>" not in html
+    assert "most frequent mistakes" not in html
+    many = [f"class {i}" for i in range(70)]
+    figures = next(iter(done.metrics["classes"].values()))
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(70)])
+    metrics = done.metrics | {"classes": dict.fromkeys(many, figures), "confusion": np.eye(70).tolist()}
+    facts = zoo.Facts("own", tuple(many), zoo.Preprocessing((8, 8)))
+    data = done.data | {"per_class": dict.fromkeys(many, 1)}
+    changed = replace(done, model=zoo.attach(model, facts), metrics=metrics, data=data, mistakes=[])
+    html = changed.report(tmp_path / "many").read_text("utf-8")
+    assert "<details><summary>All 70</summary>" in html
+    assert html.count("</details>") == 1
+    assert "Of 70 classes the 30 of the most frequent mistakes" in html
 
 
 def test_near_duplicates_are_shown_in_pairs(done, tmp_path):

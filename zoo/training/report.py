@@ -53,6 +53,7 @@ def render(result: Result) -> str:
         curves=curves(result.history),
         confusion=confusion(matrix, list(known.labels)) if matrix else None,
         confused=len(shown(matrix)) if matrix else 0,
+        unfolded=CLASSES_SHOWN,
         calibration=calibration,
         reliability=reliability(calibration),
     )
