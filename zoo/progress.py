@@ -19,6 +19,7 @@ def progress(*columns: ProgressColumn) -> Iterator[Progress]:
     """A rich Progress on a terminal's standard error, or in a notebook, where it stays; else silent."""
     console = Console(stderr=True)
     watched = console.is_terminal or console.is_jupyter
+    console.quiet = not watched  # rich before 15 ends a disabled bar with an empty line
     shown = columns or (MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(
         TextColumn("{task.description}"),
