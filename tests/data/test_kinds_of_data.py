@@ -37,6 +37,21 @@ def test_a_table_may_quote_and_name_the_sides(arrays, tmp_path):
     assert sides(pictures) == {"training": 36, "validation": 36, "test": 288}
 
 
+@pytest.mark.parametrize(("delimiter", "ending"), [(";", "csv"), ("\t", "csv"), ("\t", "tsv")])
+def test_a_table_of_a_spreadsheet_on_windows(arrays, folder, delimiter, ending):
+    lines = [f"{label}\\{i:04}.png{delimiter}{label}" for i, label in enumerate(arrays[1])]
+    file = folder / f"digits.{ending}"
+    file.write_text(f"path{delimiter}label\n" + "\n".join(lines) + "\n")
+    assert open_data(file).digest == open_data(arrays).digest
+
+
+def test_a_path_without_its_ending_is_told(folder):
+    (folder / "short.csv").write_text("path,label\n0/0000,0\n1/0000,1\n")
+    with pytest.raises(DataError, match=r'line 2: "0/0000" does not exist, "0/0000\.png" does') as caught:
+        open_data(folder / "short.csv")
+    assert 'line 3: "1/0000" does not exist\n' in f"{caught.value}\n"
+
+
 def test_all_that_is_wrong_with_a_table_is_listed(folder):
     lines = ["path,label,split", "gone.png,1,", "0/0000.png,,", "0/0000.png,0,holdout", ",0,"]
     (folder / "bad.csv").write_text("\n".join(lines))
@@ -54,7 +69,7 @@ def test_all_that_is_wrong_with_a_table_is_listed(folder):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("name,label\nx,1\n", 'it has no column "path": path,label'),
+        ("name,label\nx,1\n", 'it has no column "path", only name, label: call the columns path and label'),
         ("path,label\n", "it names no pictures"),
         ('path,label\n"open,1\n', "it is not a CSV file in UTF-8: unexpected end of data"),
     ],

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from zoo.data import images, open_data
+from zoo.data.folders import list_folder
 from zoo.data.opening import PROBLEMS_SHOWN
 from zoo.errors import DataError
 from zoo.preprocessing import KIND_OF, Preprocessing, evaluate, load_images, read_image
@@ -156,6 +157,46 @@ def test_one_class(arrays):
 def test_no_data_at_all(data, message):
     with pytest.raises(DataError, match=re.escape(message)):
         open_data(data)
+
+
+@pytest.mark.parametrize(
+    "names", [("Training", "dev", "testing"), ("seg_train", "seg_val", "seg_test"), ("train1", "val", "test")]
+)
+def test_a_word_for_the_side_is_enough(folder, tmp_path, names):
+    for name in names:
+        shutil.copytree(folder, tmp_path / "sides" / name)
+    listed = list_folder(tmp_path / "sides")
+    assert {item.side for item in listed.items} == {"training", "validation", "test"}
+    assert listed.classes == tuple("0123456789")
+
+
+def test_sides_are_not_taken_for_classes(folder, tmp_path):
+    for name in ("seg_train", "seg_test", "seg_pred"):
+        shutil.copytree(folder, tmp_path / "sides" / name)
+    said = r'"seg_test", "seg_train" are called like sides of a split, "seg_pred" not: give one kind alone'
+    with pytest.raises(DataError, match=said):
+        open_data(tmp_path / "sides")
+
+
+def test_a_class_may_be_called_train(folder):
+    for old, new in (("0", "train"), ("1", "test_tube")):
+        (folder / old).rename(folder / new)
+    with pytest.raises(DataError, match='"test_tube", "train" are called like sides'):
+        open_data(folder)
+    (folder / "test_tube").rename(folder / "tube")
+    assert "train" in open_data(folder).classes
+
+
+def test_a_folder_around_the_classes_is_told(folder):
+    with pytest.raises(DataError, match=f'it is one folder around 10: if those are .* give "{folder}"'):
+        open_data(folder.parent)
+
+
+def test_an_archive_is_told_apart(folder, tmp_path):
+    for kind in ("zip", "gztar"):
+        archive = shutil.make_archive(str(tmp_path / "pictures"), kind, folder)
+        with pytest.raises(DataError, match="is an archive: unpack it, and give the folder"):
+            open_data(archive)
 
 
 def test_a_folder_without_pictures(tmp_path):

@@ -110,7 +110,11 @@ def test_a_column_label_without_marks_holds_one(arrays, home):
         ("path,even,large", ["1,-1", "1,0"], 'the column "large" holds "-1" in line 2, not 0 or 1'),
         ("path,even,even", ["1,0", "1,0"], 'it names the column "even" twice'),
         ("path,kind", ["cat", "dog"], 'there is no column "label", and the column "kind" holds "cat"'),
-        ("path,split", ["train", "val"], 'it has no column "label": path,label'),
+        (
+            "path,split",
+            ["train", "val"],
+            'it has no column "label", only path, split: call the columns path and label',
+        ),
         ("path,labels", ["", ""], "no picture has a label"),
         ("path,labels", ["even", "even"], '"even" is the only class; at least two are needed'),
         ("path,labels", ["even|odd", "even"], 'the class "odd" has only 1 different and readable pictures'),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zoo.data.listing import READ, Item, Listing, sides_of
+from zoo.data.listing import READ, Item, Listing, side_of, sides_of
 from zoo.preprocessing import KIND_OF
 from zoo.wording import counted
 
@@ -28,6 +28,7 @@ def list_folder(folder: Path) -> Listing:
         if is_picture(path)
     ]
     problems = [problem for home in (homes if sides else [folder]) for problem in _loose(home)]
+    problems += [] if sides else _misplaced(homes)
     if not items:
         problems.append(f"it holds no pictures in class folders ({READ})")
     notices = passed_over(folder, [path for *_, files in found for path in files])
@@ -36,6 +37,25 @@ def list_folder(folder: Path) -> Listing:
 
 def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not _is_hidden(path.name))
+
+
+def _misplaced(homes: list[Path]) -> list[str]:
+    """Of what would be taken for classes: a folder around them, and sides that are not alone."""
+    inner = _folders(homes[0]) if len(homes) == 1 else []
+    if len(inner) > 1:
+        return [f'it is one folder around {len(inner)}: if those are the classes, give "{homes[0]}"']
+    named = [home.name for home in homes if side_of(home.name)]
+    if {"training"} < {side_of(name) for name in named}:
+        classes = [home.name for home in homes if home.name not in named]
+        return [
+            f"{_quoted(named)} are called like sides of a split, {_quoted(classes)} not: give one kind alone"
+        ]
+    return []
+
+
+def _quoted(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(f'"{name}"' for name in names[:3]) + more
 
 
 def _loose(folder: Path) -> list[str]:

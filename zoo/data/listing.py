@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,14 +19,22 @@ SIDE_OF = {
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
+    "dev": "validation",
     "test": "test",
+    "testing": "test",
 }
 
 
 def sides_of(names: Iterable[str]) -> dict[str, str]:
     """What the names stand for, where they are those of sides, the training's among them; else nothing."""
-    sides = {name: SIDE_OF.get(name.lower(), "") for name in names}
+    sides = {name: side_of(name) for name in names}
     return sides if all(sides.values()) and "training" in sides.values() else {}
+
+
+def side_of(name: str) -> str:
+    """The side that a name such as Train or seg_train has a word for; "" where it has none, or of two."""
+    found = {SIDE_OF[word] for word in re.split(r"[\W\d_]+", name.lower()) if word in SIDE_OF}
+    return found.pop() if len(found) == 1 else ""
 
 
 @dataclass(frozen=True, eq=False)

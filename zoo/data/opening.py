@@ -6,7 +6,9 @@ import logging
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
+from tarfile import is_tarfile
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 
@@ -30,8 +32,8 @@ def open_data(data: Any, *, to_split: bool = True) -> Pictures:
     - a folder with one folder of pictures per class (of zoo.preprocessing.KIND_OF's kinds; nested folders
       belong to their class; hidden and other files, __MACOSX and its like are passed over), or with folders
       train, val and test of such;
-    - a .csv file with the columns path (relative to it), label and, if wanted, split; several labels of a
-      picture in a column labels, between | or ;, or in a column of 0 and 1 for each class; or a pandas
+    - a .csv or .tsv file with the columns path (relative to it), label and, if wanted, split; several labels
+      of a picture in a column labels, between | or ;, or in a column of 0 and 1 for each class; or a pandas
       DataFrame of these columns, its paths relative to the current folder;
     - a .tfrecord file or a folder of them, of tf.train.Example with image/encoded and image/class/label;
     - (images, labels[, classes]): images [N, H, W, 3] or [N, H, W] in 0..255, or N pictures; labels N
@@ -119,10 +121,12 @@ def _list_path(path: Path) -> Listing:
     if path.is_dir():
         records = record_files(path)
         return list_records(records) if records else list_folder(path)
-    if path.suffix.lower() == ".csv" and path.is_file():
+    if path.suffix.lower() in (".csv", ".tsv") and path.is_file():
         return list_table(path)
     if ".tfrecord" in path.name and path.is_file():
         return list_records([path])
+    if path.is_file() and (is_zipfile(path) or is_tarfile(path)):
+        raise DataError(f'the data "{path}" is an archive: unpack it, and give the folder')
     what = "is neither a folder nor a .csv or .tfrecord file" if path.exists() else "does not exist"
     raise DataError(f'the data "{path}" {what}; give a folder with one folder of pictures per class')
 

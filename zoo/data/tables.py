@@ -10,15 +10,17 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from zoo.data.listing import SIDE_OF, Item, Listing, indexed_sets
+from zoo.preprocessing import KIND_OF
 
 PATHS = ("path", "file", "filename", "image", "filepath")
 LABELS = ("label", "class", "category", "target")
 SEVERAL = ("labels", "classes", "categories", "targets", "tags")
 SPLITS = ("split", "set", "subset")
+DELIMITERS = (",", ";", "\t")  # spreadsheets write the latter two
 MARKS = ("|", ";")  # between labels, wherever they are
 MORE_MARKS = (",", " ")  # in a column that says that it holds several, where no cell has one of those
 FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
@@ -39,11 +41,15 @@ class Labels:
 
 
 def list_table(file: Path) -> Listing:
-    """Columns by name, quoted as RFC 4180 says; paths are relative to the file's folder."""
+    """Columns by name, between the delimiter that the header has most of, quoted as RFC 4180 says; paths are
+    relative to the file's folder, and may be written as Windows does.
+    """
     title = f'"{file}"'
     try:
         with file.open(encoding="utf-8-sig", newline="") as text:
-            reader = csv.DictReader(text, strict=True)
+            header = text.readline()
+            text.seek(0)
+            reader = csv.DictReader(text, strict=True, delimiter=max(DELIMITERS, key=header.count))
             names = list(reader.fieldnames or ())
             rows = [(f"line {reader.line_num}", row) for row in reader]
     except (csv.Error, UnicodeDecodeError) as error:
@@ -71,12 +77,13 @@ def _listing(title: str, names: list[str], rows: list[Row], home: Path) -> Listi
     if missing == ["label"] and ("labels" in columns or flags):
         missing = []
     if missing:
-        return Listing(title, [], (), [f'it has no column "{missing[0]}": path,label'])
+        stated = f'it has no column "{missing[0]}", only {", ".join(names)}: call the columns path and label'
+        return Listing(title, [], (), [stated])
     labels = _labels(rows, columns, flags)
     good, problems = _checked(rows, columns, labels, home)
     classes, places, _ = indexed_sets([labels.of(row) for _, row in good], labels.classes)
     items = [
-        Item(home / row[columns["path"]].strip(), row[columns["path"]].strip(), own, _side(row, columns))
+        Item(_place(row[columns["path"]], home), row[columns["path"]].strip(), own, _side(row, columns))
         for (_, row), own in zip(good, places, strict=True)
     ]
     if not rows:
@@ -154,12 +161,20 @@ def _problem(row: dict[str, str], columns: dict[str, str], labels: Labels, home:
     path = (row[columns["path"]] or "").strip()
     if not path or not (labels.several or any(labels.of(row))):
         return "a path is missing" if labels.several else "a path or a label is missing"
-    if not (home / path).is_file():
-        return f'"{path}" does not exist'
+    place = _place(path, home)
+    if not place.is_file():
+        whole = next((one for one in KIND_OF if place.with_name(place.name + one).is_file()), "")
+        return f'"{path}" does not exist' + (f', "{path}{whole}" does' if whole else "")
     side = (row[columns["split"]] or "").strip() if "split" in columns else ""
     if side and side.lower() not in SIDE_OF:
         return f'the split "{side}" is none of train, val, test'
     return ""
+
+
+def _place(path: str, home: Path) -> Path:
+    """Where the picture is."""
+    place = home / path.strip()
+    return place if "\\" not in path or place.is_file() else home / PureWindowsPath(path.strip()).as_posix()
 
 
 def _side(row: dict[str, str], columns: dict[str, str]) -> str:
