@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from dataclasses import dataclass
@@ -15,18 +16,23 @@ from zoo.classifier import facts
 from zoo.data import Pictures, open_data
 from zoo.data.pictures import batches
 from zoo.errors import DataError, ZooError, did_you_mean
+from zoo.labels import other_names
 from zoo.outputs import heads
 from zoo.quiet import several_networks
 from zoo.training.tasks import ONE_LABEL, TASKS, Task, task_of
 from zoo.wording import counted
 
+log = logging.getLogger("zoo")
+
 PROBABILITIES = "probabilities"
+TOP = 5
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """name: the model's; task: as in zoo.Facts; metrics: accuracy 0..1, its 95 % interval, loss, ece, and
-    precision, recall and f1 of each class that has pictures; where a picture may have several labels, what
+    precision, recall and f1 of each class that has pictures; of more than five classes also top5, how many
+    have the label among the first five answers, 0..1; where a picture may have several labels, what
     zoo.training.multi_label.evaluate says; right: bool [N], in the data's order: all labels are; hashes: of
     the pictures' contents; seconds: that the network took for one picture, in batches, without decoding.
     """
@@ -65,7 +71,8 @@ def evaluate(
 ) -> Evaluation:
     """Judge a Classifier on all the pictures of `data` (what zoo.data.open_data takes).
 
-    The data's classes must be labels of the model. A network that gives several labels is judged by them all:
+    The data's classes must be labels of the model, or their places from 0; ImageNet's may be called as its
+    folders are (n01440764). A network that gives several labels is judged by them all:
     what the data doesn't name is not in the pictures. Raises DataError naming a class that is no label, for
     pictures with several labels where the model gives one, and what zoo.load and open_data raise.
     """
@@ -86,6 +93,9 @@ def evaluate(
     probabilities = np.concatenate(answers)
     judged = task.evaluate(probabilities, labels, known.labels)
     judged["classes"] = {name: row for name, row in judged["classes"].items() if row["pictures"]}
+    if task is ONE_LABEL and len(known.labels) > TOP:
+        first = np.argpartition(-probabilities, TOP, axis=1)[:, :TOP]
+        judged["top5"] = float(np.mean((first == labels[:, None]).any(axis=1)))
     right = task.right(probabilities, labels)
     # The first batch waits for the network to be traced.
     took = float(np.median(seconds[1:] or seconds))
@@ -94,12 +104,7 @@ def evaluate(
 
 def _labels(pictures: Pictures, labels: tuple[str, ...], task: Task) -> np.ndarray:
     """The pictures' labels as the model has them: the index of the one, or bool [N, C]."""
-    strange = [name for name in pictures.classes if name not in labels]
-    if strange:
-        hint = did_you_mean(strange[0], labels, f"it has {', '.join(labels[:5])} ...")
-        raise DataError(f'the model has no class "{strange[0]}"; {hint}')
-    place = {label: i for i, label in enumerate(labels)}
-    places = np.asarray([place[name] for name in pictures.classes])
+    places = np.asarray(_places(pictures.classes, labels))
     given = task_of(pictures.labels)
     if task is ONE_LABEL:
         if given is not task:
@@ -111,6 +116,20 @@ def _labels(pictures: Pictures, labels: tuple[str, ...], task: Task) -> np.ndarr
     targets = np.zeros((len(pictures), len(labels)), bool)
     targets[:, places] = given.targets(pictures.labels, len(pictures.classes))
     return targets
+
+
+def _places(classes: tuple[str, ...], labels: tuple[str, ...]) -> list[int]:
+    """Of the data's classes among the model's labels, or among what else data calls those."""
+    for names in (labels, *other_names(labels)):
+        place = {name: i for i, name in enumerate(names)}
+        if all(name in place for name in classes):
+            found = [place[name] for name in classes]
+            if names is not labels:
+                log.warning('the class "%s" is taken for "%s", and so on', classes[0], labels[found[0]])
+            return found
+    strange = next(name for name in classes if name not in labels)
+    hint = did_you_mean(strange, labels, f"it has {', '.join(labels[:5])} ...")
+    raise DataError(f'the model has no class "{strange}"; {hint}')
 
 
 def compare(first: Evaluation, second: Evaluation) -> Comparison:

@@ -22,3 +22,12 @@ def labels_of(pictures: str) -> tuple[str, ...]:
 def imagenet_labels() -> tuple[str, ...]:
     """The 1000 class names of ImageNet-1k."""
     return labels_of("ImageNet-1k")
+
+
+def other_names(labels: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """What data may call a model's classes instead, in their order: the folders of ImageNet-1k, which are
+    WordNet's numbers of its classes, and their places.
+    """
+    synsets = files("zoo.catalog").joinpath("imagenet-1k-synsets.txt").read_text("utf-8").splitlines()
+    places = tuple(str(i) for i in range(len(labels)))
+    return (tuple(synsets), places) if labels == imagenet_labels() else (places,)

@@ -138,7 +138,8 @@ def evaluation_text(judged: Evaluation) -> str:
     ]
     speed = f"{1000 * judged.seconds:.1f} ms a picture"
     loss, ece = judged.metrics["loss"], 100 * judged.metrics["ece"]
-    summary = f"{_accuracy(judged)}, log loss {loss:.3f}, calibration error {ece:.1f} %, {speed}"
+    top5 = f", {100 * judged.metrics['top5']:.1f} % in the first five" if "top5" in judged.metrics else ""
+    summary = f"{_accuracy(judged)}{top5}, log loss {loss:.3f}, calibration error {ece:.1f} %, {speed}"
     return "\n".join([summary, *_of_labels(judged.metrics), title, *lines])
 
 

@@ -124,6 +124,11 @@ def test_a_thousand_class_names_are_clear_and_in_order():
         "daisy",
         "toilet tissue",
     ]
+    # WordNet's numbers of the classes rise.
+    synsets = (CATALOG / "imagenet-1k-synsets.txt").read_text("utf-8").splitlines()
+    assert synsets == sorted(set(synsets))
+    assert len(synsets) == 1000
+    assert [synsets[i] for i in (0, 134, 517, 985)] == ["n01440764", "n02012849", "n03126707", "n11939491"]
 
 
 @pytest.mark.parametrize("family", ["resnet", "efficientnet"])

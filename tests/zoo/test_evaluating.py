@@ -13,6 +13,7 @@ from keras import layers
 from PIL import Image
 
 import zoo
+from zoo.labels import imagenet_labels
 
 ZOO = Path(sys.executable).with_name("zoo")
 PLAIN = zoo.Preprocessing(input_size=(8, 8), crop=1.0)
@@ -66,6 +67,34 @@ def test_a_class_that_the_model_does_not_know(folder, tmp_path):
     (tmp_path / "ligth").symlink_to(folder / "light")
     with pytest.raises(zoo.DataError, match='the model has no class "ligth"; did you mean "light"'):
         zoo.evaluate(brightness(150), tmp_path)
+
+
+def test_classes_may_be_called_by_their_places(folder, tmp_path, caplog):
+    (tmp_path / "1").symlink_to(folder / "light")
+    judged = zoo.evaluate(brightness(150), tmp_path)
+    assert judged.metrics["classes"]["light"]["recall"] == 15 / 20
+    assert 'the class "1" is taken for "light"' in caplog.text
+    (tmp_path / "2").symlink_to(folder / "dark")
+    with pytest.raises(zoo.DataError, match='the model has no class "1"; it has dark, light'):
+        zoo.evaluate(brightness(150), tmp_path)
+
+
+def test_the_folders_of_imagenet_are_known(folder, tmp_path, caplog):
+    for synset, greys in (("n01440764", "dark"), ("n15075141", "light")):
+        (tmp_path / synset).symlink_to(folder / greys)
+    names = imagenet_labels()
+    images = keras.Input((8, 8, 3))
+    scores = layers.Dense(1000, "softmax", name="fc")(layers.GlobalAveragePooling2D()(images))
+    model = keras.Model(images, scores, name="thousand")
+    kernel, bias = np.zeros((3, 1000), np.float32), np.full(1000, -1e3, np.float32)
+    kernel[:, names.index("toilet tissue")], bias[[0, 1, 999]] = 1, (350, 360, 0)
+    model.get_layer("fc").set_weights([kernel, bias])
+    judged = zoo.evaluate(zoo.attach(model, zoo.Facts("thousand", names, PLAIN)), tmp_path)
+    assert 'the class "n01440764" is taken for "tench"' in caplog.text
+    assert list(judged.metrics["classes"]) == ["tench", "toilet tissue"]
+    # A dark picture is called a goldfish first, then a tench.
+    assert judged.metrics["accuracy"] == 0.5
+    assert judged.metrics["top5"] == 1
 
 
 def test_a_comparison_is_of_pairs(folder):
