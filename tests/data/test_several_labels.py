@@ -237,13 +237,34 @@ def test_what_a_person_should_know_is_said_once(several, home, caplog):
     other = targets[:1] ^ True
     with caplog.at_level(logging.WARNING, logger="zoo"):
         open_data((np.concatenate([images, images[:1]]), np.concatenate([targets, other])))
-        open_data((images, np.eye(10, dtype=int)[np.arange(360) % 10]))
+        open_data([(image, [f"{i % 10}"]) for i, image in enumerate(images)])
         open_data(write_table(home, "spaces.csv", "path,tags", marked(targets, " ")))
     unlabelled = int((~targets.any(axis=1)).sum())
     assert f"{unlabelled} pictures without a label" in caplog.text
     assert "1 picture labelled in more than one way, picture 0 and picture 360 first" in caplog.text
     assert "every picture has one label: where no picture can have two, give one column label" in caplog.text
     assert 'the column "tags" is split at spaces: write | between labels that have spaces' in caplog.text
+
+
+def test_rows_with_one_1_each_are_of_one_label(several, home, caplog):
+    images, labels = several[0], np.arange(360) % 10
+    rows = np.eye(10, dtype=int)[labels]
+    table = write_table(
+        home, "dummies.csv", "path,a,b,c,d,e,f,g,h,i,j", [",".join(map(str, row)) for row in rows]
+    )
+    ways = (
+        (images, rows),
+        (images, rows.astype(np.float32)),
+        zip(images, rows, strict=True),
+        table,
+    )
+    for data in ways:
+        caplog.clear()
+        opened = open_data(data)
+        np.testing.assert_array_equal(opened.labels, labels)
+        assert "every row of 0 and 1 has one 1: each picture has one label" in caplog.text
+    rows[7, rows[7].argmin()] = 1
+    assert open_data((images, rows)).labels.shape == (360, 10)
 
 
 def test_the_views_are_shown_with_all_labels(several, tmp_path):

@@ -43,7 +43,8 @@ def list_arrays(
         )
     if problems:
         return Listing("the arrays", [], (), problems, several)
-    return Listing("the arrays", items_of(images, places, sides), names, [], several)
+    items = items_of(images, places, sides)
+    return Listing("the arrays", items, names, [], several, flagged=several).settled()
 
 
 def list_sides(training: tuple[Any, Any], test: tuple[Any, Any]) -> Listing:
@@ -104,7 +105,8 @@ def list_rows(data: Iterable[Any]) -> Listing:
     several = any(isinstance(label, np.ndarray | list) for label in labels)
     names, places, strange = _sets(labels, several, _class_names(data))
     items = [] if strange else items_of(images, places, sides)
-    return Listing(title, items, names, problems + strange, several)
+    flagged = several and not any(isinstance(label, list) for label in labels)
+    return Listing(title, items, names, problems + strange, several, flagged=flagged).settled()
 
 
 def _sets(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,10 @@ from zoo.data.pictures import Source
 from zoo.preprocessing import KIND_OF
 
 READ = ", ".join(suffix.removeprefix(".") for suffix in KIND_OF)  # the ends of names, for messages
+ONE_HOT = (
+    "every row of 0 and 1 has one 1: each picture has one label; where pictures can have several, give lists "
+    "of labels"
+)
 SIDE_OF = {
     "train": "training",
     "training": "training",
@@ -53,7 +57,7 @@ class Item:
 class Listing:
     """title: what a person calls the data; problems: sentences; several: a picture may have any number of
     labels, none too, else it has one; notices: sentences about data that can be used; labelled: somebody has
-    said what the labels are.
+    said what the labels are; flagged: by 0 and 1 for each class, as one-hot labels say it of a single one.
     """
 
     title: str
@@ -63,6 +67,13 @@ class Listing:
     several: bool = False
     notices: list[str] = field(default_factory=list)
     labelled: bool = True
+    flagged: bool = False
+
+    def settled(self) -> Listing:
+        """Of one label for each picture, where every row of 0 and 1 has one 1."""
+        if not self.flagged or any(len(item.labels) != 1 for item in self.items):
+            return self
+        return replace(self, several=False, notices=[*self.notices, ONE_HOT])
 
 
 def indexed(

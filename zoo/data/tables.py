@@ -88,7 +88,11 @@ def _listing(title: str, names: list[str], rows: list[Row], home: Path) -> Listi
     ]
     if not rows:
         problems.append("it names no pictures")
-    return Listing(title, items, classes, [*labels.problems, *problems], labels.several, [*labels.notices])
+    problems = [*labels.problems, *problems]
+    flagged = not {"label", "labels"} & columns.keys()
+    return Listing(
+        title, items, classes, problems, labels.several, [*labels.notices], flagged=flagged
+    ).settled()
 
 
 def _columns(names: list[str]) -> dict[str, str]:
