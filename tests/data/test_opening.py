@@ -204,6 +204,13 @@ def test_a_folder_without_pictures(tmp_path):
         open_data(tmp_path)
 
 
+def test_whole_numbers_and_yes_or_no_are_classes(arrays):
+    grey, labels = arrays
+    assert open_data((grey, labels.astype("float32"))).digest == open_data(arrays).digest
+    assert open_data(zip(grey, labels.astype("float32"), strict=True)).classes == tuple("0123456789")
+    assert open_data((grey, labels > 4)).classes == ("False", "True")
+
+
 def test_arrays_that_do_not_fit(arrays):
     grey, labels = arrays
     with pytest.raises(DataError, match=r"360 images and labels of the shape \(359,\)"):
@@ -214,8 +221,9 @@ def test_arrays_that_do_not_fit(arrays):
         open_data((grey.astype("float32")[..., None, None] - 3, labels))
     assert "images have the shape (360, 16, 16, 1, 1)" in str(caught.value)
     assert "empty" not in str(caught.value)
-    with pytest.raises(DataError, match="labels are float64: give integers or strings"):
-        open_data((grey, labels / 2))
+    for fractions in ((grey, labels / 2), zip(grey, labels / 2, strict=True)):
+        with pytest.raises(DataError, match=r"the label 0\.5 is no class: give integers or strings"):
+            open_data(fractions)
     with pytest.raises(DataError, match="the label 9 is none of the 9 classes"):
         open_data((grey, labels, list("012345678")))
     with pytest.raises(DataError, match='the class "ten" is empty'):

@@ -31,8 +31,10 @@ def list_arrays(
     places: list[tuple[int, ...]] = []
     if several:
         names, places, problems = ones(labels, classes)
-    elif labels.dtype.kind in "iuUO":
-        names, places, problems = indexed_sets([(label,) for label in labels.ravel().tolist()], classes)
+    elif labels.dtype.kind in "biufUO":
+        names, places, problems = indexed_sets(
+            [(_plain(label),) for label in labels.ravel().tolist()], classes
+        )
     else:
         problems = [f"labels are {labels.dtype}: give integers or strings"]
     problems += problems_of_images
@@ -202,6 +204,7 @@ def _plain(label: Any) -> Any:
     if isinstance(label, list | tuple):
         return [_plain(one) for one in label]
     label = label.item() if hasattr(label, "item") else label
+    label = int(label) if isinstance(label, float) and label.is_integer() else label
     return label.decode() if isinstance(label, bytes) else label
 
 
@@ -212,7 +215,7 @@ def _class_names(data: Any) -> Sequence[str] | None:
     if isinstance(data, Mapping):
         names = [str(name) for name in data]
         return _class_names(next(iter(data.values()))) if sides_of(names) else names
-    if hasattr(data, "class_names"):
+    if getattr(data, "class_names", None):
         return [str(name) for name in data.class_names]
     features = getattr(data, "features", None)
     found = [features[key] for key in LABELS if key in features] if isinstance(features, Mapping) else []

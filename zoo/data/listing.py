@@ -83,6 +83,9 @@ def indexed(
 
     Without classes, the different labels in order are the classes.
     """
+    fraction = next((label for label in labels if isinstance(label, float)), None)
+    if fraction is not None:
+        return (), [0] * len(labels), [f"the label {fraction:g} is no class: give integers or strings"]
     if classes is None:
         kinds = {isinstance(label, str) for label in labels}
         if len(kinds) > 1:
