@@ -31,7 +31,7 @@ from serving.wire.protos import (
     methods,
 )
 from zoo.errors import DataError
-from zoo.preprocessing import Picture, coloured, is_one, read_image
+from zoo.preprocessing import Picture, coloured, in_range, is_one, read_image
 
 Read = Callable[[str | PathLike[str] | bytes], bytes]
 
@@ -422,7 +422,8 @@ def _given(picture: Picture, read: Read) -> bytes | np.ndarray:
     """What of a picture is sent: its file, or pixels [H, W, 3], uint8 or float32."""
     if isinstance(picture, str | PathLike | bytes):
         return read(picture)
-    array = coloured(np.asarray(picture)) if hasattr(picture, "__array__") else read_image(picture)
+    is_array = hasattr(picture, "__array__")
+    array = in_range(coloured(np.asarray(picture))) if is_array else read_image(picture)
     return array if array.dtype == np.uint8 else array.astype(np.float32)
 
 

@@ -107,6 +107,14 @@ def whole(array: np.ndarray) -> np.ndarray:
     """Numbers in 0..255 -> uint8, rounded. Raises DataError for others, as those scaled to 0..1."""
     import numpy as np
 
+    array = in_range(array)
+    return array if array.dtype == np.uint8 else np.rint(array).astype(np.uint8)
+
+
+def in_range(array: np.ndarray) -> np.ndarray:
+    """The numbers as they are. Raises DataError for those that are not in 0..255, as those scaled to 0..1."""
+    import numpy as np
+
     if array.dtype == np.uint8:
         return array
     if array.dtype.kind not in "iuf":
@@ -117,7 +125,7 @@ def whole(array: np.ndarray) -> np.ndarray:
         raise DataError(
             f"a picture's values are in 0..255, not {low:.3g}..{high:.3g}: give it as it was before"
         )
-    return np.rint(array).astype(np.uint8)
+    return array
 
 
 def is_one(pictures: Picture | Iterable[Picture]) -> bool:
