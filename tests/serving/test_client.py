@@ -173,7 +173,9 @@ def test_probabilities_of_pictures_however_they_come(
         with pytest.raises(DataError, match="a picture is an array"):
             client.classify("colours", [strange])
     scaled = np.full((8, 8, 3), 0.5, np.float32)
-    with pytest.raises(DataError, match=r"values are in 0\.\.255, not 0\.5\.\.0\.5: give it as it was before"):
+    with pytest.raises(
+        DataError, match=r"values are in 0\.\.255, not 0\.5\.\.0\.5: give it as it was before"
+    ):
         client.classify("colours", scaled)
     assert len(client.predict("colours", [])) == 0
     assert len(client.embed("colours", [])) == 0
