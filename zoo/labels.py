@@ -26,8 +26,9 @@ def imagenet_labels() -> tuple[str, ...]:
 
 def other_names(labels: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
     """What data may call a model's classes instead, in their order: the folders of ImageNet-1k, which are
-    WordNet's numbers of its classes, and their places.
+    WordNet's numbers of its classes, and their places, where no class is itself a number.
     """
     synsets = files("zoo.catalog").joinpath("imagenet-1k-synsets.txt").read_text("utf-8").splitlines()
-    places = tuple(str(i) for i in range(len(labels)))
-    return (tuple(synsets), places) if labels == imagenet_labels() else (places,)
+    folders = (tuple(synsets),) if labels == imagenet_labels() else ()
+    numbered = any(label.isdecimal() for label in labels)
+    return folders if numbered else (*folders, tuple(str(i) for i in range(len(labels))))

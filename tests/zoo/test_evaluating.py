@@ -74,8 +74,14 @@ def test_classes_may_be_called_by_their_places(folder, tmp_path, caplog):
     judged = zoo.evaluate(brightness(150), tmp_path)
     assert judged.metrics["classes"]["light"]["recall"] == 15 / 20
     assert 'the class "1" is taken for "light"' in caplog.text
+    numbered = zoo.attach(brightness(150), zoo.Facts("numbered", ("1", "2"), PLAIN))
+    assert zoo.evaluate(numbered, tmp_path).metrics["accuracy"] == 5 / 20
+    (tmp_path / "0").symlink_to(folder / "dark")
+    with pytest.raises(zoo.DataError, match='the model has no class "0"'):
+        zoo.evaluate(numbered, tmp_path)
+    assert zoo.evaluate(brightness(150), tmp_path).metrics["accuracy"] == 35 / 40
     (tmp_path / "2").symlink_to(folder / "dark")
-    with pytest.raises(zoo.DataError, match='the model has no class "1"; it has dark, light'):
+    with pytest.raises(zoo.DataError, match='the model has no class "0"; it has dark, light'):
         zoo.evaluate(brightness(150), tmp_path)
 
 
