@@ -12,11 +12,15 @@ FILES = {
 
 
 @cache
+def _lines(file: str) -> tuple[str, ...]:
+    return tuple(files("zoo.catalog").joinpath(file).read_text("utf-8").splitlines())
+
+
 def labels_of(pictures: str) -> tuple[str, ...]:
     """The class names of a collection of pictures, a key of FILES, in the order of every public weight
     file.
     """
-    return tuple(files("zoo.catalog").joinpath(FILES[pictures]).read_text("utf-8").splitlines())
+    return _lines(FILES[pictures])
 
 
 def imagenet_labels() -> tuple[str, ...]:
@@ -28,7 +32,6 @@ def other_names(labels: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
     """What data may call a model's classes instead, in their order: the folders of ImageNet-1k, which are
     WordNet's numbers of its classes, and their places, where no class is itself a number.
     """
-    synsets = files("zoo.catalog").joinpath("imagenet-1k-synsets.txt").read_text("utf-8").splitlines()
-    folders = (tuple(synsets),) if labels == imagenet_labels() else ()
+    folders = (_lines("imagenet-1k-synsets.txt"),) if labels == imagenet_labels() else ()
     numbered = any(label.isdecimal() for label in labels)
     return folders if numbered else (*folders, tuple(str(i) for i in range(len(labels))))

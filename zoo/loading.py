@@ -24,7 +24,7 @@ from zoo.labels import labels_of
 from zoo.registry import Architecture, Weights, card, is_known, resolve, weights_of
 from zoo.weights import keras_hub_layout, keras_layout
 from zoo.weights.cache import discard
-from zoo.weights.convert import assign, from_bgr, renamed, slots, state_dict
+from zoo.weights.convert import Slot, assign, from_bgr, renamed, slots, state_dict
 from zoo.weights.keras_hub_config import HEAD, KERAS_HUB
 from zoo.weights.opening import open_repository
 from zoo.weights.readers import holds_model, read
@@ -326,13 +326,13 @@ def _fill(
 def _tensors(
     model: keras.Model, architecture: Architecture, tag: Weights, path: Path
 ) -> Mapping[str, np.ndarray]:
-    if path.name.endswith(".weights.h5") and tag.layout != KERAS_HUB:
-        return state_dict(_from_weights_h5(architecture, tag, path))
-    beside = (*(f"{name}." for name in architecture.auxiliary), *POOLS)
-    stored = [slot for slot in slots(model) if not slot.key.startswith(beside)]
     if tag.layout == KERAS_HUB:
-        tensors = keras_hub_layout.reference_tensors(model, stored, _files(tag, path), tag.renames)
-    elif tag.layout == "keras" and path.suffix == ".h5" and not holds_model(path):
+        stored = _stored(model, architecture)
+        return keras_hub_layout.reference_tensors(model, stored, _files(tag, path), tag.renames)
+    if path.name.endswith(".weights.h5"):
+        return state_dict(_from_weights_h5(architecture, tag, path))
+    if tag.layout == "keras" and path.suffix == ".h5" and not holds_model(path):
+        stored = _stored(model, architecture)
         tensors = keras_layout.reference_tensors(model, stored, read(path), order=tag.order)
     elif path.suffix in MODEL_FILES:
         return state_dict(load_file(path))
@@ -343,6 +343,12 @@ def _tensors(
         if tensors.keys() == found.keys():
             return tensors
     return from_bgr(model, tensors) if tag.channels == "bgr" else tensors
+
+
+def _stored(model: keras.Model, architecture: Architecture) -> list[Slot]:
+    """What files of Keras and KerasHub hold: no auxiliary heads, no pools that learn."""
+    beside = (*(f"{name}." for name in architecture.auxiliary), *POOLS)
+    return [slot for slot in slots(model) if not slot.key.startswith(beside)]
 
 
 def _from_weights_h5(architecture: Architecture, tag: Weights, path: Path) -> keras.Model:

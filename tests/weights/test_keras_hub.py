@@ -8,6 +8,7 @@ the golden rule fills, and the logits.
 
 import json
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import h5py
@@ -31,9 +32,9 @@ AXES = {2: (1, 0), 4: (2, 3, 1, 0)}
 def preset(folder, golden, *, files=True, backbone=None, task=None, converter=None):
     """The folder that KerasHub writes, with changes to what it says of the backbone, task and pictures."""
     folder.mkdir()
-    config = json.loads(json.dumps(golden["config"]))
+    config = deepcopy(golden["config"])
     config["config"] |= backbone or {}
-    said = json.loads(json.dumps(golden["task"]))
+    said = deepcopy(golden["task"])
     said["config"] |= task or {}
     if converter:
         said["config"]["preprocessor"]["config"]["image_converter"]["config"] |= converter
@@ -150,11 +151,11 @@ def test_another_network_is_refused(tmp_path, change, error, reason):
 
 
 def test_another_backbone_and_another_task_are_refused(tmp_path):
-    vit = json.loads(json.dumps(FILES["resnet18"]))
+    vit = deepcopy(FILES["resnet18"])
     vit["config"]["class_name"] = "ViTBackbone"
     with pytest.raises(UnknownModelError, match=r"ViTBackbone of KerasHub.* it reads ResNetBackbone, VGG"):
         zoo.load(preset(tmp_path / "vit", vit, files=False))
-    detector = json.loads(json.dumps(FILES["resnet18"]))
+    detector = deepcopy(FILES["resnet18"])
     detector["task"]["class_name"] = "RetinaNetObjectDetector"
     with pytest.raises(
         ZooError, match="RetinaNetObjectDetector of KerasHub; the zoo reads its image classif"

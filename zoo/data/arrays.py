@@ -46,7 +46,7 @@ def list_arrays(
     if problems:
         return Listing("the arrays", [], (), problems, several)
     items = items_of(images, places, sides)
-    return Listing("the arrays", items, names, [], several, flagged=several).settled()
+    return Listing("the arrays", items, names, [], several, flagged=several)
 
 
 def list_sides(training: tuple[Any, Any], test: tuple[Any, Any]) -> Listing:
@@ -108,7 +108,7 @@ def list_rows(data: Iterable[Any]) -> Listing:
     names, places, strange = _sets(labels, several, _class_names(data))
     items = [] if strange else items_of(images, places, sides)
     flagged = several and not any(isinstance(label, list) for label in labels)
-    return Listing(title, items, names, problems + strange, several, flagged=flagged).settled()
+    return Listing(title, items, names, problems + strange, several, flagged=flagged)
 
 
 def _sets(

@@ -57,7 +57,7 @@ def open_data(data: Any, *, to_split: bool = True) -> Pictures:
     """
     if isinstance(data, Pictures):
         return data
-    return _opened(_listing(data), to_split=to_split)
+    return _opened(_listing(data).settled(), to_split=to_split)
 
 
 def open_unlabelled(data: Any) -> Pictures:

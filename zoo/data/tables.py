@@ -90,9 +90,7 @@ def _listing(title: str, names: list[str], rows: list[Row], home: Path) -> Listi
         problems.append("it names no pictures")
     problems = [*labels.problems, *problems]
     flagged = not {"label", "labels"} & columns.keys()
-    return Listing(
-        title, items, classes, problems, labels.several, [*labels.notices], flagged=flagged
-    ).settled()
+    return Listing(title, items, classes, problems, labels.several, [*labels.notices], flagged=flagged)
 
 
 def _columns(names: list[str]) -> dict[str, str]:

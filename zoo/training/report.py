@@ -52,8 +52,8 @@ def render(result: Result) -> str:
         near_duplicates=result.near_duplicates,
         curves=curves(result.history),
         confusion=confusion(matrix, list(known.labels)) if matrix else None,
-        confused=len(shown(matrix)) if matrix else 0,
-        unfolded=CLASSES_SHOWN,
+        many=len(result.metrics["classes"]) > CLASSES_SHOWN,
+        confused=NUMBERS_SHOWN,
         calibration=calibration,
         reliability=reliability(calibration),
     )

@@ -7,16 +7,15 @@ Networks: zoo/catalog/elsewhere/keras_hub.toml.
 from __future__ import annotations
 
 import logging
-import tomllib
 from collections.abc import Mapping
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 from zoo.errors import DownloadError, UnknownModelError, ZooError
 from zoo.registry import Weights, resolve
 from zoo.weights.repository import (
+    Colours,
     Repository,
+    elsewhere,
     facts_of,
     network_of,
     of_colours,
@@ -26,7 +25,6 @@ from zoo.weights.repository import (
 )
 
 log = logging.getLogger("zoo")
-Colours = tuple[float, float, float]
 
 KERAS_HUB = "keras_hub"
 TASK = "task.json"
@@ -69,11 +67,6 @@ def repository_of(place: str, config: Mapping[str, Any]) -> Repository:
     return Repository(place, architecture, weights, size, pooling, timm, (BACKBONE,), HEAD)
 
 
-@cache
-def _kinds() -> dict[str, Any]:
-    return tomllib.loads(files("zoo.catalog").joinpath("elsewhere/keras_hub.toml").read_text("utf-8"))
-
-
 def _facts(place: str, kind: str, registered: str) -> dict[str, Any]:
     """What is known of the backbone."""
     if not registered.startswith("keras_hub>"):
@@ -81,11 +74,12 @@ def _facts(place: str, kind: str, registered: str) -> dict[str, Any]:
             f"{place} is a whole model that Keras saved, no preset of KerasHub: keras.saving.load_model "
             f'opens its folder, or "hf://{tag_of(place)}"; zoo.attach(model, zoo.Facts(...)) tells its labels'
         )
-    if kind not in _kinds():
+    kinds = elsewhere(KERAS_HUB)
+    if kind not in kinds:
         raise UnknownModelError(
-            f"{place} is a {kind} of KerasHub, which the zoo does not read; it reads {', '.join(_kinds())}"
+            f"{place} is a {kind} of KerasHub, which the zoo does not read; it reads {', '.join(kinds)}"
         )
-    return _kinds()[kind]
+    return kinds[kind]
 
 
 def _task(place: str) -> Mapping[str, Any]:

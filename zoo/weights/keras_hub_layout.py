@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ import numpy as np
 from zoo.errors import WeightsError
 from zoo.weights import keras_layout
 from zoo.weights.convert import DEPTHWISE, Slot, renamed
-from zoo.weights.readers import h5_values
+from zoo.weights.readers import DAMAGED_H5, h5_values
 
 if TYPE_CHECKING:
     import keras
@@ -66,7 +67,7 @@ def _variables(path: Path) -> Iterator[tuple[str, np.ndarray]]:
                 if place.isdigit() and not any(part in name for part in NO_WEIGHTS):
                     counted = NUMBERED.sub(lambda found: f"{found[1]}_{found[2] or 0}/", f"{layer}/")
                     yield f"{counted}{place}", h5_values(path, file, name)
-    except (OSError, KeyError, RuntimeError, TypeError, AttributeError, MemoryError) as error:
+    except DAMAGED_H5 as error:
         raise WeightsError(
             f"{path}: not a readable file of Keras weights; damaged or truncated? ({error})"
         ) from error
@@ -74,11 +75,7 @@ def _variables(path: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 def _by_name(slots: Iterable[Slot], stored: Mapping[str, np.ndarray]) -> Arrays:
     """From "LAYER/PLACE", the layer's own name here."""
-    known: dict[str, Slot] = {}
-    places: dict[str, int] = defaultdict(int)
-    for slot in slots:
-        known[f"{slot.layer}/{places[slot.layer]}"] = slot
-        places[slot.layer] += 1
+    known = {f"{layer}/{i}": slot for layer, own in _by_layer(slots) for i, slot in enumerate(own)}
     tensors: Arrays = {}
     for name, array in stored.items():
         found = known.get(name)
@@ -105,9 +102,11 @@ def _as_listed(slots: Iterable[Slot], stored: Mapping[str, np.ndarray]) -> Array
 
 def _kinds(slots: Iterable[Slot]) -> list[str]:
     """Of the layers, in their order."""
-    kinds: dict[str, str] = {}
-    for slot in slots:
-        kind = "norm" if not slot.is_kernel else "depthwise" if slot.axes == DEPTHWISE else "kernel"
-        if slot.is_kernel or slot.layer not in kinds:
-            kinds[slot.layer] = kind
-    return list(kinds.values())
+    kernels = (next((slot for slot in own if slot.is_kernel), None) for _, own in _by_layer(slots))
+    return [
+        "norm" if not kernel else "depthwise" if kernel.axes == DEPTHWISE else "kernel" for kernel in kernels
+    ]
+
+
+def _by_layer(slots: Iterable[Slot]) -> Iterator[tuple[str, Iterator[Slot]]]:
+    return groupby(slots, key=lambda slot: slot.layer)

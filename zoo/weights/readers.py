@@ -18,6 +18,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "module")
 # In front of every name: PyTorch's DataParallel, and transformers around a network of timm.
 PREFIXES = ("module.", "timm_model.")
+DAMAGED_H5 = (OSError, KeyError, RuntimeError, TypeError, AttributeError, MemoryError)  # what h5py raises
 INFLATION = 20  # a compressed .npz of real weights is hardly smaller than they are
 
 
@@ -145,7 +146,7 @@ def _read_h5(path: Path) -> Arrays:
                         raise WeightsError(f"{path}: the layer {layer} has two variables {key}")
                     arrays[key] = h5_values(path, root[layer], name)
             return arrays
-    except (OSError, KeyError, RuntimeError, TypeError, AttributeError, MemoryError) as error:
+    except DAMAGED_H5 as error:
         raise WeightsError(
             f"{path}: not a readable HDF5 weight file; damaged or truncated? ({error})"
         ) from error

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from zoo.weights.sources import from_repository
 PREFIXES = ("hf-hub:", "hf_hub:", "hf://")
 CONFIG = "config.json"
 FILES = ("model.safetensors", "pytorch_model.bin")
+Colours = tuple[float, float, float]  # of red, green and blue
 CONFIG_LIMIT = 16 << 20  # bytes; the labels and descriptions of 21,000 classes take 2 MB
 
 
@@ -63,7 +67,7 @@ def tag_of(place: str) -> str:
     )
 
 
-def of_colours(numbers: Sequence[float]) -> tuple[float, float, float]:
+def of_colours(numbers: Sequence[float]) -> Colours:
     """Of red, green and blue. Raises ValueError for fewer or more."""
     red, green, blue = map(float, numbers)
     return red, green, blue
@@ -92,6 +96,12 @@ def facts_of(place: str, name: str) -> dict[str, Any]:
     if not isinstance(facts, dict):
         raise ZooError(f"{place}: its {name} holds a {type(facts).__name__}, not a table of facts")
     return facts
+
+
+@cache
+def elsewhere(library: str) -> dict[str, Any]:
+    """The facts of another library's networks, by what its config.json calls their kind."""
+    return tomllib.loads(files("zoo.catalog").joinpath(f"elsewhere/{library}.toml").read_text("utf-8"))
 
 
 def refuse_other_networks(place: str, config: Mapping[str, Any], same: Mapping[str, Any]) -> None:

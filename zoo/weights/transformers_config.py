@@ -6,16 +6,15 @@ from __future__ import annotations
 
 import logging
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 from zoo.errors import UnknownModelError, ZooError
 from zoo.registry import Weights, resolve
 from zoo.weights.repository import (
+    Colours,
     Repository,
+    elsewhere,
     facts_of,
     network_of,
     of_colours,
@@ -25,7 +24,6 @@ from zoo.weights.repository import (
 )
 
 log = logging.getLogger("zoo")
-Colours = tuple[float, float, float]
 
 PICTURES = "preprocessor_config.json"
 INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
@@ -38,12 +36,13 @@ def repository_of(place: str, config: Mapping[str, Any]) -> Repository:
     is built otherwise than the zoo's, DownloadError.
     """
     kind = config.get("model_type")
-    if kind not in _kinds():
-        known = ", ".join(_kinds())
+    kinds = elsewhere("transformers")
+    if kind not in kinds:
+        known = ", ".join(kinds)
         raise UnknownModelError(
             f"{place} has the model_type {kind!r}, which the zoo does not read; it reads {known}"
         )
-    facts = _kinds()[kind]
+    facts = kinds[kind]
     _refuse_other_networks(place, config, facts["same"], facts.get("absent", ()))
     architecture, _ = resolve(network_of(place, kind, config, facts["networks"]))
     pictures = {**facts.get("pictures", {}), **facts_of(place, PICTURES)}
@@ -69,11 +68,6 @@ def repository_of(place: str, config: Mapping[str, Any]) -> Repository:
         epsilon=facts["epsilon"],
     )
     return Repository(place, architecture, weights, size, None, timm_of(architecture, weights))
-
-
-@cache
-def _kinds() -> dict[str, Any]:
-    return tomllib.loads(files("zoo.catalog").joinpath("elsewhere/transformers.toml").read_text("utf-8"))
 
 
 def _refuse_other_networks(
