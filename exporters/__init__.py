@@ -28,12 +28,14 @@ _HOME_OF = {
 __all__ = ["Checked", "Export", "ExportError", "Inspected", "Parity", "check", "export", "inspect"]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'exporters' has no attribute {name!r}")
-    # TensorFlow reads this once, when it is imported.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    return getattr(import_module(_HOME_OF[name]), name)
+if not TYPE_CHECKING:  # whose checkers would take any name for one that is here
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME_OF:
+            raise AttributeError(f"module 'exporters' has no attribute {name!r}")
+        # TensorFlow reads this once, when it is imported.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        return getattr(import_module(_HOME_OF[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -7,6 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zoo import data as data
+    from zoo import preprocessing as preprocessing
+    from zoo import weights as weights
     from zoo.backbone import embedder, features
     from zoo.classifier import Facts, attach, facts, save
     from zoo.errors import DataError, DownloadError, UnknownModelError, WeightsError, ZooError
@@ -79,12 +82,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
-        return import_module(f"zoo.{name}")
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'zoo' has no attribute {name!r}")
-    return getattr(import_module(_HOME_OF[name]), name)
+if not TYPE_CHECKING:  # whose checkers would take any name for one that is here
+
+    def __getattr__(name: str) -> Any:
+        if name in _ROOMS:
+            return import_module(f"zoo.{name}")
+        if name not in _HOME_OF:
+            raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+        return getattr(import_module(_HOME_OF[name]), name)
 
 
 def __dir__() -> list[str]:

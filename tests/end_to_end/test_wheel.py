@@ -84,3 +84,21 @@ def test_the_descriptor_set_is_inside(environment):
         run(environment, environment / "bin/python", "-c", code).strip()
         == "tensorflow.serving.PredictRequest"
     )
+
+
+def test_its_types_are_known_to_whoever_imports_it(environment, tmp_path):
+    use = tmp_path / "use.py"
+    use.write_text(
+        "import serving, zoo\n"
+        "reveal_type(zoo.list_models('resnet*'))\n"
+        "zoo.lode('resnet50')\n"
+        "serving.Client(8500)\n"
+    )
+    check = [sys.executable, "-m", "mypy", "--python-executable", environment / "bin/python"]
+    options = ["--ignore-missing-imports", "--no-error-summary", "--cache-dir", tmp_path / "cache", use]
+    said = subprocess.run([*check, *options], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert [line.split(": ", 1)[1] for line in said.stdout.splitlines()] == [
+        'note: Revealed type is "list[str]"',
+        'error: Module has no attribute "lode"  [attr-defined]',
+        'error: Argument 1 to "Client" has incompatible type "int"; expected "str"  [arg-type]',
+    ]

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 __all__ = ["save"]
 
 
-def __getattr__(name: str) -> Any:
-    if name != "save":
-        raise AttributeError(f"module 'zoo.weights' has no attribute {name!r}")
-    return import_module("zoo.weights.writers").save
+if not TYPE_CHECKING:  # whose checkers would take any name for one that is here
+
+    def __getattr__(name: str) -> Any:
+        if name != "save":
+            raise AttributeError(f"module 'zoo.weights' has no attribute {name!r}")
+        return import_module("zoo.weights.writers").save
