@@ -31,7 +31,7 @@ from serving.wire.protos import (
     methods,
 )
 from zoo.errors import DataError
-from zoo.preprocessing import Picture, coloured, in_range, is_one, read_image
+from zoo.preprocessing import Picture, coloured, in_range, is_one, listed, read_image
 
 Read = Callable[[str | PathLike[str] | bytes], bytes]
 
@@ -302,10 +302,6 @@ def _refused(error: Any, address: str) -> ServingError:
     return ServingError(code, message)
 
 
-def _listed(image: Any) -> list[Picture]:
-    return [image] if is_one(image) else list(image)
-
-
 def _predict_request(
     model: str, inputs: Mapping[str, Any], signature: str, version: int | None, outputs: str | Sequence[str]
 ) -> Any:
@@ -321,7 +317,7 @@ def _picture_requests(
     model: str, read: Read, image: Picture | Iterable[Picture], version: int | None, outputs: Sequence[str]
 ) -> list[Any]:
     requests = []
-    for batch in _batches(_listed(image), read):
+    for batch in _batches(listed(image), read):
         alias, signature = ("image_bytes", "") if batch.dtype == object else ("images", "predict_images")
         requests.append(_predict_request(model, {alias: batch}, signature, version, outputs))
     return requests
@@ -330,7 +326,7 @@ def _picture_requests(
 def _embed_requests(
     model: str, read: Read, image: Picture | Iterable[Picture], version: int | None
 ) -> list[Any]:
-    pixels = [_pixels(picture, read) for picture in _listed(image)]
+    pixels = [_pixels(picture, read) for picture in listed(image)]
     return [
         _predict_request(model, {"images": batch}, "features", version, ())
         for batch in _batches(pixels, read)

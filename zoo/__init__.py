@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from zoo import weights as weights
     from zoo.backbone import embedder, features
     from zoo.classifier import Facts, attach, facts, save
+    from zoo.classifying import classify
     from zoo.errors import DataError, DownloadError, UnknownModelError, WeightsError, ZooError
     from zoo.evaluating import Comparison, Evaluation, compare, evaluate
     from zoo.explaining import Explanation, explain
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "zoo.backbone": ("embedder", "features"),
     "zoo.classifier": ("Facts", "attach", "facts", "save"),
+    "zoo.classifying": ("classify",),
     "zoo.errors": ("DataError", "DownloadError", "UnknownModelError", "WeightsError", "ZooError"),
     "zoo.evaluating": ("Comparison", "Evaluation", "compare", "evaluate"),
     "zoo.explaining": ("Explanation", "explain"),
@@ -63,6 +65,7 @@ __all__ = [
     "ZooError",
     "attach",
     "calibrate",
+    "classify",
     "compare",
     "describe",
     "embedder",

@@ -6,25 +6,25 @@ import logging
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from typing import Any
 
 import keras
 import numpy as np
 
-from zoo.classifier import facts
+from zoo.classifying import scoring
 from zoo.data import Pictures, open_data
-from zoo.data.pictures import batches
+from zoo.data.pictures import in_batches
 from zoo.errors import DataError, ZooError, did_you_mean
 from zoo.labels import other_names
-from zoo.outputs import heads
+from zoo.preprocessing import load_image
 from zoo.quiet import several_networks
 from zoo.training.tasks import ONE_LABEL, TASKS, Task, task_of
 from zoo.wording import counted
 
 log = logging.getLogger("zoo")
 
-PROBABILITIES = "probabilities"
 TOP = 5
 
 
@@ -76,19 +76,16 @@ def evaluate(
     what the data doesn't name is not in the pictures. Raises DataError naming a class that is no label, for
     pictures with several labels where the model gives one, and what zoo.load and open_data raise.
     """
-    from zoo.loading import load
-
-    model = model_or_name if isinstance(model_or_name, keras.Model) else load(model_or_name)
-    known = facts(model)
+    network, known = scoring(model_or_name)
     pictures = open_data(data, to_split=False)
     task = TASKS[known.task]
     labels = _labels(pictures, known.labels, task)
-    outputs = heads(model)
-    network = keras.Model(outputs.inputs, outputs.output[PROBABILITIES])
     answers, seconds = [], []
-    for images, _ in batches(pictures, known.preprocessing, batch_size, f"evaluate {known.name}"):
+    load_one = partial(load_image, known.preprocessing)
+    for images in in_batches(f"evaluate {known.name}", load_one, pictures.sources, batch_size):
+        batch = np.stack(images)
         begin = time.perf_counter()
-        answers.append(network.predict_on_batch(images))
+        answers.append(network.predict_on_batch(batch))
         seconds.append((time.perf_counter() - begin) / len(images))
     probabilities = np.concatenate(answers)
     judged = task.evaluate(probabilities, labels, known.labels)

@@ -134,6 +134,11 @@ def is_one(pictures: Picture | Iterable[Picture]) -> bool:
     return not several or getattr(pictures, "ndim", 4) < 4
 
 
+def listed(pictures: Picture | Iterable[Picture]) -> list[Picture]:
+    """One picture, or several, as a list."""
+    return [pictures] if is_one(pictures) else list(pictures)  # type: ignore[arg-type, list-item]
+
+
 def coloured(array: np.ndarray) -> np.ndarray:
     """[H, W, 3], [H, W, 1] or [H, W] of any dtype -> [H, W, 3]. Raises DataError for other shapes."""
     import numpy as np
@@ -175,6 +180,8 @@ def _decoded(source: str | PathLike[str] | bytes | Image.Image, least: int | Non
             return _rgb(image, name)
     except FileNotFoundError:
         raise DataError(f"{name} does not exist") from None
+    except IsADirectoryError:
+        raise DataError(f"{name} is a folder: give the pictures that are in it") from None
     except UnidentifiedImageError:
         raise DataError(f"{name} cannot be decoded as a picture: it is no {', '.join(KINDS)}") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

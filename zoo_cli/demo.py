@@ -52,7 +52,7 @@ def name_photos(out: Path) -> None:
     for file, image in zip(samples.filenames, samples.images, strict=True):
         path = out / Path(file).name
         Image.fromarray(image).save(path.with_suffix(".png"))
-        label, score = best(model, path.with_suffix(".png"))
+        label, score = zoo.classify(model, path.with_suffix(".png"))[0]
         say(f"{path.with_suffix('.png').name}: {label} {score:.2f}")
 
 
@@ -91,7 +91,7 @@ def export(model: Any, base: Path) -> Path:
 
 def serve_and_call(model: Any, directory: Path, picture: Path) -> None:
     step("5", f"serve, and ask for {picture.parent.name}/{picture.name}")
-    expected, _ = best(model, picture)
+    expected, _ = zoo.classify(model, picture)[0]
     with serving.deploy(directory.parent) as endpoint:
         with serving.Client(endpoint.grpc_address) as client:
             by_grpc, grpc_score = client.classify(endpoint.model, picture, top=1)[0]
@@ -109,15 +109,6 @@ def ask_by_rest(url: str, model: str, picture: Path) -> tuple[str, float]:
     answer.raise_for_status()
     prediction = answer.json()["predictions"][0]
     return prediction["classes"][0], prediction["scores"][0]
-
-
-def best(model: Any, picture: Path) -> tuple[str, float]:
-    """The likeliest label in this process, and its probability."""
-    from zoo.preprocessing import load_images
-
-    facts = zoo.facts(model)
-    probabilities = model.predict_on_batch(load_images(facts.preprocessing, [picture]))[0]
-    return facts.labels[int(probabilities.argmax())], float(probabilities.max())
 
 
 def step(number: str, what: str) -> None:

@@ -1,4 +1,4 @@
-"""The command line: list, describe, fine-tune, export, serve, deploy, predict, demo.
+"""The command line, a function for each command.
 
 Each command imports what it needs when it runs, so that listing answers at once. Exit codes: 2 for bad
 usage, 1 for a failure.
@@ -36,6 +36,13 @@ recipe_option = click.option(
 )
 set_option = click.option(
     "--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Change a field of the recipe."
+)
+
+pictures_argument = click.argument(
+    "images", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)
+)
+top_option = click.option(
+    "--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to name."
 )
 
 
@@ -275,6 +282,33 @@ def search(
     else:
         click.echo(trials_text(found.trials))
         click.echo(f"{headline(found.best)}\nmodel  {model}\nplot   {out / 'trials.png'}")
+
+
+@main.command()
+@click.argument("model")
+@pictures_argument
+@top_option
+@as_json
+def classify(model: str, images: tuple[Path, ...], top: int, as_json: bool) -> None:
+    """Tell what MODEL (a name, a file or a fine-tuned folder) sees in IMAGES: files, or folders of them.
+
+    Example: zoo classify flowers/ rose.jpg heap/
+    """
+    from zoo_cli.answers import answers_text, pictures_of
+
+    pictures = pictures_of(images)
+    _load_tensorflow()
+    from zoo.classifying import each
+
+    found = dict(zip(pictures, each(model, pictures, top), strict=True))
+    unread = [answer for answer in found.values() if isinstance(answer, ZooError)]
+    read = {picture: answer for picture, answer in found.items() if not isinstance(answer, ZooError)}
+    if read:
+        click.echo(answers_text(read, as_json))
+    for error in unread:
+        click.echo(f"error: {error}", err=True)
+    if unread:
+        click.get_current_context().exit(1)
 
 
 @main.command()
@@ -546,25 +580,21 @@ def deploy(models: tuple[Path, ...], engine: str, storage: str | None, **places:
 @main.command()
 @click.argument("address")
 @click.argument("model")
-@click.argument(
-    "images", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
-)
-@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to name.")
+@pictures_argument
+@top_option
 @as_json
 def predict(address: str, model: str, images: tuple[Path, ...], top: int, as_json: bool) -> None:
-    """Ask the server at ADDRESS (gRPC, host:port) what MODEL sees in IMAGES.
+    """Ask the server at ADDRESS (gRPC, host:port) what MODEL sees in IMAGES: files, or folders of them.
 
     Example: zoo predict 127.0.0.1:8500 flowers rose.jpg
     """
     from serving import Client
+    from zoo_cli.answers import answers_text, pictures_of
 
+    pictures = pictures_of(images)
     with Client(address) as client:
-        answers = client.classify(model, list(images), top=top)
-    if as_json:
-        click.echo(json.dumps({str(image): answer for image, answer in zip(images, answers, strict=True)}))
-        return
-    for image, answer in zip(images, answers, strict=True):
-        click.echo(f"{image}: " + ", ".join(f"{label} {score:.3f}" for label, score in answer))
+        answers = client.classify(model, pictures, top=top)
+    click.echo(answers_text(dict(zip(pictures, answers, strict=True)), as_json))
 
 
 @main.command()

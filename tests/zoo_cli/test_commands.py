@@ -13,6 +13,7 @@ from sklearn.datasets import load_sample_images
 
 import serving
 import zoo
+from zoo_cli.main import main
 
 ZOO = Path(sys.executable).with_name("zoo")
 
@@ -76,6 +77,13 @@ def test_describe_shows_the_card():
         (("lisst",), 2, "No such command"),
         (("list", "--family", "resnett"), 1, 'error: unknown family "resnett"; did you mean "resnet"?'),
         (("records", ".", "x", "--validation", "2"), 2, "2.0 is not in the range 0<=x<1"),
+        (
+            ("classify", "efficentnet", __file__),
+            1,
+            'unknown model "efficentnet"; did you mean "efficientnet"?',
+        ),
+        (("classify", "efficientnet", __file__), 1, 'test_commands.py" cannot be decoded as a picture'),
+        (("classify", "efficientnet", "absent.jpg"), 2, "'absent.jpg' does not exist"),
         (("predict", "127.0.0.1:1", "flowers", __file__, "--top", "0"), 2, "0 is not in the range x>=1"),
         (("serve", ".", "--grpc-port", "99999"), 2, "99999 is not in the range 0<=x<=65535"),
         (("serve", ".", "--grpc-port", "0"), 1, "holds no version (a folder named by a number"),
@@ -94,9 +102,7 @@ def test_failures_are_named_and_coded(arguments, code, message):
     assert message in run(*arguments, code=code)
 
 
-@pytest.mark.parametrize(
-    "command", ["list", "describe", "fine-tune", "export", "serve", "deploy", "predict", "demo"]
-)
+@pytest.mark.parametrize("command", sorted(main.commands))
 def test_every_command_has_help_with_an_example(command):
     assert "Example: zoo " + command in run(command, "--help")
 
@@ -130,6 +136,35 @@ def test_predict_asks_a_server(model_directory, tmp_path):
     ((label, score), *others) = answers[str(photo)]
     assert (label, len(others)) == ("daisy", 2)
     assert score == pytest.approx(0.323, abs=0.01)
+
+
+def test_classify_goes_through_folders_and_names_what_is_no_picture(tmp_path):
+    flower, palace = tmp_path / "heap" / "flower.png", tmp_path / "heap" / "of" / "palace.png"
+    palace.parent.mkdir(parents=True)
+    for file, image in zip((palace, flower), load_sample_images().images, strict=True):
+        Image.fromarray(image).save(file)
+    answers = json.loads(run("classify", "efficientnet", tmp_path / "heap", "--top", 1, "--json"))
+    assert {file: label for file, [[label, _]] in answers.items()} == {
+        str(flower): "daisy",
+        str(palace): "palace",
+    }
+    broken = tmp_path / "heap" / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8")
+    done = subprocess.run(
+        [ZOO, "classify", "efficientnet", tmp_path / "heap"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    assert [line.split(" 0.")[0] for line in done.stdout.splitlines()] == [
+        f"{flower}: daisy",
+        f"{palace}: palace",
+    ]
+    assert f'error: "{broken}" cannot be decoded' in done.stderr
+    broken.rename(tmp_path / "heap" / "of" / "notes.txt")
+    flower.unlink()
+    palace.unlink()
+    assert f'"{tmp_path}/heap" holds no pictures (jpg,' in run(
+        "classify", "efficientnet", tmp_path / "heap", code=1
+    )
 
 
 def test_exporting_to_an_unknown_format_names_the_nearest(model_directory):

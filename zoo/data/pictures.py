@@ -136,21 +136,16 @@ def _room(shape: tuple[int, ...]) -> np.ndarray:
         return np.asarray(np.memmap(file, np.uint8, "w+", shape=shape))
 
 
-def batches(
-    pictures: Pictures, preprocessing: Preprocessing, size: int, task: str
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All pictures in their order: uint8 [n, h, w, 3] and their labels, n <= size, the next ones being
-    decoded while one batch is used.
-    """
-    one = partial(load_image, preprocessing)
-    starts = range(0, len(pictures), size)
+def in_batches(task: str, work: Callable[[Any], T], items: Iterable[Any], size: int) -> Iterator[list[T]]:
+    """Results in the items' order, `size` at a time, the next being worked on while one batch is used."""
+    todo = list(items)
     with progress() as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
-        line = bar.add_task(task, total=len(pictures))
-        coming = [[pool.submit(one, source) for source in pictures.sources[:size]]]
-        for start in starts:
+        line = bar.add_task(task, total=len(todo))
+        coming = [[pool.submit(work, item) for item in todo[:size]]]
+        for start in range(0, len(todo), size):
             ready = coming.pop()
-            coming.append([pool.submit(one, s) for s in pictures.sources[start + size : start + 2 * size]])
-            yield np.stack([future.result() for future in ready]), pictures.labels[start : start + size]
+            coming.append([pool.submit(work, item) for item in todo[start + size : start + 2 * size]])
+            yield [future.result() for future in ready]
             bar.advance(line, len(ready))
 
 
