@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from zoo.data.duplicates import look
-from zoo.data.listing import Listing
+from zoo.data.listing import Item, Listing
 from zoo.data.pictures import Source, content_hash, in_threads
-from zoo.data.split import SIDES
+from zoo.data.split import SIDES, units_of
 from zoo.errors import DataError
 from zoo.preprocessing import KIND_OF, KINDS, read_image
 from zoo.wording import counted
@@ -86,6 +87,9 @@ def notices_of(listing: Listing, seen: list[Seen], *, to_split: bool) -> list[st
         notices.append(
             f"{counted(copies, 'exact duplicate')}, {_names(listing, twins[0])} first: each on one side"
         )
+    groups = {item.group for item in listing.items if item.group}
+    if groups and to_split:
+        notices.append(f"{counted(len(groups), 'group')}, {min(groups)} first: each on one side")
     torn = [places for places in twins if len({listing.items[i].labels for i in places}) > 1]
     if torn:
         names = _names(listing, torn[0])
@@ -125,33 +129,42 @@ def _class_problems(listing: Listing, seen: list[Seen]) -> list[str]:
     if len(listing.classes) == 1:
         problems.append(f'"{listing.classes[0]}" is the only class; at least two are needed')
     files = Counter(label for item in listing.items for label in item.labels)
-    contents = {
-        (label, one.content)
-        for item, one in zip(listing.items, seen, strict=True)
+    units = units_of([one.content for one in seen], [item.group for item in listing.items])
+    kinds = {
+        (label, unit)
+        for item, one, unit in zip(listing.items, seen, units, strict=True)
         if not one.problem and item.side in ("", "training")
         for label in item.labels
     }
-    different = Counter(label for label, _ in contents)
+    different = Counter(label for label, _ in kinds)
+    grouped = any(item.group for item in listing.items)
+    what = "groups that share no picture" if grouped else "different and readable pictures"
     needed = len(SIDES) - len({item.side for item in listing.items} - {"", "training"})
     for index, name in enumerate(listing.classes):
         if not files[index]:
             problems.append(f'the class "{name}" is empty')
         elif different[index] < needed:
             problems.append(
-                f'the class "{name}" has only {different[index]} different and readable pictures; '
+                f'the class "{name}" has only {different[index]} {what}; '
                 f"at least {needed} are needed to split it into {', '.join(SIDES[:needed])}"
             )
     return problems
 
 
 def _leaks(listing: Listing, seen: list[Seen]) -> list[str]:
-    """The same picture on two sides would judge a network by what it has learnt."""
-    by_content: dict[str, dict[str, str]] = defaultdict(dict)
-    for item, one in zip(listing.items, seen, strict=True):
-        if item.side and not one.problem:
-            by_content[one.content].setdefault(item.side, item.name)
-    return [
-        f"{' and '.join(names.values())} are the same picture, on two sides: remove one"
-        for names in by_content.values()
-        if len(names) > 1
+    """The same picture, or the same group, on two sides would judge a network by what it has learnt."""
+    pairs = list(zip(listing.items, seen, strict=True))
+    pictures = _on_two_sides((one.content, item) for item, one in pairs if not one.problem)
+    groups = _on_two_sides((item.group, item) for item in listing.items if item.group)
+    return [f"{names} are the same picture, on two sides: remove one" for names in pictures.values()] + [
+        f'{names} are of the group "{group}", on two sides: give it one' for group, names in groups.items()
     ]
+
+
+def _on_two_sides(items: Iterable[tuple[str, Item]]) -> dict[str, str]:
+    """What is on several of the sides that the data names -> the first picture's name on each."""
+    names: dict[str, dict[str, str]] = defaultdict(dict)
+    for key, item in items:
+        if item.side:
+            names[key].setdefault(item.side, item.name)
+    return {key: " and ".join(of.values()) for key, of in names.items() if len(of) > 1}

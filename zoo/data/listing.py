@@ -44,13 +44,14 @@ def side_of(name: str) -> str:
 @dataclass(frozen=True, eq=False)
 class Item:
     """name: what a person calls the picture; labels: indices of its classes, rising; side: of SIDES where the
-    data says which, else "".
+    data says which, else ""; group: of pictures that belong together, as a patient's do, else "".
     """
 
     source: Source
     name: str
     labels: tuple[int, ...]
     side: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True)

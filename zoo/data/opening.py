@@ -18,6 +18,7 @@ from zoo.data.folders import list_folder
 from zoo.data.listing import Listing
 from zoo.data.pictures import Pictures
 from zoo.data.records import list_records, record_files
+from zoo.data.split import units_of
 from zoo.data.tables import list_frame, list_table
 from zoo.data.unlabelled import list_unlabelled
 from zoo.errors import DataError
@@ -76,14 +77,16 @@ def _opened(listing: Listing, *, to_split: bool) -> Pictures:
         raise DataError(_listed(f"{listing.title} cannot be used", problems))
     if notices := notices_of(listing, seen, to_split=to_split):
         log.warning("%s", _listed(f"{listing.title} can be used; note", notices))
+    contents = tuple(one.content for one in seen)
     return Pictures(
         sources=tuple(item.source for item in listing.items),
         names=tuple(item.name for item in listing.items),
         labels=_labels(listing),
         classes=listing.classes,
-        hashes=tuple(one.content for one in seen),
+        hashes=contents,
         looks=np.stack([one.look for one in seen]),
         sides=tuple(item.side for item in listing.items),
+        units=units_of(contents, [item.group for item in listing.items]),
     )
 
 

@@ -33,7 +33,9 @@ class Pictures:
     sources: paths, encoded bytes, or uint8 arrays [H, W, 3] or [H, W]; names: what a person calls each;
     labels: int64 [N], indices into classes, or, where a picture may have several labels or none, bool [N, C];
     hashes: 32 hex digits of each picture's RGB pixels, in a file or in an array; looks: uint8 [N, 256], greys
-    of 16 x 16; sides: where the data says who trains, one of zoo.data.SIDES for each, else "".
+    of 16 x 16; sides: where the data says who trains, one of zoo.data.SIDES for each, else "";
+    units: what stays on one side, 32 hex digits that pictures of one group share, each content's hash where
+    the data knows no groups.
     """
 
     sources: tuple[Source, ...]
@@ -43,6 +45,7 @@ class Pictures:
     hashes: tuple[str, ...]
     looks: np.ndarray
     sides: tuple[str, ...]
+    units: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -60,6 +63,7 @@ class Pictures:
             hashes=of(self.hashes),
             looks=self.looks[rows],
             sides=of(self.sides),
+            units=of(self.units),
         )
 
     def joined(self, others: Pictures) -> Pictures:
@@ -72,13 +76,16 @@ class Pictures:
             hashes=self.hashes + others.hashes,
             looks=np.concatenate([self.looks, others.looks]),
             sides=self.sides + others.sides,
+            units=self.units + others.units,
         )
 
     @property
     def digest(self) -> str:
-        """Names this set of contents, labels and classes, in whatever order the pictures came."""
+        """Names this set of contents, labels, classes, sides and groups, in whatever order they came."""
         pairs = sorted(zip(self.hashes, self.labels.tolist(), self.sides, strict=True))
-        return hashlib.blake2b(repr((self.classes, pairs)).encode(), digest_size=16).hexdigest()
+        grouped = self.units != self.hashes
+        groups = [sorted(set(zip(self.hashes, self.units, strict=True)))] if grouped else []
+        return hashlib.blake2b(repr((self.classes, pairs, *groups)).encode(), digest_size=16).hexdigest()
 
     def labels_of(self, i: int) -> tuple[int, ...]:
         """The picture's labels as indices into classes, rising."""

@@ -1,5 +1,5 @@
 """A CSV file or a data frame with a line for each picture: its path, its label or labels and, where it says
-so, its split.
+so, its split, or the group whose pictures stay on one side.
 
 One label stands in a column label. Several stand in one cell of a column labels, between marks, or each has a
 column of 0 and 1, as pandas.get_dummies makes them.
@@ -20,6 +20,7 @@ PATHS = ("path", "file", "filename", "image", "filepath")
 LABELS = ("label", "class", "category", "target")
 SEVERAL = ("labels", "classes", "categories", "targets", "tags")
 SPLITS = ("split", "set", "subset")
+GROUPS = ("group", "group_id", "patient", "patient_id", "subject", "subject_id")
 DELIMITERS = (",", ";", "\t")  # spreadsheets write the latter two
 MARKS = ("|", ";")  # between labels, wherever they are
 MORE_MARKS = (",", " ")  # in a column that says that it holds several, where no cell has one of those
@@ -83,7 +84,13 @@ def _listing(title: str, names: list[str], rows: list[Row], home: Path) -> Listi
     good, problems = _checked(rows, columns, labels, home)
     classes, places, _ = indexed_sets([labels.of(row) for _, row in good], labels.classes)
     items = [
-        Item(_place(row[columns["path"]], home), row[columns["path"]].strip(), own, _side(row, columns))
+        Item(
+            _place(row[columns["path"]], home),
+            row[columns["path"]].strip(),
+            own,
+            _side(row, columns),
+            _group(row, columns),
+        )
         for (_, row), own in zip(good, places, strict=True)
     ]
     if not rows:
@@ -95,12 +102,12 @@ def _listing(title: str, names: list[str], rows: list[Row], home: Path) -> Listi
 
 def _columns(names: list[str]) -> dict[str, str]:
     """What a column is for -> its name in the file."""
-    kinds = {"path": PATHS, "label": LABELS, "labels": SEVERAL, "split": SPLITS}
+    kinds = {"path": PATHS, "label": LABELS, "labels": SEVERAL, "split": SPLITS, "group": GROUPS}
     return {
         kind: name
         for kind, words in kinds.items()
         for name in reversed(names)
-        if name.strip().lower() in words
+        if name.strip().lower().replace(" ", "_") in words
     }
 
 
@@ -181,3 +188,7 @@ def _place(path: str, home: Path) -> Path:
 
 def _side(row: dict[str, str], columns: dict[str, str]) -> str:
     return SIDE_OF.get((row[columns["split"]] or "").strip().lower(), "") if "split" in columns else ""
+
+
+def _group(row: dict[str, str], columns: dict[str, str]) -> str:
+    return (row[columns["group"]] or "").strip() if "group" in columns else ""
