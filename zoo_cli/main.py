@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from zoo.errors import ZooError
 
@@ -49,6 +50,14 @@ top_option = click.option(
 def _several(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
     """("onnx,h5", "keras") -> onnx, h5, keras: an option that may be said again, too."""
     return tuple(name.strip() for text in given for name in text.split(","))
+
+
+def _networks(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """What a shell completes to: names of networks, of weights once there is a dot, else files."""
+    from zoo.registry import list_models
+
+    names = list_models(f"{begun}*", pretrained="." in begun or None)
+    return [CompletionItem("", type="file"), *map(CompletionItem, names)]
 
 
 PORT, SHARE = click.IntRange(0, 65535), click.FloatRange(0, 1, max_open=True)
@@ -94,7 +103,7 @@ def list_(pattern: str, pretrained: bool, as_json: bool, **filters: Any) -> None
 
 
 @main.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_networks)
 @as_json
 def describe(name: str, as_json: bool) -> None:
     """Show the card of a network: paper, size, cost, weights and their licences.
@@ -109,7 +118,7 @@ def describe(name: str, as_json: bool) -> None:
 
 
 @main.command("fine-tune")
-@click.argument("name")
+@click.argument("name", shell_complete=_networks)
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--out",
@@ -203,7 +212,7 @@ def augment(data: Path, out: Path, recipe: str | None, settings: tuple[str, ...]
 
 
 @main.command("find-rate")
-@click.argument("name")
+@click.argument("name", shell_complete=_networks)
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
 @click.option("--out", default="rate.png", show_default=True, type=click.Path(path_type=Path))
 @recipe_option
@@ -229,7 +238,7 @@ def find_rate(
 
 
 @main.command()
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1, required=True, shell_complete=_networks)
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the search.")
 @click.option(
@@ -285,7 +294,7 @@ def search(
 
 
 @main.command()
-@click.argument("model")
+@click.argument("model", shell_complete=_networks)
 @pictures_argument
 @top_option
 @as_json
@@ -312,7 +321,7 @@ def classify(model: str, images: tuple[Path, ...], top: int, as_json: bool) -> N
 
 
 @main.command()
-@click.argument("model")
+@click.argument("model", shell_complete=_networks)
 @click.argument("data", type=click.Path(path_type=Path))
 @as_json
 def evaluate(model: str, data: Path, as_json: bool) -> None:
@@ -332,7 +341,7 @@ def evaluate(model: str, data: Path, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("model")
+@click.argument("model", shell_complete=_networks)
 @click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--out", default="explanation.png", show_default=True, type=click.Path(path_type=Path))
 @click.option(
@@ -357,8 +366,8 @@ def explain(model: str, image: Path, out: Path, methods: tuple[str, ...], label:
 
 
 @main.command()
-@click.argument("first")
-@click.argument("second")
+@click.argument("first", shell_complete=_networks)
+@click.argument("second", shell_complete=_networks)
 @click.argument("data", type=click.Path(path_type=Path))
 @as_json
 def compare(first: str, second: str, data: Path, as_json: bool) -> None:
@@ -396,7 +405,7 @@ def records(data: Path, out: Path, validation: float, test: float) -> None:
 
 
 @main.command()
-@click.argument("model")
+@click.argument("model", shell_complete=_networks)
 @click.argument("base", type=click.Path(path_type=Path))
 @click.option(
     "--format",

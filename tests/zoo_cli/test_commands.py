@@ -107,6 +107,22 @@ def test_every_command_has_help_with_an_example(command):
     assert "Example: zoo " + command in run(command, "--help")
 
 
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ("des", {"plain,describe"}),
+        ("describe resnet5", {"file,", "plain,resnet50", "plain,resnet50d"}),
+        ("export resnet50.a1_", {"file,", "plain,resnet50.a1_in1k"}),
+        ("fine-tune efficientnet pic", {"file,pic"}),
+    ],
+)
+def test_a_shell_completes_commands_and_names(words, names):
+    asked = {"_ZOO_COMPLETE": "bash_complete", "COMP_WORDS": f"zoo {words}"}
+    asked["COMP_CWORD"] = str(len(words.split()))
+    done = subprocess.run([ZOO], capture_output=True, text=True, timeout=60, env=os.environ | asked)
+    assert names <= set(done.stdout.splitlines())
+
+
 def test_debug_shows_the_traceback():
     done = subprocess.run(
         [ZOO, "--debug", "describe", "efficentnet"], capture_output=True, text=True, timeout=60
