@@ -1,10 +1,12 @@
-"""Files and folders that are there complete or not at all."""
+"""Files and folders that are there complete or not at all, and that one process writes at a time."""
 
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from zoo.errors import ZooError
 
 
 @contextmanager
@@ -18,3 +20,22 @@ def complete(path: Path) -> Iterator[Path]:
         partial = Path(folder) / path.name
         yield partial
         os.replace(partial, path)
+
+
+@contextmanager
+def alone(file: Path) -> Iterator[None]:
+    """Hold the file's lock, which ends with the process at the latest; Windows has none.
+
+    Raises ZooError naming the folder where another holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with file.open() as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ZooError(f'"{file.parent}" is being written by another run: wait for it') from None
+        yield

@@ -6,6 +6,7 @@ usage, 1 for a failure.
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from dataclasses import asdict
@@ -24,11 +25,18 @@ class Commands(click.Group):
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
-        except ZooError as error:
-            if context.params.get("debug"):
+        except (ZooError, OSError) as error:
+            # A reader that has had enough, as head, is Click's to handle.
+            if context.params.get("debug") or getattr(error, "errno", 0) == errno.EPIPE:
                 raise
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {_told(error)}", err=True)
             context.exit(1)
+
+
+def _told(error: Exception) -> str:
+    """As `No space left on device: "models/1"` of what the system says."""
+    place = getattr(error, "filename", None)
+    return f"{getattr(error, 'strerror', None) or error}" + (f': "{place}"' if place else "")
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the data as JSON.")
@@ -551,10 +559,7 @@ def serve(models: tuple[Path, ...], runtime: str | None, **options: Any) -> None
     from serving.server import serve as run
 
     log_to_stderr()
-    try:
-        run(models, runtime=runtime, **options)
-    except OSError as error:
-        raise ZooError(str(error)) from error
+    run(models, runtime=runtime, **options)
 
 
 @main.command()

@@ -98,3 +98,20 @@ def test_tensorboard_and_csv_by_name_write_into_the_folder(tiny, arrays, tmp_pat
 def test_what_is_no_callback_is_refused(tiny, arrays, callbacks, message):
     with pytest.raises(zoo.ZooError, match=message):
         zoo.fine_tune(tiny(), arrays, callbacks=callbacks, **SHORT)
+
+
+def test_a_second_run_into_the_same_folder_meanwhile_is_refused(tiny, arrays, tmp_path):
+    out, network, refusals = tmp_path / "digits", tiny(), []
+
+    class CallsAgain(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            with pytest.raises(
+                zoo.ZooError, match='digits" is being written by another run: wait for it'
+            ) as e:
+                zoo.fine_tune(network, arrays, out, **SHORT)
+            refusals.append(e)
+
+    zoo.fine_tune(network, arrays, out, callbacks=CallsAgain(), **SHORT)
+    assert len(refusals) == 5
+    assert (out / "model.keras").exists()
+    assert not (out / "checkpoints").exists()

@@ -123,6 +123,13 @@ def test_a_shell_completes_commands_and_names(words, names):
     assert names <= set(done.stdout.splitlines())
 
 
+def test_what_the_system_refuses_is_told_and_a_reader_may_leave(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    assert f'error: Not a directory: "{file}/' in run("demo", "--out", file / "demo", code=1)
+    assert subprocess.run(f"{ZOO} list | head -1", shell=True, capture_output=True).stderr == b""
+
+
 def test_debug_shows_the_traceback():
     done = subprocess.run(
         [ZOO, "--debug", "describe", "efficentnet"], capture_output=True, text=True, timeout=60

@@ -19,6 +19,7 @@ import numpy as np
 from zoo.errors import DataError
 from zoo.preprocessing import Preprocessing, load_image
 from zoo.progress import progress
+from zoo.wording import counted
 
 IN_MEMORY = 2 << 30  # bytes of decoded pictures; more of them lie in a file
 
@@ -49,6 +50,11 @@ class Pictures:
 
     def __len__(self) -> int:
         return len(self.sources)
+
+    def __repr__(self) -> str:
+        return (
+            f"Pictures({counted(len(self), 'picture')} of {counted(len(self.classes), 'class', 'classes')})"
+        )
 
     def chosen(self, indices: Sequence[int] | np.ndarray) -> Pictures:
         def of(values: tuple[T, ...]) -> tuple[T, ...]:

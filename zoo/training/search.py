@@ -22,6 +22,7 @@ from zoo.training.recipe import Recipe, resolve
 from zoo.training.result import Result, read_result
 from zoo.training.space import Space, among, checked, is_logarithmic, suggested, usual
 from zoo.training.tuning import claim, fine_tune
+from zoo.writing import alone
 
 if TYPE_CHECKING:
     import optuna
@@ -109,7 +110,7 @@ def search(
         "recipe": base.to_dict(),
     }
     study = _study(folder, job, base)
-    with progress() as bar:
+    with alone(folder / SEARCH), progress() as bar:
         line = bar.add_task("search", total=trials)
         while len(_ended(study)) < trials and not _is_late(study, start, minutes):
             bar.update(line, completed=len(_ended(study)), description=_describe(study))

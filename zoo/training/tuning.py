@@ -34,6 +34,7 @@ from zoo.training.result import MODEL, RECIPE, Result, is_finished, read_result,
 from zoo.training.self_training import GUESSES, Material, with_guesses
 from zoo.training.stages import Lessons, stages
 from zoo.training.tasks import ONE_LABEL, task_of
+from zoo.writing import alone
 
 log = logging.getLogger("zoo")
 
@@ -108,10 +109,10 @@ def fine_tune(
         if unlabelled is not None:
             material = with_guesses(material, unlabelled, teacher, recipe.confidence, checkpoints)
         result = replace(_run(model, teacher, material, recipe, checkpoints, watch), out=folder)
-    if folder:
-        save(result.model, folder / MODEL)
-        write_result(result, folder)
-        shutil.rmtree(folder / CHECKPOINTS)
+        if folder:
+            save(result.model, folder / MODEL)
+            write_result(result, folder)
+            shutil.rmtree(folder / CHECKPOINTS)
     return result
 
 
@@ -257,12 +258,13 @@ def _checkpoints(folder: Path | None) -> Iterator[Path]:
             yield Path(passing)
     else:
         kept = folder / CHECKPOINTS
-        kept.mkdir(exist_ok=True)
-        try:
-            yield kept
-        except ZooError:
-            if not {path.name for path in kept.iterdir()} - {GUESSES}:
-                # Nothing was trained: the folder is free for the job that mends what was wrong.
-                shutil.rmtree(kept)
-                (folder / RECIPE).unlink()
-            raise
+        with alone(folder / RECIPE):
+            kept.mkdir(exist_ok=True)
+            try:
+                yield kept
+            except ZooError:
+                if not {path.name for path in kept.iterdir()} - {GUESSES}:
+                    # Nothing was trained: the folder is free for the job that mends what was wrong.
+                    shutil.rmtree(kept)
+                    (folder / RECIPE).unlink()
+                raise
