@@ -7,12 +7,16 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from zoo.quiet import untold
+
 if TYPE_CHECKING:
     from exporters.checking import Checked, check
     from exporters.errors import ExportError
     from exporters.exporting import Export, export
     from exporters.inspecting import Inspected, inspect
     from exporters.parity import Parity
+
+untold()
 
 _HOME_OF = {
     "Checked": "exporters.checking",

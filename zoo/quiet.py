@@ -1,8 +1,10 @@
-"""What libraries say of their inner steps and is nothing to the user."""
+"""What libraries say that is nothing to the user, or tell their makers of him."""
 
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -33,3 +35,13 @@ def several_networks() -> Iterator[None]:
     """
     with heard_only(lambda record: "retracing" not in record.getMessage(), ("tensorflow",)):
         yield
+
+
+def untold() -> None:
+    """Nobody is told what runs here: to be called before ONNX Runtime and OpenVINO are imported.
+
+    ORT_DISABLE_TELEMETRY=0 lets the former. The latter asks nobody, and does without the package by which it
+    tells.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from serving.runtimes.base import DEFAULT_ENGINES, Engines, Runtime, Signature, TensorSpec
 from serving.runtimes.candidates import FIDELITIES, NAMES, Candidate, check_names, found
+from zoo.quiet import untold
 
 __all__ = [
     "FIDELITIES",
@@ -17,6 +18,8 @@ __all__ = [
     "load",
     "start",
 ]
+
+untold()
 
 
 def load(version_dir: Path, runtime: str | None = None, engines: Engines = DEFAULT_ENGINES) -> Runtime:

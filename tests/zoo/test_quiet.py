@@ -1,7 +1,10 @@
-"""What TensorFlow says of its inner steps, in a process whose loggers nobody has touched."""
+"""What libraries say, to people and to their makers, in processes whose loggers nobody has touched."""
 
+import os
 import subprocess
 import sys
+
+import pytest
 
 ANSWER = """
 import keras, numpy as np, tensorflow as tf
@@ -43,3 +46,32 @@ def test_several_networks_are_no_function_traced_again():
 
 def test_a_training_a_judgement_and_an_explanation_are_silent_of_it():
     assert "retracing" not in said(USE)
+
+
+TOLD = """
+import sys
+import onnxruntime, openvino
+
+import numpy as np
+from onnx import TensorProto, helper
+value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [value], [result])
+model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+session = onnxruntime.InferenceSession(model.SerializeToString())
+assert session.run(None, {"x": np.ones(1, np.float32)})[0] == 1
+print("openvino_telemetry.main" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "told"), [("", True), ("import exporters", False), ("import serving.runtimes", False)], ids=str
+)
+def test_no_maker_of_an_engine_is_told_what_runs_here(first, told, tmp_path):
+    code = f"{first}\n{TOLD}"
+    places = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    kept = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=kept | places)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(told)]
+    assert any(tmp_path.rglob("deviceid")) == told
