@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from os import PathLike
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import keras
 import numpy as np
@@ -22,6 +23,8 @@ PROBABILITIES = "probabilities"
 AT_ONCE = 32
 
 Answer = list[tuple[str, float]]
+
+_scoring: WeakKeyDictionary[keras.Model, tuple[list[int], keras.Model]] = WeakKeyDictionary()
 
 
 def classify(
@@ -65,8 +68,12 @@ def scoring(model_or_name: keras.Model | str | PathLike[str]) -> tuple[keras.Mod
     from zoo.loading import load
 
     model = model_or_name if isinstance(model_or_name, keras.Model) else load(model_or_name)
-    known, outputs = facts(model), heads(model)
-    return keras.Model(outputs.inputs, outputs.output[PROBABILITIES]), known
+    known, variables = facts(model), list(map(id, model.variables))
+    # Tracing takes longer than answering. Keras's quantize puts other variables into the same layers.
+    if model not in _scoring or _scoring[model][0] != variables:
+        outputs = heads(model)
+        _scoring[model] = variables, keras.Model(outputs.inputs, outputs.output[PROBABILITIES])
+    return _scoring[model][1], known
 
 
 def _loaded(preprocessing: Preprocessing, picture: Picture) -> np.ndarray | DataError:

@@ -1,5 +1,8 @@
 """What a Classifier sees, in its labels' words."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -76,6 +79,28 @@ def test_what_is_no_picture_is_named_and_the_others_are_answered(tmp_path):
     assert str(seen[2]) == f'"{tmp_path}" is a folder: give the pictures that are in it'
     with pytest.raises(zoo.DataError, match=r'broken\.jpg" cannot be decoded'):
         zoo.classify(model, [red, broken])
+
+
+def test_what_a_model_has_learnt_or_lost_since_the_last_question_counts():
+    model, red = colours("softmax"), filled(255, 0, 0)
+    assert zoo.classify(model, red, top=1) == [("red", pytest.approx(softmax(3, -1, -1)[0]))]
+    model.get_layer("fc").set_weights([-np.eye(3, dtype=np.float32), np.zeros(3, np.float32)])
+    assert zoo.classify(model, red)[2] == ("red", pytest.approx(0, abs=1e-6))
+    model.get_layer("fc").set_weights([np.diag([4, 4, 4.01]) / 255, np.full(3, -1)])
+    exact = zoo.classify(model, red, top=1)[0][1]
+    model.quantize("int8")
+    rounded = zoo.classify(model, red, top=1)[0][1]
+    assert rounded != exact
+    assert rounded == pytest.approx(float(model.predict(red[None, :8, :8], verbose=0)[0][0]), abs=1e-6)
+
+
+def test_a_model_that_nobody_holds_is_forgotten():
+    model = colours("softmax")
+    zoo.classify(model, filled(0, 0, 0))
+    seen = weakref.ref(model)
+    del model
+    gc.collect()
+    assert seen() is None
 
 
 def test_no_class_cannot_be_named():
