@@ -189,14 +189,17 @@ def _integrated_gradients(network: keras.Model, images: np.ndarray, place: int) 
     _check_backend()
     import tensorflow as tf
 
-    shares = (np.arange(IG_STEPS, dtype=np.float32) + 0.5) / IG_STEPS
-    total = np.zeros_like(images)
-    for share in shares:
-        x = tf.constant(GREY + share * (images - GREY))
+    @tf.function
+    def gradient(x: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             tape.watch(x)
             score = network([x], training=False)[:, place]
-        total += tape.gradient(score, x).numpy()
+        return tape.gradient(score, x)
+
+    shares = (np.arange(IG_STEPS, dtype=np.float32) + 0.5) / IG_STEPS
+    total = np.zeros_like(images)
+    for share in shares:
+        total += gradient(tf.constant(GREY + share * (images - GREY))).numpy()
     return np.abs((images - GREY) * total / IG_STEPS).sum(axis=-1)[0]
 
 
