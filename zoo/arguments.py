@@ -14,6 +14,12 @@ Size = tuple[int, int] | tuple[None, None]
 ANY_SIZE = (None, None)
 
 
+def check_model(model: object) -> None:
+    """Raises ZooError for what is no Keras model, as a network's name."""
+    if not hasattr(model, "layers"):
+        raise ZooError(f"give a model, such as zoo.load returns, not {model!r}")
+
+
 def sides(input_size: int | Sequence[int | None] | None) -> Size | None:
     """(height, width) in pixels, of one number or of two; ANY_SIZE and None as they are."""
     if input_size is None:

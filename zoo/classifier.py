@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.arguments import check_model
 from zoo.errors import ZooError
 from zoo.preprocessing import Preprocessing
 from zoo.weights.archives import check_zip
@@ -76,7 +77,7 @@ def attach(model: keras.Model, facts: Facts) -> keras.Model:
 
 def check_graph(model: keras.Model) -> None:
     """Raises ZooError for a model that is no graph of layers from one input, or not wholly one."""
-    _check_model(model)
+    check_model(model)
     inputs = model.inputs if model.built else ()
     if not inputs:
         raise ZooError(
@@ -92,11 +93,6 @@ def check_graph(model: keras.Model) -> None:
             "left out: model.save_to_preset(FOLDER) and zoo.load(FOLDER) take it in; or set "
             "model.preprocessor = None and put its scaling in front (keras.layers.Rescaling)"
         )
-
-
-def _check_model(model: object) -> None:
-    if not hasattr(model, "layers"):
-        raise ZooError(f"give a model, such as zoo.load returns, not {model!r}")
 
 
 def _check_input(model: keras.Model, facts: Facts) -> None:
@@ -126,7 +122,7 @@ def _check_output(model: keras.Model, facts: Facts) -> None:
 def facts(model: keras.Model) -> Facts:
     """Raises ZooError for what is no model, or one that this library neither built nor saved."""
     known = getattr(model, "zoo", None)
-    _check_model(model)
+    check_model(model)
     if not isinstance(known, Facts):
         raise ZooError(
             f'model "{model.name}" does not know its labels and preprocessing; '

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from zoo.arguments import check_model
 from zoo.build import OUTPUT
 from zoo.errors import ZooError
 from zoo.layers import TwinDense
@@ -90,7 +91,8 @@ def features_of(classifier: Any) -> Any:
 
 
 def is_one_graph(model: keras.Model) -> bool:
-    """Whether the model is neither Sequential nor has models inside."""
+    """Whether the model is neither Sequential nor has models inside. Raises ZooError for what is none."""
+    check_model(model)
     return not isinstance(model, keras.Sequential) and not any(map(_is_model, model.layers))
 
 

@@ -137,3 +137,20 @@ def test_the_classifier_with_its_activation_inside():
 def test_what_is_no_classifier_is_refused(tail, message):
     with pytest.raises(zoo.ZooError, match=message):
         zoo.heads(ending(*(make() for make in tail)))
+
+
+@pytest.mark.parametrize(
+    ("function", "rest"),
+    [
+        (zoo.heads, ()),
+        (zoo.fuse, ()),
+        (zoo.facts, ()),
+        (zoo.calibrate, ()),
+        (zoo.save, ("model.keras",)),
+        (zoo.weights.save, ("model.safetensors",)),
+    ],
+    ids=lambda part: getattr(part, "__module__", None),
+)
+def test_a_name_where_a_model_is_needed_is_told(function, rest):
+    with pytest.raises(zoo.ZooError, match="give a model, such as zoo.load returns, not 'resnet18'"):
+        function("resnet18", *rest)

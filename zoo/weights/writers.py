@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from safetensors.numpy import save_file
 
+from zoo.arguments import check_model
 from zoo.classifier import facts
 from zoo.errors import UnknownModelError, WeightsError
 from zoo.registry import resolve
@@ -86,6 +87,7 @@ def _pointwise(model: keras.Model) -> str | None:
 
 def _check(model: keras.Model) -> None:
     """Every weight has a key, and each its own."""
+    check_model(model)
     known = [slot.key for slot in slots(model)]
     if len(set(known)) < len(known):
         twice = next(key for key in known if known.count(key) > 1)
