@@ -152,5 +152,5 @@ def test_what_is_no_classifier_is_refused(tail, message):
     ids=lambda part: getattr(part, "__module__", None),
 )
 def test_a_name_where_a_model_is_needed_is_told(function, rest):
-    with pytest.raises(zoo.ZooError, match="give a model, such as zoo.load returns, not 'resnet18'"):
+    with pytest.raises(zoo.ZooError, match=r"give a model, such as zoo\.load returns, not 'resnet18'"):
         function("resnet18", *rest)
