@@ -126,7 +126,7 @@ def facts(model: keras.Model) -> Facts:
     if not isinstance(known, Facts):
         raise ZooError(
             f'model "{model.name}" does not know its labels and preprocessing; '
-            "give them: zoo.attach(model, zoo.Facts(...))"
+            "give them: zoo.attach(model, zoo.Facts(...)); a file has them from zoo.save, not from model.save"
         )
     return known
 
