@@ -75,6 +75,11 @@ def test_figures_hold_what_they_show():
     assert confusion([[41, 2], [3, 57]], ["cat", "dog"]) == table
 
 
+def test_labels_in_letters_that_the_plots_font_lacks_are_text_for_the_browser(recwarn):
+    assert ">東京</text>" in confusion([[1, 0], [0, 1]], ["東京", "ไทย"])
+    assert not recwarn.list
+
+
 def test_of_many_classes_those_that_are_confused_are_shown():
     counts = 9 * np.eye(61, dtype=int)
     counts[50, 7], counts[7, 60], counts[3, 4] = 5, 2, 1

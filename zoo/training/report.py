@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from importlib.resources import files
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -224,7 +225,10 @@ def _svg(figure: Any) -> str:
     import matplotlib
 
     text = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "zoo", "svg.fonttype": "none", "font.family": "sans-serif"}):
+    style = {"svg.hashsalt": "zoo", "svg.fonttype": "none", "font.family": "sans-serif"}
+    with matplotlib.rc_context(style), warnings.catch_warnings():
+        # The letters are the browser's to draw.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     svg = text.getvalue()
     return svg[svg.index("<svg") :]
