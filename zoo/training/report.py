@@ -225,7 +225,7 @@ def _svg(figure: Any) -> str:
     import matplotlib
 
     text = io.StringIO()
-    style = {"svg.hashsalt": "zoo", "svg.fonttype": "none", "font.family": "sans-serif"}
+    style: Any = {"svg.hashsalt": "zoo", "svg.fonttype": "none", "font.family": "sans-serif"}
     with matplotlib.rc_context(style), warnings.catch_warnings():
         # The letters are the browser's to draw.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
