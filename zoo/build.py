@@ -140,6 +140,11 @@ def classify(net: Net, maps: Any, classes: int, name: str, bias: bool = True) ->
     return layers.Dense(classes, use_bias=bias, name=name)(net.drop(x, "drop"))
 
 
+def classify_normed(net: Net, maps: Any, classes: int, name: str) -> Any:
+    """A norm before the linear layer."""
+    return classify(net, net.norm(net.global_pool(maps), "head.bn"), classes, name)
+
+
 def classify_places(net: Net, maps: Any, classes: int, name: str) -> Any:
     """Classify every place by a 1x1 convolution, rectify, then pool. Lin et al., arXiv 1312.4400."""
     x = layers.Conv2D(classes, 1, name=name)(net.drop(maps, "drop"))
@@ -162,6 +167,7 @@ def classify_plainly_twice(net: Net, maps: Any, classes: int, name: str) -> Any:
 
 HEADS: dict[str, Callable[..., Any]] = {
     "linear": classify,
+    "normed": classify_normed,
     "twin": classify_twice,
     "plain_twin": classify_plainly_twice,
     "unbiased": partial(classify, bias=False),

@@ -24,8 +24,8 @@ def efficientvit_m(
     kernels: Sequence[int],
     windows: Sequence[int] = (7, 7, 4),
 ) -> Tensor:
-    """Images [N, H, W, 3], normalised -> vectors [N, C]. heads, windows: of each stage's attention; kernels:
-    of the convolution of each head's queries.
+    """Images [N, H, W, 3], normalised -> feature map [N, H/64, W/64, C]. heads, windows: of each stage's
+    attention; kernels: of the convolution of each head's queries.
     """
     x = images
     for i, part in enumerate((8, 4, 2, 1), start=1):
@@ -40,7 +40,7 @@ def efficientvit_m(
             y = attention(net, x, kernels[: heads[stage]], windows[stage], f"{name}.mixer.m.attn")
             x = net.add(x, y, f"{name}.mixer", position)
             x = sandwich(net, x, f"{name}.dw1", f"{name}.ffn1", position)
-    return net.norm(net.global_pool(x), "head.bn")
+    return x
 
 
 def downsample(net: Net, x: Tensor, width: int, name: str) -> Tensor:

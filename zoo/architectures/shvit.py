@@ -17,8 +17,8 @@ SIZE = 16  # channels of queries and keys
 def shvit(
     net: Net, images: Tensor, *, depths: Sequence[int], widths: Sequence[int], parts: Sequence[int]
 ) -> Tensor:
-    """Images [N, H, W, 3], normalised -> vectors [N, C]. parts: the channels that attend, in each stage's
-    blocks; 0 for blocks without attention.
+    """Images [N, H, W, 3], normalised -> feature map [N, H/64, W/64, C]. parts: the channels that attend, in
+    each stage's blocks; 0 for blocks without attention.
     """
     x = images
     for i, part in enumerate((8, 4, 2, 1)):
@@ -30,7 +30,7 @@ def shvit(
             x = downsample(net, x, width, f"stages.{stage}.downsample")
         for i in range(depth):
             x = block(net, x, part, f"stages.{stage}.blocks.{i}", next(done) / last)
-    return net.norm(net.global_pool(x), "head.bn")
+    return x
 
 
 def block(net: Net, x: Tensor, part: int, name: str, position: float) -> Tensor:

@@ -60,6 +60,7 @@ from zoo.layers.relative import (
     CommonLambda,
     GlobalLambdas,
     HaloAttention,
+    IndexedAttention,
     LocalLambdas,
     RelativeAttention,
 )
@@ -98,6 +99,7 @@ __all__ = [
     "HaloAttention",
     "HalvingBorder",
     "HeadwiseAttention",
+    "IndexedAttention",
     "LastWindow",
     "LinearAttention",
     "LocalLambdas",

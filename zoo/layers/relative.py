@@ -317,19 +317,16 @@ class BiasedAttention(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
-class BiasedSelfAttention(BiasedAttention):
-    """The same among all places: of each head queries and keys of `size` channels and values, [N, H, W, heads
-    * (2 * size + D)] -> [N, H, W, heads * D]. The reference keeps which addend is whose beside them.
-    """
+class IndexedAttention(BiasedAttention):
+    """The same, whose reference keeps which addend is whose beside them."""
 
     reference_names: ClassVar[dict[str, str]] = {
         "biases": "attention_biases",
         "index": "attention_bias_idxs",
     }
 
-    def __init__(self, heads: int, grid: int, size: int, **options: Any) -> None:
+    def __init__(self, heads: int, grid: int, **options: Any) -> None:
         super().__init__(heads, grid, **options)
-        self.size = size
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
@@ -337,6 +334,21 @@ class BiasedSelfAttention(BiasedAttention):
         self.index = self.add_weight(
             shape=places, initializer=_places_apart, dtype="int32", trainable=False, name="index"
         )
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        return {name: config[name] for name in config if name not in ("step", "talking")}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class BiasedSelfAttention(IndexedAttention):
+    """The same among all places: of each head queries and keys of `size` channels and values, [N, H, W, heads
+    * (2 * size + D)] -> [N, H, W, heads * D].
+    """
+
+    def __init__(self, heads: int, grid: int, size: int, **options: Any) -> None:
+        super().__init__(heads, grid, **options)
+        self.size = size
 
     def call(self, x: Any) -> Any:
         sides = ops.shape(x)[1:3]
@@ -347,9 +359,7 @@ class BiasedSelfAttention(BiasedAttention):
         return (*input_shape[:-1], input_shape[-1] - 2 * self.heads * self.size)
 
     def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        own = {name: config[name] for name in config if name not in ("step", "talking")}
-        return {**own, "size": self.size}
+        return {**super().get_config(), "size": self.size}
 
 
 def _places_apart(shape: Any, dtype: Any) -> Any:
