@@ -14,11 +14,8 @@ from zoo.layers import IndexedAttention, Regroup, WeighNeighbours
 
 SEEN, FOCUSED = 7, 3  # sides of the windows
 SHARE = 8  # channels that are weighed alike
-SIZE, HEADS, GRID = (
-    16,
-    4,
-    4,
-)  # of the attention: channels of a head's queries and keys, heads, sides of the map
+SIZE, HEADS = 16, 4  # of the attention: channels of a head's queries and keys, heads
+GRID = 4  # sides of the map whose places it knows
 
 
 def lsnet(net: Net, images: Tensor, *, depths: Sequence[int], widths: Sequence[int]) -> Tensor:
@@ -59,7 +56,7 @@ def focus(net: Net, x: Tensor, name: str) -> Tensor:
 
 
 def perceive(net: Net, x: Tensor, name: str) -> Tensor:
-    """[N, H, W, C] -> weights of a small window, [N, H, W, places, C / SHARE], through half of the channels."""
+    """[N, H, W, C] -> weights of the small window, [N, H, W, places, C / SHARE], by half of the channels."""
     width, groups, places = x.shape[-1] // 2, x.shape[-1] // SHARE, FOCUSED**2
     y = net.act(normalised(net, x, width, 1, f"{name}.cv1"), f"{name}.act")
     y = depthwise_normalised(net, y, SEEN, f"{name}.cv2")
