@@ -80,6 +80,14 @@ def test_a_csv_says_it_too_and_records_keep_to_it(frame, tmp_path):
     assert [side_of[content] for content in pictures.hashes] == sides.tolist()
 
 
+def test_unreadable_pictures_link_no_groups(frame, tmp_path):
+    for place in range(0, 240, 8):
+        (tmp_path / f"{place:03}.png").write_bytes(b"no picture")
+    with pytest.raises(zoo.DataError, match="cannot be decoded") as told:
+        open_data(frame)
+    assert "groups" not in str(told.value)
+
+
 def test_a_class_of_too_few_groups_and_a_group_on_two_sides_are_told(frame):
     frame["label"] = np.where(frame["patient"] < "p02", "ill", "well")
     with pytest.raises(zoo.DataError, match='"ill" has only 2 groups that share no picture; at least 3 are'):

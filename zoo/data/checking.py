@@ -129,11 +129,13 @@ def _class_problems(listing: Listing, seen: list[Seen]) -> list[str]:
     if len(listing.classes) == 1:
         problems.append(f'"{listing.classes[0]}" is the only class; at least two are needed')
     files = Counter(label for item in listing.items for label in item.labels)
-    units = units_of([one.content for one in seen], [item.group for item in listing.items])
+    pairs = zip(listing.items, seen, strict=True)
+    readable = [(item, one.content) for item, one in pairs if not one.problem]
+    units = units_of([content for _, content in readable], [item.group for item, _ in readable])
     kinds = {
         (label, unit)
-        for item, one, unit in zip(listing.items, seen, units, strict=True)
-        if not one.problem and item.side in ("", "training")
+        for (item, _), unit in zip(readable, units, strict=True)
+        if item.side in ("", "training")
         for label in item.labels
     }
     different = Counter(label for label, _ in kinds)
