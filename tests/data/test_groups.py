@@ -80,6 +80,12 @@ def test_a_csv_says_it_too_and_records_keep_to_it(frame, tmp_path):
     assert [side_of[content] for content in pictures.hashes] == sides.tolist()
 
 
+def test_sides_that_are_called_groups_are_told(frame):
+    frame["patient"] = np.where(np.arange(240) % 3 == 0, "Test", "train")
+    with pytest.raises(zoo.DataError, match='the column "patient" says Test and train: call it split'):
+        open_data(frame)
+
+
 def test_unreadable_pictures_link_no_groups(frame, tmp_path):
     for place in range(0, 240, 8):
         (tmp_path / f"{place:03}.png").write_bytes(b"no picture")

@@ -95,7 +95,7 @@ def _listing(title: str, names: list[str], rows: list[Row], home: Path) -> Listi
     ]
     if not rows:
         problems.append("it names no pictures")
-    problems = [*labels.problems, *problems]
+    problems = [*labels.problems, *_sides_for_groups(items, columns), *problems]
     flagged = not {"label", "labels"} & columns.keys()
     return Listing(title, items, classes, problems, labels.several, [*labels.notices], flagged=flagged)
 
@@ -192,3 +192,10 @@ def _side(row: dict[str, str], columns: dict[str, str]) -> str:
 
 def _group(row: dict[str, str], columns: dict[str, str]) -> str:
     return (row[columns["group"]] or "").strip() if "group" in columns else ""
+
+
+def _sides_for_groups(items: Sequence[Item], columns: dict[str, str]) -> list[str]:
+    groups = {item.group for item in items if item.group}
+    if not groups or not all(group.lower() in SIDE_OF for group in groups):
+        return []
+    return [f'the column "{columns["group"]}" says {" and ".join(sorted(groups))}: call it split']
