@@ -192,7 +192,7 @@ class Client(_Connection):
         try:
             return self._calls[name](request, timeout=self.timeout)
         except grpc.RpcError as error:
-            raise _refused(error, self.address) from error
+            raise _refused(error, self.address, request) from error
 
 
 class AsyncClient(_Connection):
@@ -258,7 +258,7 @@ class AsyncClient(_Connection):
         try:
             return await self._calls[name](request, timeout=self.timeout)
         except grpc.RpcError as error:
-            raise _refused(error, self.address) from error
+            raise _refused(error, self.address, request) from error
 
 
 def _checked(address: str) -> str:
@@ -291,7 +291,7 @@ def _calls(channel: Any) -> dict[str, Any]:
     }
 
 
-def _refused(error: Any, address: str) -> ServingError:
+def _refused(error: Any, address: str, request: Any) -> ServingError:
     code = Code(error.code().value[0])
     message = error.details() or code.name
     # gRPC's own words for a connection that failed; a server's refusal is passed on as it is.
@@ -299,6 +299,8 @@ def _refused(error: Any, address: str) -> ServingError:
         message = f"no server answers at {address}: {message}"
         if "http1" in message:
             message += "; is it the REST port? The client calls the gRPC port"
+    if isinstance(request, PredictRequest) and "signature" in message.lower():
+        message += f'; client.metadata("{request.model_spec.name}") lists what the model takes'
     return ServingError(code, message)
 
 

@@ -146,6 +146,15 @@ def test_the_asynchronous_twin_passes_errors_on(endpoint: Endpoint) -> None:
         asyncio.run(ask("127.0.0.1:1", "nope"))
 
 
+def test_where_a_model_tells_what_it_takes_is_said_when_it_is_asked_for_something_else(
+    client: Client,
+) -> None:
+    told = r'"predict_images" not found\.; client\.metadata\("add"\) lists what the model takes'
+    with pytest.raises(ServingError, match=told):
+        client.classify("add", BLACK)
+    assert set(client.metadata("add").signature_def["serving_default"].inputs) == {"a", "b", "text"}
+
+
 def test_the_rest_port_is_told_from_the_grpc_port(endpoint: Endpoint) -> None:
     address = endpoint.rest_url.removeprefix("http://")
     with Client(address, attempts=1) as client, pytest.raises(ServingError, match="is it the REST port"):
