@@ -6,9 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import click
+
 from zoo.data.folders import pictures_in
 from zoo.data.listing import READ
 from zoo.errors import DataError
+from zoo.preprocessing import read_image
 
 Answer = Sequence[tuple[str, float]]
 
@@ -25,11 +28,29 @@ def _in_folder(folder: Path) -> list[Path]:
     return pictures
 
 
-def answers_text(answers: Mapping[Path, Answer], as_json: bool) -> str:
-    """A line for each picture, or one JSON object of [label, score] pairs by picture."""
+def unreadable(pictures: Sequence[Path]) -> dict[Path, DataError]:
+    """Those that are no pictures, and why."""
+    found = {}
+    for picture in pictures:
+        try:
+            read_image(picture)
+        except DataError as error:
+            found[picture] = error
+    return found
+
+
+def show(found: Mapping[Path, Answer | DataError], as_json: bool) -> None:
+    """A line for each picture, or one JSON object of [label, score] pairs by picture; then what is no
+    picture, which makes the exit code 1.
+    """
+    errors = [error for error in found.values() if isinstance(error, DataError)]
+    answers = {str(picture): of for picture, of in found.items() if not isinstance(of, DataError)}
     if as_json:
-        return json.dumps({str(picture): answer for picture, answer in answers.items()})
-    return "\n".join(
-        f"{picture}: " + ", ".join(f"{label} {score:.3f}" for label, score in answer)
-        for picture, answer in answers.items()
-    )
+        click.echo(json.dumps(answers))
+    else:
+        for picture, answer in answers.items():
+            click.echo(f"{picture}: " + ", ".join(f"{label} {score:.3f}" for label, score in answer))
+    for error in errors:
+        click.echo(f"error: {error}", err=True)
+    if errors:
+        click.get_current_context().exit(1)

@@ -311,21 +311,13 @@ def classify(model: str, images: tuple[Path, ...], top: int, as_json: bool) -> N
 
     Example: zoo classify flowers/ rose.jpg heap/
     """
-    from zoo_cli.answers import answers_text, pictures_of
+    from zoo_cli.answers import pictures_of, show
 
     pictures = pictures_of(images)
     _load_tensorflow()
     from zoo.classifying import each
 
-    found = dict(zip(pictures, each(model, pictures, top), strict=True))
-    unread = [answer for answer in found.values() if isinstance(answer, ZooError)]
-    read = {picture: answer for picture, answer in found.items() if not isinstance(answer, ZooError)}
-    if read:
-        click.echo(answers_text(read, as_json))
-    for error in unread:
-        click.echo(f"error: {error}", err=True)
-    if unread:
-        click.get_current_context().exit(1)
+    show(dict(zip(pictures, each(model, pictures, top), strict=True)), as_json)
 
 
 @main.command()
@@ -603,12 +595,14 @@ def predict(address: str, model: str, images: tuple[Path, ...], top: int, as_jso
     Example: zoo predict 127.0.0.1:8500 flowers rose.jpg
     """
     from serving import Client
-    from zoo_cli.answers import answers_text, pictures_of
+    from zoo_cli.answers import pictures_of, show, unreadable
 
     pictures = pictures_of(images)
+    errors = unreadable(pictures)
+    readable = [picture for picture in pictures if picture not in errors]
     with Client(address) as client:
-        answers = client.classify(model, pictures, top=top)
-    click.echo(answers_text(dict(zip(pictures, answers, strict=True)), as_json))
+        answers = client.classify(model, readable, top=top)
+    show({**dict(zip(readable, answers, strict=True)), **errors}, as_json)
 
 
 @main.command()

@@ -16,6 +16,7 @@ import zoo
 from zoo_cli.main import main
 
 ZOO = Path(sys.executable).with_name("zoo")
+PICTURE = Path(__file__).parents[2] / "docs" / "report.png"
 
 
 def run(*arguments, code=0):
@@ -95,7 +96,7 @@ def test_describe_shows_the_card():
         (("deploy", ".", "--to", "ray", "--storage", "s3://b"), 2, "--to ray takes no --storage"),
         (("deploy", ".", "--to", "docker"), 1, "holds no version (a folder named by a number"),
         (("fine-tune", "efficientnet", "absent", "--out", "x"), 2, "'absent' does not exist"),
-        (("predict", "127.0.0.1:1", "flowers", __file__), 1, "127.0.0.1:1"),
+        (("predict", "127.0.0.1:1", "flowers", PICTURE), 1, "no server answers at 127.0.0.1:1"),
     ],
 )
 def test_failures_are_named_and_coded(arguments, code, message):
@@ -151,11 +152,21 @@ def model_directory(tmp_path_factory):
 
 
 def test_predict_asks_a_server(model_directory, tmp_path):
-    photo = tmp_path / "flower.png"
+    photo, broken = tmp_path / "flower.png", tmp_path / "broken.jpg"
     Image.fromarray(load_sample_images().images[1]).save(photo)
+    broken.write_bytes(b"\xff\xd8")
     with serving.deploy(model_directory) as endpoint:
         answers = json.loads(run("predict", endpoint.grpc_address, "lite0", photo, "--top", 3, "--json"))
         assert run("predict", endpoint.grpc_address, "lite0", photo).startswith(f"{photo}: daisy 0.3")
+        done = subprocess.run(
+            [ZOO, "predict", endpoint.grpc_address, "lite0", tmp_path],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert (done.returncode, len(done.stdout.splitlines())) == (1, 1)
+    assert done.stdout.startswith(f"{photo}: daisy 0.3")
+    assert done.stderr.startswith(f'error: "{broken}" cannot be decoded as a picture')
     ((label, score), *others) = answers[str(photo)]
     assert (label, len(others)) == ("daisy", 2)
     assert score == pytest.approx(0.323, abs=0.01)
