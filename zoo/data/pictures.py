@@ -107,6 +107,7 @@ class Pictures:
         own = [self.labels_of(i) for i in range(len(self))]
         counts = np.bincount([i for labels in own for i in labels], minlength=len(self.classes))
         pairs = set(zip(self.hashes, own, strict=True))
+        groups = {unit for unit, content in zip(self.units, self.hashes, strict=True) if unit != content}
         return {
             "pictures": len(self),
             "classes": len(self.classes),
@@ -114,6 +115,7 @@ class Pictures:
             "duplicates": len(self) - len(set(self.hashes)),
             "contradictions": len(pairs) - len(set(self.hashes)),
             "digest": self.digest,
+            **({"groups": len(groups)} if groups else {}),
         }
 
 
