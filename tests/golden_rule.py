@@ -70,6 +70,7 @@ SCALES = (
     (r"^blocks\d\.\d+\.norm1\.weight$", 0.4, 0),
     (r"^backbone\.network\.\d\.\d+\.layer_scale_\d$", 1, 0.3),
     (r"^blocks\d\.\d+\.(mixer\.(conv1?\.|m\.(proj\.1|qkv)\.)?|ffn\.m\.pw2\.)bn\.weight$", 0.2, 0),
+    (r"^features\.15\.1\.weight$", 0.1, 0),
     (r"^incre_modules\.\d+\.0\.(bn3|downsample\.1)\.weight$", 0.3, 0),
 )
 DAMPED = re.compile(
