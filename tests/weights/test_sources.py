@@ -178,6 +178,7 @@ def test_weights_without_a_classifier_serve_features_and_classes_of_one_s_own(si
         (zipped({"a.pth": DATA})[:-40], "not a sound .zip archive"),
         (zipped({"a.pth": bytes(100 << 20)}), "unpacks to more than"),
     ],
+    ids=["text", "two files", "cut off", "swollen"],
 )
 def test_a_zip_that_is_none(site, cache_folder, packed, reason):
     site.files["/net.pth.zip"] = packed
