@@ -16,7 +16,7 @@ LARGE_MACS, LARGE_PARAMS = 9e9, 60e6
 LIGHT_MACS = 6e8  # a SavedModel is traced, saved and loaded for three times as long as ONNX
 SPREAD = 2.5  # standard deviation of the logits
 # Under the usual larger kernels their own float32 is 1e-3 from their float64.
-KERNELS = {"scnet50": "glorot_uniform", "efficientvit_m0": "glorot_uniform"}
+KERNELS = dict.fromkeys(("scnet50", "efficientvit_m0", "lsnet_t"), "glorot_uniform")
 
 
 def smallest_of_every_family():
