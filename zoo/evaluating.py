@@ -6,7 +6,6 @@ import logging
 import math
 import time
 from dataclasses import dataclass
-from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -15,10 +14,9 @@ import numpy as np
 
 from zoo.classifying import scoring
 from zoo.data import Pictures, open_data
-from zoo.data.pictures import in_batches
+from zoo.data.pictures import batches
 from zoo.errors import DataError, ZooError, did_you_mean
 from zoo.labels import other_names
-from zoo.preprocessing import load_image
 from zoo.quiet import several_networks
 from zoo.training.tasks import ONE_LABEL, TASKS, Task, task_of
 from zoo.wording import counted
@@ -81,11 +79,9 @@ def evaluate(
     task = TASKS[known.task]
     labels = _labels(pictures, known.labels, task)
     answers, seconds = [], []
-    load_one = partial(load_image, known.preprocessing)
-    for images in in_batches(f"evaluate {known.name}", load_one, pictures.sources, batch_size):
-        batch = np.stack(images)
+    for images in batches(f"evaluate {known.name}", known.preprocessing, pictures.sources, batch_size):
         begin = time.perf_counter()
-        answers.append(network.predict_on_batch(batch))
+        answers.append(network.predict_on_batch(images))
         seconds.append((time.perf_counter() - begin) / len(images))
     probabilities = np.concatenate(answers)
     judged = task.evaluate(probabilities, labels, known.labels)

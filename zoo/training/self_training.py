@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,8 @@ import numpy as np
 
 from zoo.classifier import facts
 from zoo.data import Pictures, Split
-from zoo.data.pictures import in_batches
+from zoo.data.pictures import batches
 from zoo.errors import ZooError
-from zoo.preprocessing import load_image
 from zoo.training.answers import answers
 from zoo.training.distillation import teacher_of
 from zoo.training.tasks import task_of
@@ -91,11 +89,11 @@ def _guesses(teacher: keras.Model, new: Pictures, pictures: Pictures, path: Path
         preprocessing = facts(teacher).preprocessing
         task = task_of(pictures.labels)
         asked = teacher_of(teacher, pictures.classes, preprocessing.input_size, 1.0, task)
-        seen = in_batches("ask the teacher", partial(load_image, preprocessing), new.sources, AT_ONCE)
-        soft = np.concatenate([answers(asked, np.stack(images), AT_ONCE) for images in seen])
-        unfinished = path.with_name(f".{path.name}")
-        np.save(unfinished, soft.astype(np.float32))
-        os.replace(unfinished, path)
+        seen = batches("ask the teacher", preprocessing, new.sources, AT_ONCE)
+        soft = np.concatenate([answers(asked, images, AT_ONCE) for images in seen])
+        partial = path.with_name(f".{path.name}")
+        np.save(partial, soft.astype(np.float32))
+        os.replace(partial, path)
     return np.load(path)
 
 
