@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import click
 
 from zoo.data.folders import pictures_in
 from zoo.data.listing import READ
-from zoo.errors import DataError
+from zoo.errors import DataError, ZooError
 from zoo.preprocessing import read_image
 
 Answer = Sequence[tuple[str, float]]
+Found = Mapping[Path, Answer | DataError]
 
 
 def pictures_of(given: Sequence[Path]) -> list[Path]:
@@ -28,8 +29,21 @@ def _in_folder(folder: Path) -> list[Path]:
     return pictures
 
 
-def unreadable(pictures: Sequence[Path]) -> dict[Path, DataError]:
-    """Those that are no pictures, and why."""
+def answered(ask: Callable[[Sequence[Path]], Sequence[Answer]], pictures: Sequence[Path]) -> Found:
+    """What `ask` says of each; where it refuses because some are no pictures, why, and what it says of the
+    others.
+    """
+    try:
+        return dict(zip(pictures, ask(pictures), strict=True))
+    except ZooError:
+        errors = _unreadable(pictures)
+        if not errors:
+            raise
+    readable = [picture for picture in pictures if picture not in errors]
+    return {**dict(zip(readable, ask(readable), strict=True)), **errors}
+
+
+def _unreadable(pictures: Sequence[Path]) -> dict[Path, DataError]:
     found = {}
     for picture in pictures:
         try:
@@ -39,7 +53,7 @@ def unreadable(pictures: Sequence[Path]) -> dict[Path, DataError]:
     return found
 
 
-def show(found: Mapping[Path, Answer | DataError], as_json: bool) -> None:
+def show(found: Found, as_json: bool) -> None:
     """A line for each picture, or one JSON object of [label, score] pairs by picture; then what is no
     picture, which makes the exit code 1.
     """

@@ -595,14 +595,11 @@ def predict(address: str, model: str, images: tuple[Path, ...], top: int, as_jso
     Example: zoo predict 127.0.0.1:8500 flowers rose.jpg
     """
     from serving import Client
-    from zoo_cli.answers import pictures_of, show, unreadable
+    from zoo_cli.answers import answered, pictures_of, show
 
-    pictures = pictures_of(images)
-    errors = unreadable(pictures)
-    readable = [picture for picture in pictures if picture not in errors]
     with Client(address) as client:
-        answers = client.classify(model, readable, top=top)
-    show({**dict(zip(readable, answers, strict=True)), **errors}, as_json)
+        found = answered(lambda pictures: client.classify(model, pictures, top=top), pictures_of(images))
+    show(found, as_json)
 
 
 @main.command()
