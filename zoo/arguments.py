@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 
 import numpy as np
@@ -12,12 +12,38 @@ from zoo.errors import ZooError
 
 Size = tuple[int, int] | tuple[None, None]
 ANY_SIZE = (None, None)
+# What those write who know the functions of keras.applications, KerasHub, timm or torchvision.
+WORDS_OF_OTHERS = {
+    "include_top": "zoo.embedder(name) ends in the vector before the classifier, zoo.features(name) in maps",
+    "input_shape": "give input_size=, pixels or (height, width); pictures are RGB",
+    "input_tensor": "give input_size=, and call the model on the tensor",
+    "img_size": "give input_size=, pixels or (height, width)",
+    "in_chans": "pictures are RGB",
+    "num_classes": "give classes=, a number or labels; zoo.embedder(name) has none",
+    "pretrained": "networks are, unless weights=None",
+    "load_weights": "give weights=None for fresh ones",
+    "checkpoint_path": "give weights=, the path of the file",
+    "features_only": "zoo.features(name) ends in maps",
+    "out_indices": "zoo.features(name, levels=(3, 4, 5)) ends in the maps at strides 8, 16 and 32",
+    "global_pool": "give pooling=",
+    "alpha": 'each width has a name, such as "mobilenetv2_050"',
+    "dropout": "give drop_rate=",
+    "drop_path_rate": "give drop_path=",
+}
 
 
 def check_model(model: object) -> None:
     """Raises ZooError for what is no Keras model, as a network's name."""
     if not hasattr(model, "layers"):
         raise ZooError(f"give a model, such as zoo.load returns, not {model!r}")
+
+
+def refuse_words_of_others(options: Mapping[str, object]) -> None:
+    """Raises ZooError for the first option that is here under another name, TypeError for any other one."""
+    for name in options:
+        if name in WORDS_OF_OTHERS:
+            raise ZooError(f"load takes no {name}: {WORDS_OF_OTHERS[name]}")
+        raise TypeError(f"load() got an unexpected keyword argument '{name}'")
 
 
 def sides(input_size: int | Sequence[int | None] | None) -> Size | None:

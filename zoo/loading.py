@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import h5py
 import keras
 import numpy as np
 
 from zoo import hub
-from zoo.arguments import Size, classes_of, fixed, rate_of, sides
+from zoo.arguments import Size, classes_of, fixed, rate_of, refuse_words_of_others, sides
 from zoo.build import build
 from zoo.classifier import MODEL_FILES, Facts, attach, load_file
 from zoo.errors import UnknownModelError, WeightsError, ZooError
@@ -53,6 +53,7 @@ def load(
     auxiliary: bool = False,
     activation: str | None = None,
     initializer: str | None = None,
+    **others: Never,
 ) -> keras.Model:
     """A pretrained Classifier by name, or a saved one by path.
 
@@ -80,8 +81,10 @@ def load(
 
     Raises UnknownModelError, WeightsError (damaged, or missing, left-over, misshapen keys), DownloadError,
     ZooError (an input size or a pooling that the network cannot take, an unknown activation or initializer,
-    a rate out of 0..1, labels that are none, options beside a file).
+    a rate out of 0..1, labels that are none, options beside a file, what Keras's or timm's functions call an
+    option), TypeError (an option that nobody has).
     """
+    refuse_words_of_others(others)
     classes, input_size = classes_of(classes), sides(input_size)
     drop_rate, drop_path = rate_of("drop_rate", drop_rate), rate_of("drop_path", drop_path)
     if str(name).startswith(hub.PREFIX):
@@ -257,6 +260,8 @@ def _choose(architecture: Architecture, named: Weights | None, weights: Any) -> 
     if isinstance(weights, str) and weights in architecture.weights:
         tag = architecture.weights[weights]
         return tag, fetch(tag)
+    if not isinstance(weights, str | PathLike):
+        raise ZooError(f"weights is a tag, the path of a file, or None for fresh ones, not {weights!r}")
     path = Path(weights)
     if not path.is_file():
         if path.suffix in WEIGHT_FILES:

@@ -189,6 +189,15 @@ def test_dropout_and_stochastic_depth_act_in_training_only(small):
         ({"name": "resnet18", "weights": None, "input_size": 16}, zoo.ZooError, "at least 32 x 32"),
         ({"name": "resnet18", "weights": None, "classes": 0}, zoo.ZooError, "classes must be at least 1"),
         (
+            {"name": "resnet18", "weights": True},
+            zoo.ZooError,
+            "weights is a tag, the path of a file, or None",
+        ),
+        ({"name": "resnet18", "pretrained": True}, zoo.ZooError, "networks are, unless weights=None"),
+        ({"name": "VGG16", "include_top": False}, zoo.ZooError, "zoo.embedder(name) ends in the vector"),
+        ({"name": "resnet18", "num_classes": 5}, zoo.ZooError, "load takes no num_classes: give classes="),
+        ({"name": "resnet18", "clases": 5}, TypeError, "unexpected keyword argument 'clases'"),
+        (
             {"name": "efficientnetv2_s.in21k", "weights": None, "classes": []},
             zoo.ZooError,
             "classes must be at least 1",
