@@ -556,14 +556,14 @@ def serve(models: tuple[Path, ...], runtime: str | None, **options: Any) -> None
 
 @main.command()
 @click.argument("models", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--to", "engine", required=True, type=click.Choice(["docker", "kserve", "ray"]))
-@click.option("--host", help="docker, ray: the address to listen on; 127.0.0.1 by default.")
-@click.option("--grpc-port", type=click.IntRange(1, 65535), help="docker, ray: 8500 by default.")
-@click.option("--rest-port", type=click.IntRange(1, 65535), help="docker, ray: 8501 by default.")
+@click.option("--to", "engine", required=True, type=click.Choice(["docker", "docker-zoo", "kserve", "ray"]))
+@click.option("--host", help="docker, docker-zoo, ray: the address to listen on; 127.0.0.1 by default.")
+@click.option("--grpc-port", type=click.IntRange(1, 65535), help="docker, docker-zoo, ray: 8500 by default.")
+@click.option("--rest-port", type=click.IntRange(1, 65535), help="docker, docker-zoo, ray: 8501 by default.")
 @click.option("--storage", metavar="URI", help="kserve: where the cluster finds copies of the folders.")
 def deploy(models: tuple[Path, ...], engine: str, storage: str | None, **places: Any) -> None:
     """Print the file by which an engine serves model directories: Docker's and KServe's TensorFlow Serving
-    their SavedModels, Ray our own server. Its first lines tell how to start it.
+    their SavedModels, docker-zoo and Ray our own server. Its first lines tell how to start it.
 
     Example: zoo deploy models/flowers --to docker > compose.yaml
     """
@@ -579,8 +579,8 @@ def deploy(models: tuple[Path, ...], engine: str, storage: str | None, **places:
         raise click.UsageError(f"--to {engine} takes no --storage: it serves the folders themselves")
     from serving.deployment import docker, ray
 
-    write = docker.compose if engine == "docker" else ray.config
-    click.echo(write(models, **given), nl=False)
+    writers = {"docker": docker.compose, "docker-zoo": docker.compose_zoo, "ray": ray.config}
+    click.echo(writers[engine](models, **given), nl=False)
 
 
 @main.command()

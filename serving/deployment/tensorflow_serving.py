@@ -18,6 +18,6 @@ def saved_models(folders: Sequence[str | Path]) -> dict[str, Path]:
         if not (newest / "saved_model.pb").is_file():
             raise DeployError(
                 f"{newest} has no SavedModel, the one format TensorFlow Serving runs: export it with "
-                '--formats saved_model, or serve it with "zoo serve" or --to ray'
+                '--formats saved_model, or serve it with "zoo serve", --to docker-zoo or --to ray'
             )
     return found
