@@ -71,6 +71,8 @@ SCALES = (
     (r"^backbone\.network\.\d\.\d+\.layer_scale_\d$", 1, 0.3),
     (r"^blocks\d\.\d+\.(mixer\.(conv1?\.|m\.(proj\.1|qkv)\.)?|ffn\.m\.pw2\.)bn\.weight$", 0.2, 0),
     (r"^features\.15\.1\.weight$", 0.1, 0),
+    (r"^levels\.\d\.blocks\.\d+\.gamma[12]$", 1, 0.3),
+    (r"^levels\.\d\.blocks\.\d+\.(dcn\.output_proj|mlp\.fc2)\.weight$", 0.3, 0),
     (r"^incre_modules\.\d+\.0\.(bn3|downsample\.1)\.weight$", 0.3, 0),
 )
 DAMPED = re.compile(

@@ -29,6 +29,7 @@ from zoo.layers.convolutions import (
     for_conversion,
     has_grouped_gradient,
 )
+from zoo.layers.deformable import DeformableAggregation
 from zoo.layers.factors import Affine, BareScale, ChannelScale, Scale, SkipGain
 from zoo.layers.heads import GeneralizedMeanPooling2D, PlainTwinDense, TwinDense
 from zoo.layers.maps import (
@@ -85,6 +86,7 @@ __all__ = [
     "Coordinates",
     "CrossAttention",
     "CrossCovariance",
+    "DeformableAggregation",
     "DeviationNormalization",
     "Double",
     "EvoNormalization",
