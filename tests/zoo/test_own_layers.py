@@ -16,6 +16,7 @@ from zoo.layers import (
     Blur,
     ConditionalConv2D,
     Coordinates,
+    DeformableAggregation,
     EvoNormalization,
     FirstPlaces,
     GlobalFilter,
@@ -323,3 +324,38 @@ def bilinear(table, row, columns):
     line = table[top] * (top + 1 - row) + table[top + 1] * (row - top)
     places = np.arange(len(line))
     return np.interp(columns, places, line.real) + 1j * np.interp(columns, places, line.imag)
+
+
+def between(channels, x, y):
+    """What a map [H, W, C] is at a place between its own; zeros beyond it."""
+    total = np.zeros(channels.shape[-1])
+    for row in (int(np.floor(y)), int(np.floor(y)) + 1):
+        for column in (int(np.floor(x)), int(np.floor(x)) + 1):
+            if 0 <= row < channels.shape[0] and 0 <= column < channels.shape[1]:
+                total += (1 - abs(y - row)) * (1 - abs(x - column)) * channels[row, column]
+    return total
+
+
+@pytest.mark.parametrize("free", [False, True])
+@pytest.mark.parametrize("reach", [1.0, 2.0])
+def test_every_group_looks_where_its_steps_lead(reach, free):
+    groups, x = 2, picture(5, 7, 6)
+    steps, shares = (
+        2 * picture(5, 7, groups * 9 * 2),
+        np.abs(picture(5, 7, groups * 9)).reshape(2, 5, 7, groups, 9),
+    )
+    steps[0, 2, 3] = 40  # far beyond the map
+    sides = (None, None) if free else (5, 7)
+    inputs = [keras.Input((*sides, *a.shape[3:])) for a in (x, steps, shares)]
+    found = keras.Model(inputs, DeformableAggregation(3, reach)(inputs)).predict_on_batch([x, steps, shares])
+    window = [(dx, dy) for dx in (-1, 0, 1) for dy in (-1, 0, 1)]
+    expected = np.zeros_like(x)
+    for n, row, column, group in np.ndindex(2, 5, 7, groups):
+        own = slice(3 * group, 3 * group + 3)
+        for seen, (dx, dy) in enumerate(window):
+            step_x, step_y = steps[n, row, column].reshape(groups, 9, 2)[group, seen]
+            place = column + reach * (dx + step_x), row + reach * (dy + step_y)
+            share = shares[n, row, column, group, seen]
+            expected[n, row, column, own] += share * between(x[n, :, :, own], *place)
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+    assert not found[0, 2, 3].any()

@@ -31,32 +31,29 @@ class DeformableAggregation(layers.Layer):
         batch, height, width, channels = ops.shape(x)
         groups, seen = shares.shape[3], self.size**2
         steps = ops.reshape(ops.cast(steps, "float32"), (-1, height, width, groups, seen, 2))
-        columns, rows = (
-            self._places(steps[..., axis], axis, side) for axis, side in enumerate((width, height))
-        )
-        (left, right), (above, below) = map(_neighbours, (columns, rows))
-        wide = ops.pad(x, [(0, 0), (BEFORE, BEHIND), (BEFORE, BEHIND), (0, 0)])
-        _, tall, long, _ = ops.shape(wide)
-        table = ops.reshape(wide, (-1, channels // groups))
-        first = ops.reshape(ops.arange(batch, dtype="int32") * (tall * long), (-1, 1, 1, 1, 1))
-        group = ops.reshape(ops.arange(groups, dtype="int32"), (groups, 1))
-        corners = [
-            (row_share * column_share, (first + row * long + column) * groups + group)
-            for row, row_share in (above, below)
-            for column, column_share in (left, right)
-        ]
-        parts = ops.concatenate([part * ops.cast(shares, "float32") for part, _ in corners], axis=-1)
-        values = ops.take(table, ops.concatenate([place for _, place in corners], axis=-1), axis=0)
-        total = ops.matmul(ops.cast(parts, x.dtype)[..., None, :], values)
-        return ops.reshape(total, (-1, height, width, channels))
+        sides = ops.cast(ops.stack([width, height]), "float32")
+        places = ops.clip(self._window(width, height) + self.reach * steps, -1.0, sides) + BEFORE
+        corner = ops.floor(places)
+        behind = places - corner
+        parts = ops.stack([1 - behind, behind], axis=-1)
+        parts = parts[..., 1, :, None] * parts[..., 0, None, :]
+        parts = parts * ops.cast(shares, "float32")[..., None, None]
+        corner = ops.cast(corner, "int32")
+        long, tall = width + BEFORE + BEHIND - 1, height + BEFORE + BEHIND - 1
+        place = corner[..., 1] * long + corner[..., 0]
+        place = place + ops.reshape(ops.arange(batch, dtype="int32") * (tall * long), (-1, 1, 1, 1, 1))
+        place = place * groups + np.arange(groups, dtype=np.int32)[:, None]
+        values = ops.take(_squares(x, groups), place, axis=0)
+        values = ops.reshape(values, (-1, height, width, groups, 4 * seen, channels // groups))
+        parts = ops.reshape(ops.cast(parts, x.dtype), (-1, height, width, groups, 1, 4 * seen))
+        return ops.reshape(ops.matmul(parts, values), (-1, height, width, channels))
 
-    def _places(self, steps: Any, axis: int, side: Any) -> Any:
-        """[N, H, W, G, size**2], along columns (axis 0) or rows (1) of the map with its zeros."""
-        window = np.arange(self.size, dtype=np.float32) - self.size // 2
-        of_window = np.repeat(window, self.size) if axis == 0 else np.tile(window, self.size)
-        own = ops.reshape(ops.cast(ops.arange(side), "float32"), (-1, 1, 1) if axis == 0 else (-1, 1, 1, 1))
-        places = own + self.reach * (of_window + steps)
-        return ops.clip(places, -1.0, ops.cast(side, "float32")) + BEFORE
+    def _window(self, width: Any, height: Any) -> Any:
+        """Where each place looks at rest, x and y: [H, W, 1, size**2, 2]."""
+        own = ops.stack(ops.meshgrid(ops.arange(width), ops.arange(height)), axis=-1)
+        steps = np.arange(self.size, dtype=np.float32) - self.size // 2
+        window = np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
+        return ops.cast(own, "float32")[:, :, None, None] + self.reach * window
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape[0]
@@ -65,9 +62,12 @@ class DeformableAggregation(layers.Layer):
         return {**super().get_config(), "size": self.size, "reach": self.reach}
 
 
-def _neighbours(places: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-    """The whole places before and behind, with the share of each."""
-    before = ops.floor(places)
-    share = places - before
-    index = ops.cast(before, "int32")
-    return (index, 1 - share), (index + 1, share)
+def _squares(x: Any, groups: int) -> Any:
+    """The four places that any one between them is interpolated from, a group's channels together, which are
+    then fetched at once: [N * (H + 2) * (W + 2) * G, 4 * C / G].
+    """
+    wide = ops.pad(x, [(0, 0), (BEFORE, BEHIND), (BEFORE, BEHIND), (0, 0)])
+    _, tall, long, channels = ops.shape(wide)
+    wide = ops.reshape(wide, (-1, tall, long, groups, channels // groups))
+    four = [wide[:, :-1, :-1], wide[:, :-1, 1:], wide[:, 1:, :-1], wide[:, 1:, 1:]]
+    return ops.reshape(ops.concatenate(four, axis=-1), (-1, 4 * channels // groups))
