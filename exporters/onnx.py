@@ -28,6 +28,7 @@ from tf2onnx.tfonnx import process_tf_graph
 from exporters import graph
 from exporters.batches import in_batches
 from exporters.errors import ExportError
+from exporters.onnx_layers import erfc, norms_as_one, swapped
 from exporters.onnx_order import canonical, channels_first, steady
 from exporters.parity import Parity, Reference, batched, compare_as
 from exporters.pictures import fit
@@ -134,7 +135,7 @@ def _external(value: onnx.ValueInfoProto, array: np.ndarray, place: Mapping[str,
 
 def convert(model: Subject, shape: Sequence[int | None]) -> onnx.ModelProto:
     outside = _outside(model)
-    function = frozen(model, shape, outside)
+    function = frozen(replace(model, heads=swapped(model.heads)), shape, outside)
     inputs = [tensor.name for tensor in function.inputs]
     outputs = [tensor.name for tensor in function.outputs]
     # TensorFlow orders a dictionary's tensors by key.
@@ -156,7 +157,8 @@ def convert(model: Subject, shape: Sequence[int | None]) -> onnx.ModelProto:
             input_names=inputs,
             output_names=outputs,
             tensors_to_rename=renamed,
-            custom_op_handlers={"Erfc": (_erfc, [])},
+            custom_op_handlers={"Erfc": (erfc, [])},
+            custom_rewriter=[norms_as_one],
         )
         return _optimized(translate).make_model(f"converted from {model.model.name}")
 
@@ -182,14 +184,6 @@ def _widen_added_scalars(definition: Any) -> None:
         shape = constants[name].attr["value"].tensor.tensor_shape
         if not shape.dim and constants[name].attr["dtype"].type == tf.float32.as_datatype_enum:
             shape.dim.add(size=1)
-
-
-def _erfc(context: Any, node: Any, name: str, arguments: Any) -> Any:
-    """1 - Erf(x), which tf2onnx lacks: TensorFlow's exact GELU is made of it."""
-    one = context.make_const(f"{name}_one", np.ones((), np.float32))
-    erf = context.make_node("Erf", node.input, name=f"{name}_erf")
-    context.remove_node(name)
-    return context.make_node("Sub", [one.output[0], erf.output[0]], name=name, outputs=node.output)
 
 
 def any_size(model: Subject) -> tuple[Subject, tuple[int, int]]:

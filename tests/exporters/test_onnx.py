@@ -303,3 +303,56 @@ def test_the_same_model_gives_the_same_bytes(files, mobile, photos, tmp_path):
     )
     for file in FILES.values():
         assert again.files[file].sha256 == files.files[file].sha256, file
+
+
+def test_norms_over_channels_linear_layers_of_places_and_gelu_are_one_operation_each(tmp_path):
+    images = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(8, 4, 4)(images)
+    for learnt in ({}, {"scale": False}, {"center": False}, {"scale": False, "center": False}):
+        x = keras.layers.LayerNormalization(epsilon=1e-3, **learnt)(x)
+        x = keras.layers.Dense(8, activation="gelu")(x)
+    twice = keras.layers.LayerNormalization()(x)
+    x = keras.layers.Add()([keras.layers.Activation("gelu")(twice), twice])
+    # over rows as well, and over vectors: the one is none of them, the other has no places
+    x = keras.layers.LayerNormalization(axis=(1, 3))(x)
+    x = keras.layers.LayerNormalization()(keras.layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(images, keras.layers.Dense(3, activation="softmax")(x))
+    random = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        variable.assign(random.normal(0.5, 0.5, variable.shape))
+    zoo.attach(model, zoo.Facts("normed", ("a", "b", "c"), Preprocessing((16, 16))))
+    file = exporters.export(model, tmp_path / "normed", "onnx").path / "model.onnx"
+    kinds = [node.op_type for node in onnx.load(file).graph.node]
+    assert (kinds.count("LayerNormalization"), kinds.count("MatMul") + kinds.count("Gemm")) == (6, 5)
+    assert "Shape" not in kinds
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "fused.onnx")
+    opened = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    fused = [node.op_type for node in onnx.load(tmp_path / "fused.onnx").graph.node]
+    assert sum("Gelu" in kind for kind in fused) == 5
+    pictures = random.uniform(0, 255, (2, 16, 16, 3)).astype(np.float32)
+    found = opened.run(["probabilities"], {"images": pictures})[0]
+    np.testing.assert_allclose(found, model.predict_on_batch(pictures), atol=1e-5)
+
+
+@keras.saving.register_keras_serializable("tests")
+class AlmostNorm(keras.layers.Layer):
+    """Norms in all but one thing: over rows, of two tensors, by one factor."""
+
+    def call(self, x):
+        def spread(y, axis=-1):
+            return tf.math.rsqrt(tf.reduce_mean(tf.square(y), axis, keepdims=True) + 1e-3)
+
+        across = x - tf.reduce_mean(x, 1, keepdims=True)
+        centred = x - tf.reduce_mean(x, -1, keepdims=True)
+        return across * spread(across, 1) + centred * spread(x) + centred * (spread(centred) * 3.0)
+
+
+def test_what_is_almost_a_norm_over_channels_stays_what_it_is(tmp_path):
+    images = keras.Input((16, 16, 3))
+    x = keras.layers.GlobalMaxPooling2D()(AlmostNorm()(keras.layers.Conv2D(8, 4, 4)(images)))
+    model = keras.Model(images, keras.layers.Dense(3, activation="softmax")(x))
+    zoo.attach(model, zoo.Facts("almost", ("a", "b", "c"), Preprocessing((16, 16))))
+    export = exporters.export(model, tmp_path / "almost", "onnx")
+    kinds = [node.op_type for node in onnx.load(export.path / "model.onnx").graph.node]
+    assert "LayerNormalization" not in kinds

@@ -31,29 +31,34 @@ class DeformableAggregation(layers.Layer):
         batch, height, width, channels = ops.shape(x)
         groups, seen = shares.shape[3], self.size**2
         steps = ops.reshape(ops.cast(steps, "float32"), (-1, height, width, groups, seen, 2))
-        sides = ops.cast(ops.stack([width, height]), "float32")
-        places = ops.clip(self._window(width, height) + self.reach * steps, -1.0, sides) + BEFORE
-        corner = ops.floor(places)
-        behind = places - corner
-        parts = ops.stack([1 - behind, behind], axis=-1)
-        parts = parts[..., 1, :, None] * parts[..., 0, None, :]
-        parts = parts * ops.cast(shares, "float32")[..., None, None]
-        corner = ops.cast(corner, "int32")
+        columns, rows = ops.unstack(ops.moveaxis(steps, -1, 0), 2)
+        column, right = self._place(columns, 0, width)
+        row, below = self._place(rows, 1, height)
+        shares = ops.cast(shares, "float32")
+        above, below = (1 - below) * shares, below * shares
+        parts = ops.stack([above * (1 - right), above * right, below * (1 - right), below * right])
         long, tall = width + BEFORE + BEHIND - 1, height + BEFORE + BEHIND - 1
-        place = corner[..., 1] * long + corner[..., 0]
+        place = row * long + column
         place = place + ops.reshape(ops.arange(batch, dtype="int32") * (tall * long), (-1, 1, 1, 1, 1))
         place = place * groups + np.arange(groups, dtype=np.int32)[:, None]
         values = ops.take(_squares(x, groups), place, axis=0)
         values = ops.reshape(values, (-1, height, width, groups, 4 * seen, channels // groups))
-        parts = ops.reshape(ops.cast(parts, x.dtype), (-1, height, width, groups, 1, 4 * seen))
+        parts = ops.cast(ops.moveaxis(parts, 0, -1), x.dtype)
+        parts = ops.reshape(parts, (-1, height, width, groups, 1, 4 * seen))
         return ops.reshape(ops.matmul(parts, values), (-1, height, width, channels))
 
-    def _window(self, width: Any, height: Any) -> Any:
-        """Where each place looks at rest, x and y: [H, W, 1, size**2, 2]."""
-        own = ops.stack(ops.meshgrid(ops.arange(width), ops.arange(height)), axis=-1)
-        steps = np.arange(self.size, dtype=np.float32) - self.size // 2
-        window = np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
-        return ops.cast(own, "float32")[:, :, None, None] + self.reach * window
+    def _place(self, steps: Any, axis: int, side: Any) -> tuple[Any, Any]:
+        """Steps along x (axis 0) or y (1), [N, H, W, G, size**2] -> the column or row before, in the map with
+        its zeros, and how far behind that, 0 to 1.
+        """
+        window = np.arange(self.size, dtype=np.float32) - self.size // 2
+        window = np.repeat(window, self.size) if axis == 0 else np.tile(window, self.size)
+        own = ops.reshape(ops.cast(ops.arange(side), "float32"), (-1, 1, 1) if axis == 0 else (-1, 1, 1, 1))
+        places = (
+            ops.clip(own + self.reach * window + self.reach * steps, -1.0, ops.cast(side, "float32")) + BEFORE
+        )
+        before = ops.floor(places)
+        return ops.cast(before, "int32"), places - before
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape[0]

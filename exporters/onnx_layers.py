@@ -1,0 +1,156 @@
+"""Layers of Keras's as one operation of ONNX each, where TensorFlow's graph has a dozen: runtimes know it,
+and tf2onnx's optimisers have less to walk through. The swapped layers are for tracing alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+from tf2onnx.graph_matcher import GraphMatcher, OpTypePattern
+
+from zoo.outputs import Borrowed
+
+
+def swapped(model: keras.Model) -> keras.Model:
+    """The same function over the same variables."""
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        return _swap(layer)(*args, **kwargs)
+
+    return keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
+
+
+def _swap(layer: Any) -> Any:
+    if type(layer) is layers.LayerNormalization and _over_channels(layer):
+        return PlainNorm(layer)
+    if type(layer) is layers.Dense and _of_places(layer):
+        return PlainLinear(layer)
+    return layer
+
+
+def _over_channels(layer: Any) -> bool:
+    single = len(layer.axis) == 1 and layer.axis[0] in (-1, len(layer.input.shape) - 1)
+    return single and layer.compute_dtype == "float32" and not layer.rms_scaling
+
+
+def _of_places(layer: Any) -> bool:
+    """A Dense layer of more than vectors, whose kernel is a variable."""
+    plain = isinstance(layer.kernel, keras.Variable) and layer.compute_dtype == "float32"
+    return plain and len(layer.input.shape) > 2
+
+
+class PlainLinear(Borrowed):
+    """A Dense layer as one product; Keras's takes the map apart and puts it together again."""
+
+    def call(self, x: Any) -> Any:
+        y = tf.matmul(x, tf.convert_to_tensor(self.layer.kernel))
+        y = y if self.layer.bias is None else y + self.layer.bias
+        return self.layer.activation(y)
+
+
+class PlainNorm(Borrowed):
+    """A norm over the channels as it is defined and Grappler orders it, which `norms_as_one` knows again."""
+
+    def call(self, x: Any) -> Any:
+        centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
+        variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
+        factor = tf.math.rsqrt(variance + self.layer.epsilon)
+        factor = factor if self.layer.gamma is None else self.layer.gamma * factor
+        y = centred * factor
+        return y if self.layer.beta is None else y + self.layer.beta
+
+
+def _mean(of: OpTypePattern, name: str) -> OpTypePattern:
+    return OpTypePattern("Mean", name=name, inputs=[of, OpTypePattern("Const", name=f"{name} over")])
+
+
+_CENTRED = OpTypePattern(
+    "Sub", name="centred", inputs=[OpTypePattern("*", name="x"), _mean(OpTypePattern("*"), "mean")]
+)
+_VARIANCE = _mean(OpTypePattern("Square", name="square", inputs=[OpTypePattern("*")]), "variance")
+_RECIPROCAL = OpTypePattern(
+    "Rsqrt", inputs=[OpTypePattern("Add|AddV2", inputs=[_VARIANCE, OpTypePattern("Const", name="epsilon")])]
+)
+_SCALED = OpTypePattern("Mul", inputs=[_RECIPROCAL, OpTypePattern("Const", name="scale")])
+NORMS = [OpTypePattern("Mul", name="normed", inputs=[_CENTRED, factor]) for factor in (_SCALED, _RECIPROCAL)]
+
+
+def norms_as_one(graph: Any, operations: Any) -> Any:
+    """A rewriter of tf2onnx's: what PlainNorm has become is LayerNormalization."""
+    found = [
+        match for norm in NORMS for match in GraphMatcher(norm, allow_reorder=True).match_ops(operations)
+    ]
+    for match in filter(lambda match: _is_norm(graph, match), found):
+        normed, x = match.get_op("normed"), match.get_tensor("x")
+        channels = graph.get_shape(x)[-1]
+        last, shift = _shifted(graph, normed, channels)
+        scale = match.get_tensor("scale")
+        scale = scale or graph.make_const(f"{normed.name}_ones", np.ones(channels, np.float32)).output[0]
+        norm = graph.make_node(
+            "LayerNormalization",
+            [x, scale, *([shift] if shift else [])],
+            attr={"axis": -1, "epsilon": _number(match.get_op("epsilon"))},
+            shapes=[graph.get_shape(x)],
+            dtypes=[graph.get_dtype(x)],
+            skip_conversion=True,
+        )
+        graph.replace_all_inputs(last.output[0], norm.output[0])
+    return graph.get_nodes()
+
+
+def _is_norm(graph: Any, match: Any) -> bool:
+    """Whether all is of the same tensor, over its last axis."""
+    x, scale = match.get_tensor("x"), match.get_tensor("scale")
+    shape = graph.get_shape(x)
+    if not shape or shape[-1] < 1 or (scale and graph.get_shape(scale) != shape[-1:]):
+        return False
+    over = [match.get_op(f"{name} over").get_tensor_value(as_list=False) for name in ("mean", "variance")]
+    same = match.get_op("mean").input[0] == x
+    same = same and match.get_op("square").input[0] == match.get_op("centred").output[0]
+    return same and all(axes.ravel().tolist() in ([-1], [len(shape) - 1]) for axes in over)
+
+
+def _number(constant: Any) -> float:
+    return float(constant.get_tensor_value(as_list=False).ravel()[0])
+
+
+def _shifted(graph: Any, node: Any, channels: int) -> tuple[Any, str | None]:
+    """The addition behind the node, where nothing else takes it, of a number for each channel, and their
+    tensor; else the node.
+    """
+    behind = graph.find_output_consumers(node.output[0])
+    if len(behind) == 1 and behind[0].type in ("Add", "AddV2"):
+        numbers = next((one for one in behind[0].inputs if one is not node), node)
+        if numbers.is_const() and graph.get_shape(numbers.output[0]) == [channels]:
+            return behind[0], numbers.output[0]
+    return node, None
+
+
+def erfc(graph: Any, node: Any, name: str, arguments: Any) -> Any:
+    """1 - Erf(x), which tf2onnx lacks; TensorFlow's exact GELU is made of it, x being -z / sqrt(2): there
+    1 + Erf(z / sqrt(2)), the form that runtimes know GELU by.
+    """
+    one = graph.make_const(f"{name}_one", np.ones(1, np.float32)).output[0]
+    z = _of_gelu(node.inputs[0])
+    if z is None:
+        erf = graph.make_node("Erf", node.input, name=f"{name}_erf").output[0]
+        graph.remove_node(name)
+        return graph.make_node("Sub", [one, erf], name=name, outputs=node.output)
+    root = graph.make_const(f"{name}_root", np.full(1, np.sqrt(2), np.float32)).output[0]
+    erf = graph.make_node("Erf", [graph.make_node("Div", [z, root]).output[0]], name=f"{name}_erf").output[0]
+    graph.remove_node(name)
+    return graph.make_node("Add", [erf, one], name=name, outputs=node.output)
+
+
+def _of_gelu(node: Any) -> str | None:
+    """z, of what computes -z / sqrt(2)."""
+    if node.type != "Mul":
+        return None
+    negative = [one for one in node.inputs if one.type == "Neg"]
+    factors = [one for one in node.inputs if one.is_const()]
+    halves = [one for one in factors if np.allclose(one.get_tensor_value(), np.sqrt(0.5), rtol=1e-6)]
+    return negative[0].input[0] if negative and halves else None
