@@ -42,9 +42,8 @@ class DeformableAggregation(layers.Layer):
         place = place + ops.reshape(ops.arange(batch, dtype="int32") * (tall * long), (-1, 1, 1, 1, 1))
         place = place * groups + np.arange(groups, dtype=np.int32)[:, None]
         values = ops.take(_squares(x, groups), place, axis=0)
-        values = ops.reshape(values, (-1, height, width, groups, 4 * seen, channels // groups))
-        parts = ops.cast(ops.moveaxis(parts, 0, -1), x.dtype)
-        parts = ops.reshape(parts, (-1, height, width, groups, 1, 4 * seen))
+        values = ops.reshape(values, (-1, 4 * seen, channels // groups))
+        parts = ops.reshape(ops.cast(ops.moveaxis(parts, 0, -1), x.dtype), (-1, 1, 4 * seen))
         return ops.reshape(ops.matmul(parts, values), (-1, height, width, channels))
 
     def _place(self, steps: Any, axis: int, side: Any) -> tuple[Any, Any]:
