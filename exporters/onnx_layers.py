@@ -4,6 +4,7 @@ and tf2onnx's optimisers have less to walk through. The swapped layers are for t
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import keras
@@ -17,9 +18,10 @@ from zoo.outputs import Borrowed
 
 def swapped(model: keras.Model) -> keras.Model:
     """The same function over the same variables."""
+    swap = cache(_swap)  # a layer that is called twice is one
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        return _swap(layer)(*args, **kwargs)
+        return swap(layer)(*args, **kwargs)
 
     return keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
 
@@ -34,12 +36,13 @@ def _swap(layer: Any) -> Any:
 
 def _over_channels(layer: Any) -> bool:
     single = len(layer.axis) == 1 and layer.axis[0] in (-1, len(layer.input.shape) - 1)
-    return single and layer.compute_dtype == "float32" and not layer.rms_scaling
+    return single and layer.compute_dtype == "float32" and not getattr(layer, "rms_scaling", False)
 
 
 def _of_places(layer: Any) -> bool:
-    """A Dense layer of more than vectors, whose kernel is a variable."""
-    plain = isinstance(layer.kernel, keras.Variable) and layer.compute_dtype == "float32"
+    """A Dense layer of more than vectors, whose kernel is neither computed nor quantized."""
+    kernel = layer.kernel
+    plain = isinstance(kernel, keras.Variable) and kernel.dtype == layer.compute_dtype == "float32"
     return plain and len(layer.input.shape) > 2
 
 

@@ -356,3 +356,21 @@ def test_what_is_almost_a_norm_over_channels_stays_what_it_is(tmp_path):
     export = exporters.export(model, tmp_path / "almost", "onnx")
     kinds = [node.op_type for node in onnx.load(export.path / "model.onnx").graph.node]
     assert "LayerNormalization" not in kinds
+
+
+def test_layers_that_are_called_twice_are_exported(tmp_path):
+    images = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(8, 4, 4)(images)
+    shared = [
+        keras.layers.LayerNormalization(),
+        keras.layers.Dense(8, activation="gelu"),
+        keras.layers.Conv2D(8, 3, padding="same", groups=2),
+    ]
+    for layer in shared * 2:
+        x = layer(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(images, keras.layers.Dense(3, activation="softmax")(x))
+    zoo.attach(model, zoo.Facts("shared", ("a", "b", "c"), Preprocessing((16, 16))))
+    export = exporters.export(model, tmp_path / "shared", ("onnx", "tflite"))
+    kinds = [node.op_type for node in onnx.load(export.path / "model.onnx").graph.node]
+    assert (kinds.count("LayerNormalization"), kinds.count("Erf"), kinds.count("Conv")) == (2, 2, 3)

@@ -28,8 +28,19 @@ class DeformableAggregation(layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         x, steps, shares = inputs
-        batch, height, width, channels = ops.shape(x)
-        groups, seen = shares.shape[3], self.size**2
+        _, height, width, channels = ops.shape(x)
+        groups = shares.shape[3]
+        square, parts = self._looked_at(steps, shares)
+        values = ops.take(_squares(x, groups), square, axis=0)
+        values = ops.reshape(values, (-1, 4 * self.size**2, channels // groups))
+        parts = ops.reshape(ops.cast(parts, x.dtype), (-1, 1, 4 * self.size**2))
+        return ops.reshape(ops.matmul(parts, values), (-1, height, width, channels))
+
+    def _looked_at(self, steps: Any, shares: Any) -> tuple[Any, Any]:
+        """The row of _squares that each step leads to, [N, H, W, G, size**2], and how much each of the four
+        places in it counts, [N, H, W, G, size**2, 4].
+        """
+        batch, height, width, groups, seen = ops.shape(shares)
         steps = ops.reshape(ops.cast(steps, "float32"), (-1, height, width, groups, seen, 2))
         columns, rows = ops.unstack(ops.moveaxis(steps, -1, 0), 2)
         column, right = self._place(columns, 0, width)
@@ -38,13 +49,9 @@ class DeformableAggregation(layers.Layer):
         above, below = (1 - below) * shares, below * shares
         parts = ops.stack([above * (1 - right), above * right, below * (1 - right), below * right])
         long, tall = width + BEFORE + BEHIND - 1, height + BEFORE + BEHIND - 1
-        place = row * long + column
-        place = place + ops.reshape(ops.arange(batch, dtype="int32") * (tall * long), (-1, 1, 1, 1, 1))
-        place = place * groups + np.arange(groups, dtype=np.int32)[:, None]
-        values = ops.take(_squares(x, groups), place, axis=0)
-        values = ops.reshape(values, (-1, 4 * seen, channels // groups))
-        parts = ops.reshape(ops.cast(ops.moveaxis(parts, 0, -1), x.dtype), (-1, 1, 4 * seen))
-        return ops.reshape(ops.matmul(parts, values), (-1, height, width, channels))
+        first = ops.reshape(ops.arange(batch, dtype="int32") * (tall * long), (-1, 1, 1, 1, 1))
+        square = (first + row * long + column) * groups + np.arange(groups, dtype=np.int32)[:, None]
+        return square, ops.moveaxis(parts, 0, -1)
 
     def _place(self, steps: Any, axis: int, side: Any) -> tuple[Any, Any]:
         """Steps along x (axis 0) or y (1), [N, H, W, G, size**2] -> the column or row before, in the map with
@@ -53,9 +60,8 @@ class DeformableAggregation(layers.Layer):
         window = np.arange(self.size, dtype=np.float32) - self.size // 2
         window = np.repeat(window, self.size) if axis == 0 else np.tile(window, self.size)
         own = ops.reshape(ops.cast(ops.arange(side), "float32"), (-1, 1, 1) if axis == 0 else (-1, 1, 1, 1))
-        places = (
-            ops.clip(own + self.reach * window + self.reach * steps, -1.0, ops.cast(side, "float32")) + BEFORE
-        )
+        places = own + self.reach * (window + steps)
+        places = ops.clip(places, -1.0, ops.cast(side, "float32")) + BEFORE
         before = ops.floor(places)
         return ops.cast(before, "int32"), places - before
 
