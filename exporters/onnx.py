@@ -28,7 +28,7 @@ from tf2onnx.tfonnx import process_tf_graph
 from exporters import graph
 from exporters.batches import in_batches
 from exporters.errors import ExportError
-from exporters.onnx_layers import erfc, norms_as_one, swapped
+from exporters.onnx_layers import erfc, hard_swish_as_one, norms_as_one, swapped
 from exporters.onnx_order import canonical, channels_first, steady
 from exporters.parity import Parity, Reference, batched, compare_as
 from exporters.pictures import fit
@@ -65,6 +65,7 @@ def finished(model: Subject, shape: Sequence[str | int] | None = None) -> onnx.M
     _name_sizes(proto, shape)
     if not too_large(model):
         _take_in(proto, spared(model))
+    hard_swish_as_one(proto.graph)
     channels_first(proto.graph)
     canonical(proto)
     return proto

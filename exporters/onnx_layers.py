@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import onnx
 import tensorflow as tf
 from keras import layers
 from tf2onnx.graph_matcher import GraphMatcher, OpTypePattern
@@ -157,3 +158,28 @@ def _of_gelu(node: Any) -> str | None:
     factors = [one for one in node.inputs if one.is_const()]
     halves = [one for one in factors if np.allclose(one.get_tensor_value(), np.sqrt(0.5), rtol=1e-6)]
     return negative[0].input[0] if negative and halves else None
+
+
+def hard_swish_as_one(graph: onnx.GraphProto) -> None:
+    """x * Clip(x + 3, 0, 6) / 6 is HardSwish, once tf2onnx's optimisers, which don't know it, are done. Where
+    the channels are gated by it, the half of it is left as it is.
+    """
+    makers = {name: node for node in graph.node for name in node.output}
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    numbers = {name: float(array.ravel()[0]) for name, array in arrays.items() if array.size == 1}
+
+    def besides(name: str | None, kind: str, *given: float) -> str | None:
+        """What the tensor's maker, an operation of this kind, takes besides these numbers."""
+        node = makers.get(name or "")
+        if node is None or node.op_type != kind:
+            return None
+        found = [numbers[taken] for taken in node.input if taken in numbers]
+        (rest, *others) = [taken for taken in node.input if taken not in numbers] or [None]
+        return rest if not others and len(found) == len(given) and np.allclose(found, given) else None
+
+    for node in [node for node in graph.node if node.op_type == "Mul"]:
+        for x, gate in (node.input, node.input[::-1]):
+            if x == besides(besides(besides(gate, "Mul", 1 / 6), "Clip", 0, 6), "Add", 3):
+                node.op_type = "HardSwish"
+                node.input[:] = [x]
+                break

@@ -374,3 +374,12 @@ def test_layers_that_are_called_twice_are_exported(tmp_path):
     export = exporters.export(model, tmp_path / "shared", ("onnx", "tflite"))
     kinds = [node.op_type for node in onnx.load(export.path / "model.onnx").graph.node]
     assert (kinds.count("LayerNormalization"), kinds.count("Erf"), kinds.count("Conv")) == (2, 2, 3)
+
+
+def test_hard_swish_is_one_operation_and_a_gate_that_is_like_it_is_not(tmp_path):
+    export = exporters.export(
+        zoo.load("mobilenetv3_small_100", None, input_size=64), tmp_path / "mobile", "onnx"
+    )
+    kinds = [node.op_type for node in onnx.load(export.path / "model.onnx").graph.node]
+    # nine gates of squeeze-and-excitation are the half of it
+    assert (kinds.count("HardSwish"), kinds.count("Clip")) == (19, 9)
