@@ -6,7 +6,6 @@ operations. The result is for tracing and running; only the model itself is save
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import keras
@@ -37,7 +36,7 @@ def traceable(model: keras.Model, images: Any = None) -> keras.Model:
     """The flat graph of what `classifier` gives; from `images`, where these symbolic pictures are not those
     of the model.
     """
-    return flat(model, images, cache(_plain))  # a layer that is called twice is one
+    return flat(model, images, _plain)
 
 
 def _plain(layer: Any) -> Any:

@@ -28,7 +28,7 @@ from tf2onnx.tfonnx import process_tf_graph
 from exporters import graph
 from exporters.batches import in_batches
 from exporters.errors import ExportError
-from exporters.onnx_layers import erfc, hard_swish_as_one, norms_as_one, swapped
+from exporters.onnx_layers import erfc, hard_swish_as_one, norms_as_one
 from exporters.onnx_order import canonical, channels_first, steady
 from exporters.parity import Parity, Reference, batched, compare_as
 from exporters.pictures import fit
@@ -136,7 +136,7 @@ def _external(value: onnx.ValueInfoProto, array: np.ndarray, place: Mapping[str,
 
 def convert(model: Subject, shape: Sequence[int | None]) -> onnx.ModelProto:
     outside = _outside(model)
-    function = frozen(replace(model, heads=swapped(model.heads)), shape, outside)
+    function = frozen(model.in_onnx, shape, outside)
     inputs = [tensor.name for tensor in function.inputs]
     outputs = [tensor.name for tensor in function.outputs]
     # TensorFlow orders a dictionary's tensors by key.

@@ -4,6 +4,7 @@ and tf2onnx's optimisers have less to walk through. The swapped layers are for t
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any
 
@@ -14,7 +15,7 @@ import tensorflow as tf
 from keras import layers
 from tf2onnx.graph_matcher import GraphMatcher, OpTypePattern
 
-from zoo.outputs import Borrowed
+from zoo.outputs import Borrowed, called_anew
 
 
 def swapped(model: keras.Model) -> keras.Model:
@@ -24,7 +25,7 @@ def swapped(model: keras.Model) -> keras.Model:
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         return swap(layer)(*args, **kwargs)
 
-    return keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
+    return called_anew(model, call)
 
 
 def _swap(layer: Any) -> Any:
@@ -139,15 +140,13 @@ def erfc(graph: Any, node: Any, name: str, arguments: Any) -> Any:
     1 + Erf(z / sqrt(2)), the form that runtimes know GELU by.
     """
     one = graph.make_const(f"{name}_one", np.ones(1, np.float32)).output[0]
-    z = _of_gelu(node.inputs[0])
-    if z is None:
-        erf = graph.make_node("Erf", node.input, name=f"{name}_erf").output[0]
-        graph.remove_node(name)
-        return graph.make_node("Sub", [one, erf], name=name, outputs=node.output)
-    root = graph.make_const(f"{name}_root", np.full(1, np.sqrt(2), np.float32)).output[0]
-    erf = graph.make_node("Erf", [graph.make_node("Div", [z, root]).output[0]], name=f"{name}_erf").output[0]
+    z, taken = _of_gelu(node.inputs[0]), node.input[0]
+    if z is not None:
+        root = graph.make_const(f"{name}_root", np.full(1, np.sqrt(2), np.float32)).output[0]
+        taken = graph.make_node("Div", [z, root]).output[0]
+    erf = graph.make_node("Erf", [taken], name=f"{name}_erf").output[0]
     graph.remove_node(name)
-    return graph.make_node("Add", [erf, one], name=name, outputs=node.output)
+    return graph.make_node("Sub" if z is None else "Add", [one, erf], name=name, outputs=node.output)
 
 
 def _of_gelu(node: Any) -> str | None:
@@ -165,8 +164,8 @@ def hard_swish_as_one(graph: onnx.GraphProto) -> None:
     the channels are gated by it, the half of it is left as it is.
     """
     makers = {name: node for node in graph.node for name in node.output}
-    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    numbers = {name: float(array.ravel()[0]) for name, array in arrays.items() if array.size == 1}
+    single = [tensor for tensor in graph.initializer if math.prod(tensor.dims) == 1]
+    numbers = {tensor.name: onnx.numpy_helper.to_array(tensor).item() for tensor in single}
 
     def besides(name: str | None, kind: str, *given: float) -> str | None:
         """What the tensor's maker, an operation of this kind, takes besides these numbers."""

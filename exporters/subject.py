@@ -55,6 +55,13 @@ class Subject:
 
         return network.get_concrete_function()
 
+    @cached_property
+    def in_onnx(self) -> Subject:
+        """The same with layers as ONNX has operations for, for all formats made from its graph."""
+        from exporters.onnx_layers import swapped
+
+        return replace(self, heads=swapped(self.heads))
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
         return (*self.facts.preprocessing.input_size, 3)

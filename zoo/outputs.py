@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import keras
@@ -103,8 +104,9 @@ def flat(
     it is one.
 
     images: symbolic pictures to begin with instead of the model's own. replacement: a layer -> what to call
-    in its place.
+    in its place, once for a layer that is called twice.
     """
+    replacement = cache(replacement)
     is_one = is_one_graph(model)
     if is_one and images is None and all(replacement(layer) is layer for layer in model.layers):
         return model
@@ -115,11 +117,14 @@ def flat(
         return replacement(layer)(*args, **kwargs)
 
     network = keras.Model(model.inputs[0], predictions_of(model), name=model.name)
-    opened = _called_anew(network, images, call)
-    return opened if is_one else _called_anew(opened, images, _unless_converted)
+    opened = called_anew(network, call, images)
+    return opened if is_one else called_anew(opened, _unless_converted, images)
 
 
-def _called_anew(model: keras.Model, images: Any, call: Callable[..., Any]) -> keras.Model:
+def called_anew(model: keras.Model, call: Callable[..., Any], images: Any = None) -> keras.Model:
+    """The same graph with `call`, of a layer and its arguments, in place of every layer's own call; images as
+    `flat` takes them.
+    """
     return keras.models.clone_model(
         model, input_tensors=images, clone_function=lambda layer: layer, call_function=call
     )

@@ -305,6 +305,12 @@ def test_the_same_model_gives_the_same_bytes(files, mobile, photos, tmp_path):
         assert again.files[file].sha256 == files.files[file].sha256, file
 
 
+def ended(images, vectors, name):
+    """A classifier of three classes behind the vectors."""
+    model = keras.Model(images, keras.layers.Dense(3, activation="softmax")(vectors))
+    return zoo.attach(model, zoo.Facts(name, ("a", "b", "c"), Preprocessing((16, 16))))
+
+
 def test_norms_over_channels_linear_layers_of_places_and_gelu_are_one_operation_each(tmp_path):
     images = keras.Input((16, 16, 3))
     x = keras.layers.Conv2D(8, 4, 4)(images)
@@ -316,11 +322,10 @@ def test_norms_over_channels_linear_layers_of_places_and_gelu_are_one_operation_
     # over rows as well, and over vectors: the one is none of them, the other has no places
     x = keras.layers.LayerNormalization(axis=(1, 3))(x)
     x = keras.layers.LayerNormalization()(keras.layers.GlobalAveragePooling2D()(x))
-    model = keras.Model(images, keras.layers.Dense(3, activation="softmax")(x))
+    model = ended(images, x, "normed")
     random = np.random.default_rng(0)
     for variable in model.trainable_variables:
         variable.assign(random.normal(0.5, 0.5, variable.shape))
-    zoo.attach(model, zoo.Facts("normed", ("a", "b", "c"), Preprocessing((16, 16))))
     file = exporters.export(model, tmp_path / "normed", "onnx").path / "model.onnx"
     kinds = [node.op_type for node in onnx.load(file).graph.node]
     assert (kinds.count("LayerNormalization"), kinds.count("MatMul") + kinds.count("Gemm")) == (6, 5)
@@ -351,9 +356,7 @@ class AlmostNorm(keras.layers.Layer):
 def test_what_is_almost_a_norm_over_channels_stays_what_it_is(tmp_path):
     images = keras.Input((16, 16, 3))
     x = keras.layers.GlobalMaxPooling2D()(AlmostNorm()(keras.layers.Conv2D(8, 4, 4)(images)))
-    model = keras.Model(images, keras.layers.Dense(3, activation="softmax")(x))
-    zoo.attach(model, zoo.Facts("almost", ("a", "b", "c"), Preprocessing((16, 16))))
-    export = exporters.export(model, tmp_path / "almost", "onnx")
+    export = exporters.export(ended(images, x, "almost"), tmp_path / "almost", "onnx")
     kinds = [node.op_type for node in onnx.load(export.path / "model.onnx").graph.node]
     assert "LayerNormalization" not in kinds
 
@@ -369,9 +372,7 @@ def test_layers_that_are_called_twice_are_exported(tmp_path):
     for layer in shared * 2:
         x = layer(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
-    model = keras.Model(images, keras.layers.Dense(3, activation="softmax")(x))
-    zoo.attach(model, zoo.Facts("shared", ("a", "b", "c"), Preprocessing((16, 16))))
-    export = exporters.export(model, tmp_path / "shared", ("onnx", "tflite"))
+    export = exporters.export(ended(images, x, "shared"), tmp_path / "shared", ("onnx", "tflite"))
     kinds = [node.op_type for node in onnx.load(export.path / "model.onnx").graph.node]
     assert (kinds.count("LayerNormalization"), kinds.count("Erf"), kinds.count("Conv")) == (2, 2, 3)
 
