@@ -13,7 +13,7 @@ from exporters.errors import ExportError
 from exporters.exporting import FORMATS, SERVED, compare
 from exporters.inspecting import CARD, GRAPH, read_card, versions
 from exporters.onnx import measure_larger
-from exporters.parity import Parity, Reference, reference, require
+from exporters.parity import Parity, Reference, reference, require_all
 from exporters.pictures import Source, given
 from exporters.subject import Run, Subject, subject
 from zoo.classifier import Facts, attach, load_file
@@ -148,6 +148,5 @@ def _compare(folder: Path, name: str, compared: Reference) -> dict[str, Parity]:
     # A file of one size says nothing of others.
     left_out = (measure_larger,) if isinstance(compared.model, Published) else ()
     measured = compare(name, run, compared, left_out)
-    for what, figures in measured.items():
-        require(figures, what, FORMATS[name].limits, real=compared.given.real)
+    require_all(measured, FORMATS[name].limits, compared)
     return measured

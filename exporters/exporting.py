@@ -41,7 +41,7 @@ from exporters.parity import (
     measure,
     measure_encoded,
     reference,
-    require,
+    require_all,
 )
 from exporters.pictures import Source, calibration, given
 from exporters.subject import Run, Subject, subject
@@ -192,8 +192,7 @@ def export(
             with _failures_of(name, target):
                 run = FORMATS[name].reopen(exported, folder / FORMATS[name].file)
                 figures = compare(name, run, known)
-            for what, measured in figures.items():
-                require(measured, what, limits[name], real=known.given.real)
+            require_all(figures, limits[name], known)
             parity |= figures
             count = batch or 1 if FORMATS[name].batched else 1
             taken = time.perf_counter() - begun

@@ -22,8 +22,9 @@ from PIL import Image
 
 import exporters
 import zoo
-from exporters.parity import FLOAT16, INT8, Limits, compare, require
-from exporters.pictures import png
+from exporters.parity import FLOAT16, FLOAT32, INT8, Limits, compare, reference, require, require_all
+from exporters.pictures import given, png
+from exporters.subject import subject
 
 ExportError = exporters.ExportError
 
@@ -316,6 +317,48 @@ def test_nan_is_beyond_any_tolerance():
     figures = compare(outputs([[np.nan, 0.0]]), outputs([[1.0, 0.0]]))
     with pytest.raises(ExportError, match="onnx is not equal to the model: max_rel nan, allowed is 1"):
         require(figures, "onnx", Limits(difference=1.0))
+
+
+def restless(turns: int) -> keras.Model:
+    """Differences double with every turn of the logistic map x -> 4x(1 - x)."""
+    keras.utils.set_random_seed(3)
+    images = keras.Input((32, 32, 3))
+    x = keras.layers.Conv2D(16, 7, activation="relu")(keras.layers.Rescaling(1 / 255)(images))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    x = keras.layers.Dense(16, activation="sigmoid")(keras.layers.LayerNormalization()(x))
+    for _ in range(turns):
+        x = 4 * x * (1 - x)
+    return keras.Model(images, keras.layers.Dense(4, activation="softmax")(x), name="restless")
+
+
+RESTLESS = {"labels": list("abcd"), "preprocessing": zoo.Preprocessing((32, 32))}
+
+
+def test_a_file_may_be_as_far_off_as_the_model_is_from_itself(tmp_path):
+    export = exporters.export(restless(11), tmp_path / "restless", ("onnx", "keras"), **RESTLESS)
+    assert 1e-4 < export.parity["onnx"].max_rel < 1e-2
+    assert not any(version.problems for version in exporters.check(tmp_path / "restless"))
+    refused(
+        restless(11),
+        tmp_path / "tight",
+        ("onnx",),
+        match=r"onnx is not equal to the model: max_rel .*, allowed is 1e-05$",
+        tolerance=1e-5,
+        **RESTLESS,
+    )
+
+
+def test_a_model_that_float32_cannot_tell_from_itself_is_refused(tmp_path):
+    told = r"allowed is 0.0001; the model's own answers change by .* train it"
+    refused(restless(30), tmp_path / "restless", ("onnx",), match=told, **RESTLESS)
+
+
+def test_a_file_further_off_than_the_models_own_rounding_is_refused():
+    model = subject(restless(0), **RESTLESS)
+    known = reference(model, given(None, model.facts))
+    off = {name: values + np.float32(2e-4) for name, values in known.outputs.items()}
+    with pytest.raises(ExportError, match=r"x is not equal to the model: max_rel 0.0002, allowed is 0.0001$"):
+        require_all({"x": compare(off, known.outputs)}, FLOAT32, known)
 
 
 def test_rounding_formats_are_measured_by_angle_and_class():
