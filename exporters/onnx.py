@@ -28,14 +28,21 @@ from tf2onnx.tfonnx import process_tf_graph
 from exporters import graph
 from exporters.batches import in_batches
 from exporters.errors import ExportError
-from exporters.onnx_layers import erfc, hard_swish_as_one, norms_as_one
+from exporters.onnx_forms import (
+    borders_told,
+    cuts_told,
+    gelu_by_division,
+    hard_swish_as_one,
+    without_idle_reshapes,
+)
+from exporters.onnx_layers import erfc, group_norms_as_one, norms_as_one
 from exporters.onnx_order import canonical, channels_first, steady
 from exporters.parity import Parity, Reference, batched, compare_as
 from exporters.pictures import fit
 from exporters.subject import OUTPUTS, Run, Subject
 from exporters.tracing import frozen, spared, too_large
 from zoo.errors import ZooError
-from zoo.outputs import heads
+from zoo.outputs import flat, heads
 
 OPSET = 17
 PAGE = 4096
@@ -44,12 +51,13 @@ UNFIT = (ValueError, TypeError, ZooError, tf.errors.InvalidArgumentError)
 
 
 def write(model: Subject, file: Path) -> None:
-    save(model, finished(model), file)
+    save(model.deployed, finished(model.deployed), file)
 
 
 def write_any_size(model: Subject, file: Path) -> None:
     """The network alone, for pictures of any height and width."""
-    save(model, finished(any_size(model)[0], (model.batch or "batch", "height", "width", 3)), file)
+    free = any_size(model)[0].deployed
+    save(free, finished(free, (model.batch or "batch", "height", "width", 3)), file)
 
 
 def finished(model: Subject, shape: Sequence[str | int] | None = None) -> onnx.ModelProto:
@@ -65,6 +73,9 @@ def finished(model: Subject, shape: Sequence[str | int] | None = None) -> onnx.M
     _name_sizes(proto, shape)
     if not too_large(model):
         _take_in(proto, spared(model))
+    cuts_told(proto.graph)
+    borders_told(proto.graph)
+    gelu_by_division(proto.graph)
     hard_swish_as_one(proto.graph)
     channels_first(proto.graph)
     canonical(proto)
@@ -159,9 +170,9 @@ def convert(model: Subject, shape: Sequence[int | None]) -> onnx.ModelProto:
             output_names=outputs,
             tensors_to_rename=renamed,
             custom_op_handlers={"Erfc": (erfc, [])},
-            custom_rewriter=[norms_as_one],
+            custom_rewriter=[norms_as_one, group_norms_as_one],
         )
-        return _optimized(translate).make_model(f"converted from {model.model.name}")
+        return without_idle_reshapes(_optimized(translate)).make_model(f"converted from {model.model.name}")
 
 
 def _optimized(translate: Callable[[], Any]) -> Any:
@@ -194,12 +205,13 @@ def any_size(model: Subject) -> tuple[Subject, tuple[int, int]]:
     Raises ExportError for one whose layers fix the size.
     """
     try:
-        network = graph.traceable(model.model, keras.Input((None, None, 3), name="any_images"))
+        free = flat(model.model, keras.Input((None, None, 3), name="any_images"))
+        network = graph.traceable(free)
         outputs = heads(network)
         larger = _taken(outputs, model)
     except UNFIT as error:
         raise ExportError(f"{model.model.name} takes pictures of one size only: {_said(error)}") from error
-    return replace(model, network=network, heads=outputs), larger
+    return replace(model, model=free, network=network, heads=outputs), larger
 
 
 def _taken(outputs: keras.Model, model: Subject) -> tuple[int, int]:

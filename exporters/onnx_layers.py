@@ -10,12 +10,13 @@ from typing import Any
 
 import keras
 import numpy as np
-import onnx
 import tensorflow as tf
 from keras import layers
 from tf2onnx.graph_matcher import GraphMatcher, OpTypePattern
 
 from zoo.outputs import Borrowed, called_anew
+
+HALF_ROOT = np.float32(math.sqrt(0.5))
 
 
 def swapped(model: keras.Model) -> keras.Model:
@@ -31,9 +32,17 @@ def swapped(model: keras.Model) -> keras.Model:
 def _swap(layer: Any) -> Any:
     if type(layer) is layers.LayerNormalization and _over_channels(layer):
         return PlainNorm(layer)
+    if type(layer) is layers.GroupNormalization and _in_groups(layer):
+        return PlainGroupNorm(layer)
     if type(layer) is layers.Dense and _of_places(layer):
         return PlainLinear(layer)
     return layer
+
+
+def _in_groups(layer: Any) -> bool:
+    """A group norm of maps, its groups of neighbouring channels."""
+    shape = layer.input.shape
+    return layer.axis in (-1, 3) and len(shape) == 4 and layer.compute_dtype == "float32"
 
 
 def _over_channels(layer: Any) -> bool:
@@ -66,6 +75,22 @@ class PlainNorm(Borrowed):
         factor = tf.math.rsqrt(variance + self.layer.epsilon)
         factor = factor if self.layer.gamma is None else self.layer.gamma * factor
         y = centred * factor
+        return y if self.layer.beta is None else y + self.layer.beta
+
+
+class PlainGroupNorm(Borrowed):
+    """A group norm as it is defined, which `group_norms_as_one` knows again."""
+
+    def call(self, x: Any) -> Any:
+        groups, shape, free = self.layer.groups, x.shape, tf.shape(x)
+        places = -1 if None in shape[1:3] else shape[1] * shape[2]
+        batch = free[0] if places == -1 else -1
+        y = tf.reshape(x, [batch, places, groups, shape[3] // groups])
+        centred = y - tf.reduce_mean(y, axis=[1, 3], keepdims=True)
+        variance = tf.reduce_mean(tf.square(centred), axis=[1, 3], keepdims=True)
+        y = centred * tf.math.rsqrt(variance + self.layer.epsilon)
+        y = tf.reshape(y, free if places == -1 else [-1, *shape[1:]])
+        y = y if self.layer.gamma is None else y * self.layer.gamma
         return y if self.layer.beta is None else y + self.layer.beta
 
 
@@ -113,10 +138,54 @@ def _is_norm(graph: Any, match: Any) -> bool:
     shape = graph.get_shape(x)
     if not shape or shape[-1] < 1 or (scale and graph.get_shape(scale) != shape[-1:]):
         return False
+    return _is_over(match, [-1], [len(shape) - 1])
+
+
+def _is_over(match: Any, *axes: list[int]) -> bool:
+    """Whether mean and variance are of the same tensor over these axes, or those."""
     over = [match.get_op(f"{name} over").get_tensor_value(as_list=False) for name in ("mean", "variance")]
-    same = match.get_op("mean").input[0] == x
+    same = match.get_op("mean").input[0] == match.get_tensor("x")
     same = same and match.get_op("square").input[0] == match.get_op("centred").output[0]
-    return same and all(axes.ravel().tolist() in ([-1], [len(shape) - 1]) for axes in over)
+    return same and all(each.ravel().tolist() in axes for each in over)
+
+
+def group_norms_as_one(graph: Any, operations: Any) -> Any:
+    """A rewriter of tf2onnx's: what PlainGroupNorm has become, up to its scale, is InstanceNormalization of
+    the groups, between Transposes that tf2onnx's optimisers carry to the next ones.
+    """
+    for match in GraphMatcher(NORMS[1], allow_reorder=True).match_ops(operations):
+        normed, apart = match.get_op("normed"), match.get_op("centred").inputs[0]
+        together = graph.find_output_consumers(normed.output[0])
+        if apart.type == "Reshape" and len(together) == 1 and _is_over(match, [1, 3]):
+            _in_groups_of(graph, apart, together[0], match)
+    return graph.get_nodes()
+
+
+def _in_groups_of(graph: Any, apart: Any, together: Any, match: Any) -> None:
+    def node(kind: str, taken: list[str], shape: list[int], **attributes: Any) -> str:
+        made = graph.make_node(
+            kind, taken, attr=attributes, shapes=[shape], dtypes=[dtype], skip_conversion=True
+        )
+        return made.output[0]
+
+    def constant(what: str, values: Any, kind: Any = np.float32) -> str:
+        return graph.make_const(f"{together.name}_{what}", np.array(values, kind)).output[0]
+
+    maps, dtype = apart.input[0], graph.get_dtype(apart.input[0])
+    batch, height, width, channels = graph.get_shape(maps)
+    groups = graph.get_shape(apart.output[0])[2]
+    turned = node("Transpose", [maps], [batch, channels, height, width], perm=[0, 3, 1, 2])
+    rows = node("Reshape", [turned, constant("rows", [0, groups, -1], np.int64)], [batch, groups, -1])
+    scale, shift = constant("ones", np.ones(groups)), constant("zeros", np.zeros(groups))
+    epsilon = _number(match.get_op("epsilon"))
+    normed = node("InstanceNormalization", [rows, scale, shift], [batch, groups, -1], epsilon=epsilon)
+    if min(height, width) < 0:
+        sides = graph.make_node("Shape", [turned], skip_conversion=True).output[0]
+    else:
+        sides = constant("sides", [0, channels, height, width], np.int64)
+    whole = node("Reshape", [normed, sides], [batch, channels, height, width])
+    back = node("Transpose", [whole], [batch, height, width, channels], perm=[0, 2, 3, 1])
+    graph.replace_all_inputs(together.output[0], back)
 
 
 def _number(constant: Any) -> float:
@@ -137,13 +206,13 @@ def _shifted(graph: Any, node: Any, channels: int) -> tuple[Any, str | None]:
 
 def erfc(graph: Any, node: Any, name: str, arguments: Any) -> Any:
     """1 - Erf(x), which tf2onnx lacks; TensorFlow's exact GELU is made of it, x being -z / sqrt(2): there
-    1 + Erf(z / sqrt(2)), the form that runtimes know GELU by.
+    1 + Erf(z * sqrt(1/2)), through which tf2onnx's optimisers carry a Transpose.
     """
     one = graph.make_const(f"{name}_one", np.ones(1, np.float32)).output[0]
     z, taken = _of_gelu(node.inputs[0]), node.input[0]
     if z is not None:
-        root = graph.make_const(f"{name}_root", np.full(1, np.sqrt(2), np.float32)).output[0]
-        taken = graph.make_node("Div", [z, root]).output[0]
+        half = graph.make_const(f"{name}_half", np.full(1, HALF_ROOT, np.float32)).output[0]
+        taken = graph.make_node("Mul", [z, half]).output[0]
     erf = graph.make_node("Erf", [taken], name=f"{name}_erf").output[0]
     graph.remove_node(name)
     return graph.make_node("Sub" if z is None else "Add", [one, erf], name=name, outputs=node.output)
@@ -155,30 +224,5 @@ def _of_gelu(node: Any) -> str | None:
         return None
     negative = [one for one in node.inputs if one.type == "Neg"]
     factors = [one for one in node.inputs if one.is_const()]
-    halves = [one for one in factors if np.allclose(one.get_tensor_value(), np.sqrt(0.5), rtol=1e-6)]
+    halves = [one for one in factors if np.allclose(one.get_tensor_value(), HALF_ROOT, rtol=1e-6)]
     return negative[0].input[0] if negative and halves else None
-
-
-def hard_swish_as_one(graph: onnx.GraphProto) -> None:
-    """x * Clip(x + 3, 0, 6) / 6 is HardSwish, once tf2onnx's optimisers, which don't know it, are done. Where
-    the channels are gated by it, the half of it is left as it is.
-    """
-    makers = {name: node for node in graph.node for name in node.output}
-    single = [tensor for tensor in graph.initializer if math.prod(tensor.dims) == 1]
-    numbers = {tensor.name: onnx.numpy_helper.to_array(tensor).item() for tensor in single}
-
-    def besides(name: str | None, kind: str, *given: float) -> str | None:
-        """What the tensor's maker, an operation of this kind, takes besides these numbers."""
-        node = makers.get(name or "")
-        if node is None or node.op_type != kind:
-            return None
-        found = [numbers[taken] for taken in node.input if taken in numbers]
-        (rest, *others) = [taken for taken in node.input if taken not in numbers] or [None]
-        return rest if not others and len(found) == len(given) and np.allclose(found, given) else None
-
-    for node in [node for node in graph.node if node.op_type == "Mul"]:
-        for x, gate in (node.input, node.input[::-1]):
-            if x == besides(besides(besides(gate, "Mul", 1 / 6), "Clip", 0, 6), "Add", 3):
-                node.op_type = "HardSwish"
-                node.input[:] = [x]
-                break

@@ -72,7 +72,7 @@ resizing (uint8[{batch}, height, width, 3] images) => (float[{batch}, {rows}, {c
 
 def write(model: Subject, file: Path) -> None:
     check_size(model, "ONNX with the resizing inside")
-    inner = onnx.version_converter.convert_version(network.finished(model), OPSET)
+    inner = onnx.version_converter.convert_version(network.finished(model.deployed), OPSET)
     outer = resizing(model.facts.preprocessing, inner.ir_version, model.batch or "batch")
     whole = onnx.compose.merge_models(
         outer,

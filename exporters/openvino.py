@@ -24,7 +24,7 @@ def write(model: Subject, file: Path) -> None:
     openvino = _openvino()
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".openvino-") as staging:
         exact = Path(staging) / "model.onnx"
-        network.save(model, network.finished(model), exact)
+        network.save(model.deployed, network.finished(model.deployed), exact)
         converted = openvino.convert_model(exact)
         openvino.save_model(converted, file, compress_to_fp16=True)
 

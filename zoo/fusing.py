@@ -27,6 +27,7 @@ from zoo.precision import in_one_graph
 Array = NDArray[np.float64]
 Pads = tuple[tuple[int, int], tuple[int, int]]
 CONVOLUTIONS = (layers.Conv2D, GroupedConv2D, PointwiseConv2D, layers.DepthwiseConv2D)
+SUMS = (layers.Add, layers.Subtract)
 NO_PADS: Pads = ((0, 0), (0, 0))
 
 
@@ -79,6 +80,34 @@ def fuse(model: keras.Model) -> keras.Model:
     fused = keras.Model(inputs, outputs, name=model.name)
     known = getattr(model, "zoo", None)
     return attach(fused, _recounted(known, fused)) if known else fused
+
+
+def has_parallel_convolutions(model: keras.Model) -> bool:
+    """Whether a sum in it is of convolutions, norms and identities of one map, for `fuse` to make one of."""
+    calls = nodes(in_one_graph(model))
+    makers = {id(tensor): node for node in calls for tensor in node.output_tensors}
+    sums = [node for node in calls if type(node.operation) in SUMS]
+    return any(_only_map(node.input_tensors, makers) is not None for node in sums)
+
+
+def _only_map(terms: list[Any], makers: dict[int, Any]) -> Any:
+    """What all terms are linear in, by one convolution at most; None where that is not one map."""
+    maps = {id(taken): taken for taken in (_map_of(term, makers) for term in terms)}
+    return maps.popitem()[1] if len(maps) == 1 else None
+
+
+def _map_of(term: Any, makers: dict[int, Any]) -> Any:
+    node = makers[id(term)]
+    kind, taken = type(node.operation), node.input_tensors
+    if kind in (layers.BatchNormalization, Scale):
+        return _map_of(taken[0], makers)
+    if kind in SUMS:
+        only = _only_map(taken, makers)
+        return term if only is None else only
+    if kind not in CONVOLUTIONS:
+        return term
+    before = makers[id(taken[0])]
+    return before.input_tensors[0] if type(before.operation) is layers.ZeroPadding2D else taken[0]
 
 
 def _recounted(known: Facts, model: keras.Model) -> Facts:
@@ -261,12 +290,15 @@ def compute(value: Any) -> Any:
 
 
 def _name(value: Linear) -> str:
-    """The convolution's own name, or the reference's for a fused block."""
-    if not any(isinstance(part, (layers.Add, layers.Subtract)) for part in value.parts):
+    """The convolution's own name, or the reference's for a fused block; by its sum, where its layers' names
+    share none.
+    """
+    sums = [part.name for part in value.parts if isinstance(part, SUMS)]
+    if not sums:
         return value.conv.name
     steps = zip(*(part.name.split(".") for part in value.parts), strict=False)
     block = [step[0] for step in takewhile(lambda step: len(set(step)) == 1, steps)]
-    return ".".join([*block, "reparam_conv"])
+    return ".".join([*(block or sums[-1:]), "reparam_conv"])
 
 
 def _array(variable: Any) -> Array:

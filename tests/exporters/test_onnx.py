@@ -377,10 +377,76 @@ def test_layers_that_are_called_twice_are_exported(tmp_path):
     assert (kinds.count("LayerNormalization"), kinds.count("Erf"), kinds.count("Conv")) == (2, 2, 3)
 
 
-def test_hard_swish_is_one_operation_and_a_gate_that_is_like_it_is_not(tmp_path):
+def test_hard_swish_and_the_gate_in_it_are_one_operation_each(tmp_path):
     export = exporters.export(
         zoo.load("mobilenetv3_small_100", None, input_size=64), tmp_path / "mobile", "onnx"
     )
     kinds = [node.op_type for node in onnx.load(export.path / "model.onnx").graph.node]
-    # nine gates of squeeze-and-excitation are the half of it
-    assert (kinds.count("HardSwish"), kinds.count("Clip")) == (19, 9)
+    assert [kinds.count(kind) for kind in ("HardSwish", "HardSigmoid", "Clip")] == [19, 9, 0]
+
+
+def optimized(file, tmp_path) -> list[str]:
+    """The operations that ONNX Runtime makes of a file."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    return [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+
+
+def test_group_norms_are_one_operation_each(tmp_path):
+    images = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(8, 3, 2)(images)
+    for groups, learnt in ((1, {}), (4, {"center": False}), (8, {"scale": False, "center": False})):
+        x = keras.layers.GroupNormalization(groups, epsilon=1e-2, **learnt)(x)
+        x = keras.layers.Conv2D(8, 3, padding="same", activation="gelu")(x)
+    model = ended(images, keras.layers.GlobalAveragePooling2D()(x), "grouped")
+    export = exporters.export(model, tmp_path / "grouped", ("onnx", "onnx_any_size"))
+    for name in export.costs:
+        kinds = [node.op_type for node in onnx.load(export.path / FILES[name]).graph.node]
+        counts = [kinds.count(kind) for kind in ("InstanceNormalization", "ReduceMean", "Transpose", "Erf")]
+        assert counts == [3, 0, 1, 3], name
+    assert optimized(export.path / "model.onnx", tmp_path).count("Gelu") == 3
+
+
+@pytest.mark.parametrize("name", ["regnety_002", "fasternet_t0"])
+def test_sums_vanish_in_convolutions_behind_gates_and_cuts(name, tmp_path):
+    """ONNX Runtime adds while it convolves where it knows that the maps have one size."""
+    export = exporters.export(zoo.load(name, None, input_size=64), tmp_path / name, "onnx")
+    kinds = optimized(export.path / "model.onnx", tmp_path)
+    # the one left is the pictures' normalisation
+    assert [kinds.count(kind) for kind in ("Add", "Reshape", "Slice")] == [1, 0, 0]
+
+
+def convolutions(file) -> int:
+    return [node.op_type for node in onnx.load(file).graph.node].count("Conv")
+
+
+def test_parallel_convolutions_are_one_where_nobody_trains(photos, tmp_path):
+    model = zoo.load("repghostnet_050", None, input_size=64)
+    formats = ("onnx", "onnx_any_size", "onnx_pictures", "onnx_int8", "tflite", "openvino", "keras")
+    export = exporters.export(
+        model, tmp_path / "rep", formats, calibrate=photos, tolerance={"onnx_int8": 1.0}
+    )
+    kinds = [type(layer).__name__ for layer in zoo.fuse(model).layers]
+    fused = sum("Conv2D" in kind for kind in kinds)
+    for name in ("onnx", "onnx_any_size", "onnx_pictures"):
+        assert convolutions(export.path / FILES[name]) == fused, name
+    assert export.costs["tflite"].bytes < 0.99 * export.costs["keras"].bytes
+    assert len(zoo.load(export.path / "model.keras").layers) == len(model.layers)
+
+
+def test_parallel_convolutions_are_one_at_any_size_or_stay_apart(tmp_path):
+    """TensorFlow's border depends on the sides: 1x1 and 3x3 with a stride look at other places of others."""
+    images = keras.Input((16, 16, 3))
+    x = images
+    for padding, stride in (("same", 2), ("same", 1), ("valid", 2)):
+        wide = keras.layers.ZeroPadding2D()(x) if padding == "valid" else x
+        branches = [
+            keras.layers.Conv2D(8, 3, stride, padding)(wide),
+            keras.layers.Conv2D(8, 1, stride, padding)(x),
+        ]
+        x = keras.layers.ReLU()(keras.layers.Add()(branches))
+    model = ended(images, keras.layers.GlobalAveragePooling2D()(x), "branches")
+    export = exporters.export(model, tmp_path / "branches", ("onnx", "onnx_any_size"))
+    assert [convolutions(export.path / FILES[name]) for name in export.costs] == [3, 4]
