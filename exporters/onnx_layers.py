@@ -34,6 +34,8 @@ def _swap(layer: Any) -> Any:
         return PlainNorm(layer)
     if type(layer) is layers.GroupNormalization and _in_groups(layer):
         return PlainGroupNorm(layer)
+    if type(layer) is layers.UpSampling2D and layer.interpolation == "nearest":
+        return PlainUpSampling(layer)
     if type(layer) is layers.Dense and _of_places(layer):
         return PlainLinear(layer)
     return layer
@@ -94,6 +96,16 @@ class PlainGroupNorm(Borrowed):
         return y if self.layer.beta is None else y + self.layer.beta
 
 
+class PlainUpSampling(Borrowed):
+    """Every place repeated, as one operation; Keras's takes each axis apart and puts it together again."""
+
+    def call(self, x: Any) -> Any:
+        free = tf.shape(x)
+        sides = [x.shape[axis] or free[axis] for axis in (1, 2)]
+        size = [side * factor for side, factor in zip(sides, self.layer.size, strict=True)]
+        return tf.compat.v1.image.resize_nearest_neighbor(x, size)
+
+
 def _mean(of: OpTypePattern, name: str) -> OpTypePattern:
     return OpTypePattern("Mean", name=name, inputs=[of, OpTypePattern("Const", name=f"{name} over")])
 
@@ -115,7 +127,7 @@ def norms_as_one(graph: Any, operations: Any) -> Any:
         match for norm in NORMS for match in GraphMatcher(norm, allow_reorder=True).match_ops(operations)
     ]
     for match in filter(lambda match: _is_norm(graph, match), found):
-        normed, x = match.get_op("normed"), match.get_tensor("x")
+        normed, x = match.get_op("normed"), _normed_by(match)
         channels = graph.get_shape(x)[-1]
         last, shift = _shifted(graph, normed, channels)
         scale = match.get_tensor("scale")
@@ -134,17 +146,22 @@ def norms_as_one(graph: Any, operations: Any) -> Any:
 
 def _is_norm(graph: Any, match: Any) -> bool:
     """Whether all is of the same tensor, over its last axis."""
-    x, scale = match.get_tensor("x"), match.get_tensor("scale")
+    x, scale = _normed_by(match), match.get_tensor("scale")
     shape = graph.get_shape(x)
     if not shape or shape[-1] < 1 or (scale and graph.get_shape(scale) != shape[-1:]):
         return False
     return _is_over(match, [-1], [len(shape) - 1])
 
 
+def _normed_by(match: Any) -> str:
+    """The tensor as it is called now: before the match, a norm may have been replaced that made it."""
+    return match.get_op("centred").input[0]
+
+
 def _is_over(match: Any, *axes: list[int]) -> bool:
     """Whether mean and variance are of the same tensor over these axes, or those."""
     over = [match.get_op(f"{name} over").get_tensor_value(as_list=False) for name in ("mean", "variance")]
-    same = match.get_op("mean").input[0] == match.get_tensor("x")
+    same = match.get_op("mean").input[0] == _normed_by(match)
     same = same and match.get_op("square").input[0] == match.get_op("centred").output[0]
     return same and all(each.ravel().tolist() in axes for each in over)
 

@@ -317,7 +317,7 @@ def test_norms_over_channels_linear_layers_of_places_and_gelu_are_one_operation_
     for learnt in ({}, {"scale": False}, {"center": False}, {"scale": False, "center": False}):
         x = keras.layers.LayerNormalization(epsilon=1e-3, **learnt)(x)
         x = keras.layers.Dense(8, activation="gelu")(x)
-    twice = keras.layers.LayerNormalization()(x)
+    twice = keras.layers.LayerNormalization()(keras.layers.LayerNormalization()(x))
     x = keras.layers.Add()([keras.layers.Activation("gelu")(twice), twice])
     # over rows as well, and over vectors: the one is none of them, the other has no places
     x = keras.layers.LayerNormalization(axis=(1, 3))(x)
@@ -328,7 +328,7 @@ def test_norms_over_channels_linear_layers_of_places_and_gelu_are_one_operation_
         variable.assign(random.normal(0.5, 0.5, variable.shape))
     file = exporters.export(model, tmp_path / "normed", "onnx").path / "model.onnx"
     kinds = [node.op_type for node in onnx.load(file).graph.node]
-    assert (kinds.count("LayerNormalization"), kinds.count("MatMul") + kinds.count("Gemm")) == (6, 5)
+    assert (kinds.count("LayerNormalization"), kinds.count("MatMul") + kinds.count("Gemm")) == (7, 5)
     assert "Shape" not in kinds
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "fused.onnx")
@@ -392,6 +392,17 @@ def optimized(file, tmp_path) -> list[str]:
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     return [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+
+
+@pytest.mark.parametrize("name", ["onnx", "onnx_any_size"])
+def test_nearest_upsampling_is_one_operation(name, tmp_path):
+    images = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(8, 3, 2, padding="same")(images)
+    x = keras.layers.Conv2D(8, 3, padding="same")(keras.layers.UpSampling2D((2, 3))(x))
+    x = keras.layers.GlobalMaxPooling2D()(keras.layers.UpSampling2D(2)(x))
+    export = exporters.export(ended(images, x, "up"), tmp_path / "up", name)
+    kinds = [node.op_type for node in onnx.load(export.path / FILES[name]).graph.node]
+    assert (kinds.count("Resize"), kinds.count("Tile"), kinds.count("Transpose")) == (2, 0, 1)
 
 
 def test_group_norms_are_one_operation_each(tmp_path):

@@ -304,8 +304,11 @@ class BiasedAttention(layers.Layer):
 
     def _mixed(self, scores: Any, kernel: Any, bias: Any) -> Any:
         """[N, heads, Q, T] -> the same, of all heads."""
-        mixed = ops.matmul(ops.moveaxis(scores, 1, 3), ops.cast(kernel[0, 0], scores.dtype))
-        return ops.moveaxis(mixed + ops.cast(bias, scores.dtype), 3, 1)
+        _, heads, queries, places = ops.shape(scores)
+        rows = ops.reshape(scores, (-1, heads, queries * places))
+        mixed = ops.matmul(ops.cast(ops.transpose(kernel[0, 0]), scores.dtype), rows)
+        mixed = mixed + ops.cast(bias, scores.dtype)[:, None]
+        return ops.reshape(mixed, (-1, heads, queries, places))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         queries, _, values = input_shape
