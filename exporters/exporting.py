@@ -246,9 +246,21 @@ def _calibrated(exported: Subject, chosen: Sequence[str], calibrate: Source | No
 
 
 def _write(name: str, exported: Subject, folder: Path) -> int:
-    """The bytes written."""
+    """The bytes written. Raises ExportError for layers that Keras quantized and the format cannot hold."""
     before = _bytes_in(folder)
-    FORMATS[name].write(exported, folder / FORMATS[name].file)
+    try:
+        FORMATS[name].write(exported, folder / FORMATS[name].file)
+    except ZooError:
+        raise
+    except Exception as error:  # each converter has its own
+        modes = {each.name: getattr(each, "quantization_mode", None) for each in exported.model.layers}
+        layer = next((layer for layer, mode in modes.items() if mode), None)
+        if layer is None:
+            raise
+        raise ExportError(
+            f'{name} cannot hold the layer "{layer}", which Keras quantized to {modes[layer]}; export the '
+            "model without quantize(): tflite_int8 and onnx_int8 round it themselves"
+        ) from error
     return _bytes_in(folder) - before
 
 

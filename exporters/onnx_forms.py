@@ -45,11 +45,11 @@ def cuts_told(graph: onnx.GraphProto) -> None:
 def borders_told(graph: onnx.GraphProto) -> None:
     """No border is four zeros: where they are left out, ONNX Runtime sees no maps of one size behind it."""
     for node in graph.node:
-        if node.op_type in ("Conv", "MaxPool", "AveragePool"):
-            told = {attribute.name for attribute in node.attribute}
-            sides = next(attribute for attribute in node.attribute if attribute.name == "kernel_shape")
-            if not told & {"pads", "auto_pad"}:
-                node.attribute.append(onnx.helper.make_attribute("pads", [0, 0] * len(sides.ints)))
+        told = {attribute.name: attribute for attribute in node.attribute}
+        windowed = node.op_type in ("Conv", "MaxPool", "AveragePool") and "kernel_shape" in told
+        if windowed and not told.keys() & {"pads", "auto_pad"}:
+            sides = told["kernel_shape"].ints
+            node.attribute.append(onnx.helper.make_attribute("pads", [0, 0] * len(sides)))
 
 
 def gelu_by_division(graph: onnx.GraphProto) -> None:
@@ -58,29 +58,33 @@ def gelu_by_division(graph: onnx.GraphProto) -> None:
     """
     makers = {name: node for node in graph.node for name in node.output}
     takers = {name: node for node in graph.node for name in node.input}
-    numbers = {one.name: number for one in graph.initializer if (number := _only_number(one)) is not None}
+    numbers = _only_numbers(graph)
 
-    def counts(node: onnx.NodeProto, number: float) -> None:
+    def takes(node: onnx.NodeProto | None, kind: str, number: float, instead: float) -> bool:
+        """Whether it is such an operation with the number, which then is the other."""
+        if node is None or node.op_type != kind:
+            return False
         for place, taken in enumerate(node.input):
-            if taken in numbers:
+            if numbers.get(taken) == number:
                 node.input[place] = f"{node.name}/number"
-                one = np.full(1, number, np.float32)
+                one = np.full(1, instead, np.float32)
                 graph.initializer.append(onnx.numpy_helper.from_array(one, node.input[place]))
+                return True
+        return False
 
     for erf in [node for node in graph.node if node.op_type == "Erf"]:
         scaled, raised = makers.get(erf.input[0]), takers.get(erf.output[0])
-        if not scaled or not raised or HALF_ROOT not in [numbers.get(taken) for taken in scaled.input]:
-            continue
-        scaled.op_type = "Div"
-        counts(scaled, np.sqrt(2))
-        counts(raised, 1)
-        for halved in map(makers.get, takers[raised.output[0]].input):
-            if halved and halved.op_type == "Mul" and 0.5 in [numbers.get(taken) for taken in halved.input]:
-                counts(halved, 0.5)
+        if scaled and takes(scaled, "Mul", HALF_ROOT, np.sqrt(2)):
+            scaled.op_type = "Div"
+            if raised and takes(raised, "Add", 1, 1) and raised.output[0] in takers:
+                for halved in map(makers.get, takers[raised.output[0]].input):
+                    takes(halved, "Mul", 0.5, 0.5)
 
 
-def _only_number(tensor: onnx.TensorProto) -> float | None:
-    return onnx.numpy_helper.to_array(tensor).item() if math.prod(tensor.dims) == 1 else None
+def _only_numbers(graph: onnx.GraphProto) -> dict[str, float]:
+    """The constants of one number, by name."""
+    single = [tensor for tensor in graph.initializer if math.prod(tensor.dims) == 1]
+    return {tensor.name: onnx.numpy_helper.to_array(tensor).item() for tensor in single}
 
 
 def hard_swish_as_one(graph: onnx.GraphProto) -> None:
@@ -88,9 +92,7 @@ def hard_swish_as_one(graph: onnx.GraphProto) -> None:
     gates other maps than x is HardSigmoid.
     """
     makers = {name: node for node in graph.node for name in node.output}
-    numbers = {
-        tensor.name: number for tensor in graph.initializer if (number := _only_number(tensor)) is not None
-    }
+    numbers = _only_numbers(graph)
 
     def besides(name: str | None, kind: str, *given: float) -> str | None:
         """What the tensor's maker, an operation of this kind, takes besides these numbers."""

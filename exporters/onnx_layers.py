@@ -16,7 +16,7 @@ from tf2onnx.graph_matcher import GraphMatcher, OpTypePattern
 
 from zoo.outputs import Borrowed, called_anew
 
-HALF_ROOT = np.float32(math.sqrt(0.5))
+HALF_ROOT = float(np.float32(math.sqrt(0.5)))  # as float32 holds it
 
 
 def swapped(model: keras.Model) -> keras.Model:

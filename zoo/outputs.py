@@ -19,16 +19,19 @@ class Borrowed(layers.Layer):
     """Computes with another layer's variables."""
 
     def __init__(self, layer: Any, **options: Any) -> None:
-        super().__init__(name=f"{layer.name}.borrowed", dtype=layer.dtype_policy, **options)
+        super().__init__(name=f"{layer.name}.borrowed", dtype=layer.compute_dtype, **options)
         self.layer = layer
 
 
 class Unactivated(Borrowed):
-    """A Dense layer without the activation inside."""
+    """A Dense layer without the activation inside; it may be quantized."""
 
     def call(self, x: Any) -> Any:
-        y = keras.ops.matmul(x, keras.ops.cast(self.layer.kernel, x.dtype))
-        return y if self.layer.bias is None else y + keras.ops.cast(self.layer.bias, y.dtype)
+        activation, self.layer.activation = self.layer.activation, None
+        try:
+            return self.layer(x)
+        finally:
+            self.layer.activation = activation
 
 
 # An Identity stands for the classifier that a module of TensorFlow Hub has inside.

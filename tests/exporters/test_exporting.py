@@ -29,9 +29,38 @@ from exporters.subject import subject
 ExportError = exporters.ExportError
 
 
+PLAIN = {"labels": list("abcd"), "preprocessing": zoo.Preprocessing((32, 32))}
+
+
 def refused(model, base, formats=("keras",), *, match: str, **options) -> None:
     with pytest.raises(zoo.ZooError, match=match):
         exporters.export(model, base, formats, **options)
+
+
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
+def test_layers_that_keras_quantized_are_named_where_a_format_cannot_hold_them(format, tmp_path):
+    images = keras.Input((32, 32, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(16, 7)(images))
+    model = keras.Model(images, keras.layers.Dense(4, activation="softmax", name="top")(x))
+    model.quantize("float8")
+    exporters.export(model, tmp_path / "tensorflows", "saved_model", **PLAIN)
+    told = f'^{format} cannot hold the layer "top", which Keras quantized to float8; export the model without'
+    refused(model, tmp_path / "rounded", format, match=told, **PLAIN)
+
+
+@pytest.mark.parametrize("mode", ["int8", "int4"])
+def test_a_classifier_that_keras_quantized_with_its_activation_inside(mode, tmp_path):
+    keras.utils.set_random_seed(0)
+    images = keras.Input((32, 32, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(16, 7)(images))
+    model = keras.Model(images, keras.layers.Dense(4, activation="softmax", name="top")(x))
+    pictures = np.random.default_rng(0).uniform(0, 255, (3, 32, 32, 3)).astype(np.float32)
+    exact = zoo.heads(model)(pictures)["logits"]
+    model.quantize(mode)
+    found = zoo.heads(model)(pictures)
+    np.testing.assert_allclose(found["logits"], exact, rtol={"int8": 0.05, "int4": 0.3}[mode])
+    np.testing.assert_allclose(found["probabilities"], model(pictures), atol=1e-6)
+    exporters.export(model, tmp_path / mode, ("saved_model", "onnx", "keras"), **PLAIN)
 
 
 # --- what it gives --------------------------------------------------------------------------------------
@@ -331,11 +360,8 @@ def restless(turns: int) -> keras.Model:
     return keras.Model(images, keras.layers.Dense(4, activation="softmax")(x), name="restless")
 
 
-RESTLESS = {"labels": list("abcd"), "preprocessing": zoo.Preprocessing((32, 32))}
-
-
 def test_a_file_may_be_as_far_off_as_the_model_is_from_itself(tmp_path):
-    export = exporters.export(restless(11), tmp_path / "restless", ("onnx", "keras"), **RESTLESS)
+    export = exporters.export(restless(11), tmp_path / "restless", ("onnx", "keras"), **PLAIN)
     assert 1e-4 < export.parity["onnx"].max_rel < 1e-2
     assert not any(version.problems for version in exporters.check(tmp_path / "restless"))
     refused(
@@ -344,17 +370,17 @@ def test_a_file_may_be_as_far_off_as_the_model_is_from_itself(tmp_path):
         ("onnx",),
         match=r"onnx is not equal to the model: max_rel .*, allowed is 1e-05$",
         tolerance=1e-5,
-        **RESTLESS,
+        **PLAIN,
     )
 
 
 def test_a_model_that_float32_cannot_tell_from_itself_is_refused(tmp_path):
     told = r"allowed is 0.0001; the model's own answers change by .* train it"
-    refused(restless(30), tmp_path / "restless", ("onnx",), match=told, **RESTLESS)
+    refused(restless(30), tmp_path / "restless", ("onnx",), match=told, **PLAIN)
 
 
 def test_a_file_further_off_than_the_models_own_rounding_is_refused():
-    model = subject(restless(0), **RESTLESS)
+    model = subject(restless(0), **PLAIN)
     known = reference(model, given(None, model.facts))
     off = {name: values + np.float32(2e-4) for name, values in known.outputs.items()}
     with pytest.raises(ExportError, match=r"x is not equal to the model: max_rel 0.0002, allowed is 0.0001$"):
