@@ -187,8 +187,8 @@ Each file was written, opened by its own runtime and compared with the Keras mod
 photos, by the limits of docs/formats.md; a cell has the size, the seconds to write and compare, and the
 milliseconds for one picture in the format's runtime (saved_model: TensorFlow; onnx: ONNX Runtime; tflite:
 LiteRT; h5 and keras: Keras itself, eagerly). Sizes and equality are exact; the times are of one run on a
-machine that may have done other work, and so upper bounds. The weights are random: that is hard on the int8
-formats, for which random classes are too close. Numbers in brackets: notes below.
+machine that may have done other work, and so upper bounds. The weights are random: that is hard on the
+rounding formats, for which random classes are too close. Numbers in brackets: notes below.
 """
 
 
