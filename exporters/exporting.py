@@ -250,16 +250,15 @@ def _write(name: str, exported: Subject, folder: Path) -> int:
     before = _bytes_in(folder)
     try:
         FORMATS[name].write(exported, folder / FORMATS[name].file)
-    except ZooError:
-        raise
     except Exception as error:  # each converter has its own
-        modes = {each.name: getattr(each, "quantization_mode", None) for each in exported.model.layers}
-        layer = next((layer for layer, mode in modes.items() if mode), None)
-        if layer is None:
+        layers = exported.model.layers
+        quantized = next((each for each in layers if getattr(each, "quantization_mode", None)), None)
+        if quantized is None or isinstance(error, ZooError):
             raise
         raise ExportError(
-            f'{name} cannot hold the layer "{layer}", which Keras quantized to {modes[layer]}; export the '
-            "model without quantize(): tflite_int8 and onnx_int8 round it themselves"
+            f'{name} cannot hold the layer "{quantized.name}", which Keras quantized to '
+            f"{quantized.quantization_mode}; export the model without quantize(): tflite_int8 and onnx_int8 "
+            "round it themselves"
         ) from error
     return _bytes_in(folder) - before
 
