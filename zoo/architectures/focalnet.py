@@ -3,6 +3,7 @@ convolutions of growing reach, whose maps modulate the query.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 
 from keras import layers
@@ -30,7 +31,7 @@ def focalnet(
     more. post_norm: the large networks' form, with norms behind a block's parts, layer scale, and patches
     that overlap.
     """
-    net = LayerNet(**vars(net))
+    net = LayerNet(**vars(replace(net, activation="gelu")))
     x = embedded(net, images, width, 4, "stem", overlap=post_norm)
     done = count()
     for stage, depth in enumerate(depths):
@@ -71,9 +72,9 @@ def modulated(net: Net, x: Tensor, levels: int, window: int, name: str) -> Tenso
     gathered = []
     for level, gate in enumerate(gates[:-1]):
         part = f"{name}.focal_layers.{level}"
-        context = gelu(net.depthwise(context, window + 2 * level, f"{part}.0"), f"{part}.1")
+        context = net.act(net.depthwise(context, window + 2 * level, f"{part}.0"), f"{part}.1")
         gathered.append(layers.Multiply(name=f"{part}.gated")([context, gate]))
-    whole = gelu(layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}.mean")(context), f"{name}.act")
+    whole = net.act(layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}.mean")(context), f"{name}.act")
     gathered.append(layers.Multiply(name=f"{name}.mean.gated")([whole, gates[-1]]))
     modulator = net.conv(layers.Add(name=f"{name}.sum")(gathered), width, 1, f"{name}.h", bias=True)
     y = layers.Multiply(name=f"{name}.modulated")([query, modulator])
@@ -81,9 +82,5 @@ def modulated(net: Net, x: Tensor, levels: int, window: int, name: str) -> Tenso
 
 
 def mlp(net: Net, x: Tensor, name: str) -> Tensor:
-    y = gelu(net.conv(x, EXPANSION * x.shape[-1], 1, f"{name}.fc1", bias=True), f"{name}.act")
+    y = net.act(net.conv(x, EXPANSION * x.shape[-1], 1, f"{name}.fc1", bias=True), f"{name}.act")
     return net.conv(y, x.shape[-1], 1, f"{name}.fc2", bias=True)
-
-
-def gelu(x: Tensor, name: str) -> Tensor:
-    return layers.Activation("gelu", name=name)(x)

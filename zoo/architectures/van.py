@@ -3,6 +3,7 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 
 from keras import layers
@@ -16,6 +17,7 @@ LAYER_SCALE = 1e-2
 
 def van(net: Net, images: Tensor, *, depths: Sequence[int], widths: Sequence[int]) -> Tensor:
     """Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, C]."""
+    net = replace(net, activation="gelu")
     x, done, last = images, count(), 2 * sum(depths) - 1
     for stage, (depth, width, expansion) in enumerate(zip(depths, widths, EXPANSIONS, strict=True), start=1):
         kernel, stride = (7, 4) if stage == 1 else (3, 2)
@@ -34,7 +36,7 @@ def attention(net: Net, x: Tensor, name: str) -> Tensor:
     channels = x.shape[-1]
     x = net.norm(x, f"{name}.norm1")
     name, scale = f"{name}.attn", f"{name}.layer_scale_1"
-    y = gelu(net.conv(x, channels, 1, f"{name}.proj_1", bias=True), f"{name}.activation")
+    y = net.act(net.conv(x, channels, 1, f"{name}.proj_1", bias=True), f"{name}.activation")
     y = large_kernel_attention(net, y, f"{name}.spatial_gating_unit")
     y = net.conv(y, channels, 1, f"{name}.proj_2", bias=True)
     return Scale(LAYER_SCALE, name=scale)(layers.Add(name=f"{name}.around")([x, y]))
@@ -51,10 +53,6 @@ def large_kernel_attention(net: Net, x: Tensor, name: str) -> Tensor:
 def mlp(net: Net, x: Tensor, hidden: int, name: str) -> Tensor:
     """With a depthwise convolution in the middle."""
     y = net.conv(net.norm(x, f"{name}.norm2"), hidden, 1, f"{name}.mlp.fc1", bias=True)
-    y = gelu(net.depthwise(y, 3, f"{name}.mlp.dwconv", bias=True), f"{name}.mlp.act")
+    y = net.act(net.depthwise(y, 3, f"{name}.mlp.dwconv", bias=True), f"{name}.mlp.act")
     y = net.conv(y, x.shape[-1], 1, f"{name}.mlp.fc2", bias=True)
     return Scale(LAYER_SCALE, name=f"{name}.layer_scale_2")(y)
-
-
-def gelu(x: Tensor, name: str) -> Tensor:
-    return layers.Activation("gelu", name=name)(x)
