@@ -59,9 +59,17 @@ class Subject:
     @cached_property
     def in_onnx(self) -> Subject:
         """The same with layers as ONNX has operations for, for all formats made from its graph."""
-        from exporters.onnx_layers import swapped
+        from exporters.plain_layers import plain, swapped
 
-        return replace(self, heads=swapped(self.heads))
+        return replace(self, heads=swapped(self.heads, plain))
+
+    @cached_property
+    def in_tflite(self) -> Subject:
+        """The same with layers as LiteRT is fast at, for the formats that compute in float32."""
+        from exporters.plain_layers import swapped
+        from exporters.tflite_layers import swift
+
+        return replace(self, heads=swapped(self.heads, swift))
 
     @cached_property
     def deployed(self) -> Subject:

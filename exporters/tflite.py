@@ -31,7 +31,7 @@ NAMES = sorted(OUTPUTS)
 
 
 def write(model: Subject, file: Path) -> None:
-    _write(model.deployed, file, lambda converter: None)
+    _write(model.deployed.in_tflite, file, lambda converter: None)
 
 
 def write_float16(model: Subject, file: Path) -> None:
@@ -39,7 +39,7 @@ def write_float16(model: Subject, file: Path) -> None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_types = [tf.float16]
 
-    _write(model.deployed, file, settings)
+    _write(model.deployed.in_tflite, file, settings)
 
 
 def write_dynamic(model: Subject, file: Path) -> None:

@@ -8,12 +8,14 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 
 import exporters
 import exporters.pictures
 import zoo
 from exporters import tflite_metadata
 from exporters.exporting import FORMATS
+from exporters.tflite_layers import parts
 from zoo.outputs import heads
 
 SORTS = ("tflite", "tflite_float16", "tflite_dynamic", "tflite_int8")
@@ -91,8 +93,6 @@ def test_litert_gives_what_the_model_gives(model, export, photos, tmp_path, name
 
 
 def test_int8_takes_pictures_as_they_are(export):
-    from ai_edge_litert.interpreter import Interpreter
-
     interpreter = Interpreter(model_path=str(export.path / "model_int8.tflite"))
     (taken,) = interpreter.get_input_details()
     assert (taken["dtype"], taken["quantization"][1]) == (np.uint8, 0)
@@ -144,6 +144,61 @@ def test_the_same_model_gives_the_same_bytes(model, export, photos, tmp_path):
     for name in SORTS:
         file = FORMATS[name].file
         assert again.files[file].sha256 == export.files[file].sha256
+
+
+def wide() -> keras.Model:
+    """Depthwise convolutions of all kinds that LiteRT has no kernel for."""
+    keras.utils.set_random_seed(5)
+    base = keras.Input((None, None, 3))
+    x = keras.layers.DepthwiseConv2D(7, 2, depth_multiplier=2)(keras.layers.Rescaling(1 / 64, -2.0)(base))
+    x = keras.layers.DepthwiseConv2D(9, padding="same", activation="relu")(x)
+    base = keras.Model(base, x, name="base")
+    images = keras.Input((64, 81, 3), name="images")
+    x = base(images)
+    x = keras.layers.DepthwiseConv2D((7, 5), padding="same", dilation_rate=2, use_bias=False)(x)
+    x = keras.layers.DepthwiseConv2D(3, padding="same", dilation_rate=3)(x)
+    x = keras.layers.DepthwiseConv2D(6, 2, padding="same")(x)
+    x = keras.layers.DepthwiseConv2D((1, 31), padding="same")(x)
+    x = keras.layers.Dense(8, "gelu")(keras.layers.LayerNormalization()(x))
+    x = keras.layers.Dense(3, name="top")(keras.layers.GlobalAveragePooling2D()(x))
+    for conv in base.layers[2:]:
+        conv.bias.assign(keras.random.normal(conv.bias.shape))
+    model = keras.Model(images, keras.layers.Softmax()(x), name="wide")
+    return zoo.attach(model, zoo.Facts("wide", LABELS, zoo.Preprocessing((64, 81))))
+
+
+@pytest.mark.parametrize("batch", [None, 2])
+def test_wide_depthwise_convolutions_are_of_parts_that_have_a_kernel(photos, tmp_path, batch):
+    export = exporters.export(wide(), tmp_path / "wide", SORTS[:2], pictures=crops(photos), batch=batch)
+    assert export.parity["tflite"].max_rel < 1e-5
+    for name in SORTS[:2]:
+        interpreter = Interpreter(model_path=str(export.path / FORMATS[name].file))
+        sizes = {one["index"]: one["shape"] for one in interpreter.get_tensor_details()}
+        done = interpreter._get_ops_details()
+        kernels = [sizes[one["inputs"][1]] for one in done if one["op_name"] == "DEPTHWISE_CONV_2D"]
+        assert len(kernels) == 3 + 4 + 2 + 1 + 2 + 2
+        assert all(np.prod(kernel[1:3]) <= 25 for kernel in kernels)
+
+
+def test_nothing_is_worked_out_from_how_many_pictures_there_are(photos, tmp_path):
+    export = exporters.export(wide(), tmp_path / "wide", "tflite", pictures=crops(photos))
+    done = Interpreter(model_path=str(export.path / "model.tflite"))._get_ops_details()
+    names = {one["op_name"] for one in done}
+    assert "FULLY_CONNECTED" in names
+    assert not names & {"SHAPE", "GATHER", "PACK", "SPACE_TO_BATCH_ND", "BATCH_MATMUL"}
+
+
+@pytest.mark.parametrize(
+    ("kernel", "count"), [((5, 5), 1), ((7, 7), 3), ((9, 9), 4), ((1, 31), 2), ((31, 31), 44), ((6, 6), 2)]
+)
+def test_a_kernel_s_parts_have_every_tap_once(kernel, count):
+    taps = np.zeros(kernel, int)
+    found = list(parts(*kernel))
+    for rows, columns in found:
+        taps[rows, columns] += 1
+        assert taps[rows, columns].size <= 25
+    assert len(found) == count
+    assert (taps == 1).all()
 
 
 def test_int8_needs_pictures(model, tmp_path):
