@@ -1,4 +1,5 @@
 import contextlib
+from collections import Counter
 
 import keras
 import numpy as np
@@ -10,7 +11,9 @@ import zoo
 from zoo.training.checkpoint import State, read_state, write_state
 from zoo.training.feeding import feed
 from zoo.training.forms import (
+    COPIED_CUTS,
     FOLDED_STEM,
+    FUSED_NORMS,
     ONE_PASS_STATISTICS,
     POINTWISE_PRODUCTS,
     POOLS_OF_MAXIMA,
@@ -115,7 +118,8 @@ def stem_and_a_stage(size, kernel, pool):
 
 @pytest.mark.parametrize(("size", "kernel", "pool"), [(40, 7, 3), (41, 3, 2), (39, (4, 5), (3, 2))])
 @pytest.mark.parametrize(
-    ("form", "fitting"), [(FOLDED_STEM, 1), (ONE_PASS_STATISTICS, 3), (POOLS_OF_MAXIMA, 1)]
+    ("form", "fitting"),
+    [(FOLDED_STEM, 1), (ONE_PASS_STATISTICS, 3), (POOLS_OF_MAXIMA, 1), (FUSED_NORMS, 2)],
 )
 def test_forms_learn_as_the_plain_layers(size, kernel, pool, form, fitting, random):
     model = stem_and_a_stage(size, kernel, pool)
@@ -127,6 +131,63 @@ def test_forms_learn_as_the_plain_layers(size, kernel, pool, form, fitting, rand
     assert not any(form[0] in vars(layer) for layer in model.layers)
     for one, other in zip(formed, plain, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4 * np.abs(other).max() + 1e-6)
+
+
+def split_and_joined():
+    """Channels of a map cut out from both ends and the middle, between convolutions and norms."""
+    layers = keras.layers
+    images = keras.Input((12, 10, 3))
+    x = layers.BatchNormalization(center=False)(layers.Conv2D(7, 3, use_bias=False)(images))
+    crops = [(0, 3), (4, 0), (2, 2)]
+    cuts = [layers.Cropping2D(((0, 0), crop), "channels_first")(x) for crop in crops]
+    cuts[1] = layers.BatchNormalization(axis=3, momentum=0.5)(cuts[1])
+    x = layers.Cropping2D(((1, 1), (0, 2)))(layers.Concatenate()(cuts))
+    return keras.Model(images, layers.Conv2D(2, 3)(x))
+
+
+def operations_of_a_step(model, images):
+    @tf.function
+    def step(images):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(images, training=True) ** 2)
+        return tape.gradient(loss, model.trainable_variables)
+
+    return Counter(one.type for one in step.get_concrete_function(images).graph.get_operations())
+
+
+def test_cuts_of_channels_and_norms_are_an_operation_each_way(random):
+    model = split_and_joined()
+    images = random.normal(size=(5, 12, 10, 3)).astype(np.float32)
+    plain, done = gradients_of_a_step(model, images), operations_of_a_step(model, images)
+    with computed_as(model, [FUSED_NORMS, COPIED_CUTS]):
+        formed, now_done = gradients_of_a_step(model, images), operations_of_a_step(model, images)
+    kinds = ("StridedSliceGrad", "Pad", "FusedBatchNormV3", "FusedBatchNormGradV3")
+    assert [done[kind] for kind in kinds] == [4, 0, 0, 0]
+    assert [now_done[kind] for kind in kinds] == [1, 3, 2, 2]
+    for one, other in zip(formed, plain, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5 * np.abs(other).max() + 1e-6)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_a_fused_norm_keeps_its_type_and_at_inference_its_statistics(policy, random):
+    model = keras.Sequential(
+        [keras.Input((6, 6, 4)), keras.layers.BatchNormalization(scale=False, dtype=policy)]
+    )
+    images = tf.constant(random.normal(2, 3, size=(3, 6, 6, 4)), model.layers[0].compute_dtype)
+    before = model.get_weights()
+    with computed_as(model, [FUSED_NORMS]):
+        with frozen_norms(model):
+            np.testing.assert_allclose(model(images, training=True), model(images), rtol=1e-6)
+        np.testing.assert_array_equal(model.get_weights(), before)
+        normed = model(images, training=True)
+    assert normed.dtype == images.dtype
+    values = np.asarray(tf.cast(normed, tf.float32))
+    np.testing.assert_allclose(values.mean((0, 1, 2)), 0, atol=0.02)
+    np.testing.assert_allclose(values.std((0, 1, 2)), 1, atol=0.02)
+    _, mean, variance = model.get_weights()
+    seen = np.asarray(tf.cast(images, tf.float32))
+    np.testing.assert_allclose(mean, 0.01 * seen.mean((0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(variance, 0.99 + 0.01 * seen.var((0, 1, 2)), rtol=1e-5)
 
 
 def weighted(model):

@@ -5,7 +5,6 @@ keeps them.
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from zoo.blocks.pools import max_pool
 from zoo.classifier import load_file
@@ -15,7 +14,6 @@ from zoo.layers import (
     BiasedAttention,
     BiasedSelfAttention,
     Blur,
-    Channels,
     ConditionalConv2D,
     Coordinates,
     DeformableAggregation,
@@ -361,39 +359,3 @@ def test_every_group_looks_where_its_steps_lead(reach, free):
             expected[n, row, column, own] += share * between(x[n, :, :, own], *place)
     np.testing.assert_allclose(found, expected, atol=2e-5)
     assert not found[0, 2, 3].any()
-
-
-def cut() -> keras.Model:
-    images = keras.Input((6, 5, 7), name="images")
-    crops = [((0, 0), (0, 3)), ((0, 0), (4, 0)), ((0, 0), (2, 2))]
-    cuts = [Channels(crop, "channels_first", name=f"cut{i}")(images) for i, crop in enumerate(crops)]
-    return keras.Model(images, keras.layers.Concatenate()(cuts))
-
-
-@pytest.mark.parametrize("ending", [".keras", ".h5"])
-def test_channels_are_keras_s_own_layer_in_files(tmp_path, ending):
-    model, x = cut(), picture(6, 5, 7)
-    model.save(tmp_path / f"cut{ending}")
-    opened = keras.saving.load_model(tmp_path / f"cut{ending}", compile=False)
-    assert [type(layer) for layer in opened.layers[1:4]] == [keras.layers.Cropping2D] * 3
-    expected = np.concatenate([x[..., :4], x[..., 4:], x[..., 2:5]], axis=-1)
-    for training in (False, True):
-        np.testing.assert_array_equal(model(x, training=training), expected)
-        np.testing.assert_array_equal(opened(x, training=training), expected)
-
-
-def test_the_gradient_of_channels_is_padded_not_assigned():
-    model, x = cut(), picture(6, 5, 7)
-
-    @tf.function
-    def gradient(images: tf.Tensor) -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            tape.watch(images)
-            loss = tf.reduce_sum(tf.square(model(images, training=True)))
-        return tape.gradient(loss, images)
-
-    times = np.array([1, 1, 2, 2, 2, 1, 1]) * 2.0
-    np.testing.assert_allclose(gradient(x), times * x, rtol=1e-6)
-    kinds = {each.type for each in gradient.get_concrete_function(x).graph.get_operations()}
-    assert "Pad" in kinds
-    assert "StridedSliceGrad" not in kinds

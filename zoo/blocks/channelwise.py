@@ -8,7 +8,7 @@ from typing import Any
 
 from keras import layers
 
-from zoo.layers import Channels, Regroup
+from zoo.layers import Regroup
 
 Tensor = Any
 
@@ -19,9 +19,9 @@ def concatenate(branches: list[Tensor], name: str) -> Tensor:
 
 
 def channels(x: Tensor, start: int, stop: int, name: str) -> Tensor:
-    """Some of the channels; files have a stock layer for it."""
+    """Some of the channels, by a stock layer: cropped as if rows and columns came last."""
     crop = ((0, 0), (start, x.shape[-1] - stop))
-    return Channels(crop, data_format="channels_first", name=name)(x)
+    return layers.Cropping2D(crop, data_format="channels_first", name=name)(x)
 
 
 def split(x: Tensor, sizes: Sequence[int], name: str) -> list[Tensor]:

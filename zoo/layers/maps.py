@@ -288,21 +288,3 @@ class SelectChannels(layers.Layer):
 
 def _in_order(shape: Any, dtype: Any) -> Any:
     return ops.arange(shape[0], dtype=dtype)
-
-
-class Channels(layers.Cropping2D):
-    """Some of the channels [N, H, W, C], cropped as if rows and columns came last. In training TensorFlow
-    gives a cut's gradient a number at a time, but that of a slice, which is the same, as fast as it copies.
-    """
-
-    def call(self, x: Any, training: bool | None = None) -> Any:
-        if not training or keras.backend.backend() != "tensorflow":
-            return super().call(x)
-        import tensorflow as tf
-
-        before, after = self.cropping[1]
-        return tf.slice(x, [0, 0, 0, before], [-1, -1, -1, x.shape[-1] - before - after])
-
-
-# In files it is Keras's own, so that they open without this library.
-Channels.__name__, Channels.__module__ = layers.Cropping2D.__name__, layers.__name__
