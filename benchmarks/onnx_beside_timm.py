@@ -51,14 +51,9 @@ def main() -> None:
 
     from benchmarks.export import ROUNDS, RUNS
     from benchmarks.machine import machine
-    from benchmarks.page import replace_section
+    from benchmarks.page import beside, replace_section
 
-    lines = []
-    for name in sys.argv[1:] or NETWORKS:
-        ours, theirs = milliseconds(name)
-        reached = "yes" if ours <= GOAL * theirs else "no"
-        lines.append(f"| {name} | {ours:.2f} ms | {theirs:.2f} ms | {ours / theirs:.2f} x | {reached} |")
-        print(lines[-1], flush=True)
+    lines = list(beside(sys.argv[1:] or NETWORKS, milliseconds, GOAL))
     versions = f"timm {timm.__version__}, torch {torch.__version__}, onnxruntime {onnxruntime.__version__}"
     words = (
         "One picture in ONNX Runtime, one thread: our file beside the one that torch.onnx writes of timm's "

@@ -44,14 +44,9 @@ def main() -> None:
     from importlib.metadata import version
 
     from benchmarks.machine import machine
-    from benchmarks.page import replace_section
+    from benchmarks.page import beside, replace_section
 
-    lines = []
-    for name in sys.argv[1:] or NETWORKS:
-        ours, theirs = milliseconds(name)
-        reached = "yes" if ours <= GOAL * theirs else "no"
-        lines.append(f"| {name} | {ours:.2f} ms | {theirs:.2f} ms | {ours / theirs:.2f} x | {reached} |")
-        print(lines[-1], flush=True)
+    lines = list(beside(sys.argv[1:] or NETWORKS, milliseconds, GOAL))
     words = (
         "One picture in LiteRT, one thread: our file beside the one that TensorFlow's converter writes of "
         f"the same Keras model; medians of {ROUNDS}, in turns. Goal: at most {GOAL} x."
