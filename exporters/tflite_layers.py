@@ -25,8 +25,8 @@ def _is_slow(layer: Any) -> bool:
     """A depthwise convolution with more taps, or with holes: TensorFlow has one by four operations more."""
     if type(layer) is not layers.DepthwiseConv2D or layer.data_format != "channels_last":
         return False
-    height, width = layer.kernel_size
-    return height * width > MOST_TAPS or layer.dilation_rate[0] > 1
+    (height, width), (down, across) = layer.kernel_size, layer.dilation_rate
+    return down == across and (height * width > MOST_TAPS or down > 1)
 
 
 class DepthwiseInPieces(Borrowed):

@@ -188,6 +188,16 @@ def test_nothing_is_worked_out_from_how_many_pictures_there_are(photos, tmp_path
     assert not names & {"SHAPE", "GATHER", "PACK", "SPACE_TO_BATCH_ND", "BATCH_MATMUL"}
 
 
+def test_holes_of_two_sizes_stay_as_they_are(photos, tmp_path):
+    images = keras.Input((24, 20, 3), name="images")
+    x = keras.layers.DepthwiseConv2D(7, dilation_rate=(1, 2))(keras.layers.Rescaling(1 / 64, -2.0)(images))
+    x = keras.layers.Dense(3, name="top")(keras.layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(images, keras.layers.Softmax()(x), name="holes")
+    zoo.attach(model, zoo.Facts("holes", LABELS, zoo.Preprocessing((24, 20))))
+    export = exporters.export(model, tmp_path / "holes", "tflite", pictures=crops(photos))
+    assert export.parity["tflite"].max_rel < 1e-5
+
+
 @pytest.mark.parametrize(
     ("kernel", "count"), [((5, 5), 1), ((7, 7), 3), ((9, 9), 4), ((1, 31), 2), ((31, 31), 44), ((6, 6), 2)]
 )
