@@ -17,6 +17,7 @@ from zoo.training.forms import (
     ONE_PASS_STATISTICS,
     POINTWISE_PRODUCTS,
     POOLS_OF_MAXIMA,
+    SUMMED_BIASES,
     computed_as,
 )
 from zoo.training.loop import Batches, Examples, Held, Stage
@@ -188,6 +189,28 @@ def test_a_fused_norm_keeps_its_type_and_at_inference_its_statistics(policy, ran
     seen = np.asarray(tf.cast(images, tf.float32))
     np.testing.assert_allclose(mean, 0.01 * seen.mean((0, 1, 2)), rtol=1e-4)
     np.testing.assert_allclose(variance, 0.99 + 0.01 * seen.var((0, 1, 2)), rtol=1e-5)
+
+
+def test_biases_learn_as_much_in_half_precision(random):
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((64, 64, 3)),
+            layers.Conv2D(6, 3, activation="relu"),
+            layers.DepthwiseConv2D(3, padding="same"),
+            layers.Conv2D(8, 1, activation="relu"),
+            layers.Dense(5, "relu"),
+            layers.GlobalAveragePooling2D(dtype="float32"),
+        ]
+    )
+    images = random.normal(size=(8, 64, 64, 3)).astype(np.float32)
+    exact = gradients_of_a_step(model, images)
+    for layer in model.layers[:-1]:
+        layer.dtype_policy = "mixed_bfloat16"
+    with computed_as(model, [POINTWISE_PRODUCTS, SUMMED_BIASES]):
+        halves = gradients_of_a_step(model, images)
+    for half, right in zip(halves, exact, strict=True):
+        assert np.linalg.norm(half - right) < 0.05 * np.linalg.norm(right)
 
 
 def weighted(model):
