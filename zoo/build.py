@@ -15,7 +15,7 @@ from zoo.arguments import Size, fixed
 from zoo.blocks import POOLINGS, Net, concatenate
 from zoo.errors import ZooError, did_you_mean
 from zoo.initializers import KERNELS, name_the_stock_one
-from zoo.layers import BiasedAttention, ConditionalConv2D, PlainTwinDense, TwinDense
+from zoo.layers import BiasedAttention, ConditionalConv2D, NormedTwinDense, PlainTwinDense, TwinDense
 from zoo.preprocessing import Preprocessing
 from zoo.registry import Architecture, Weights
 
@@ -154,9 +154,20 @@ def classify_places(net: Net, maps: Any, classes: int, name: str) -> Any:
 
 def classify_twice(net: Net, maps: Any, classes: int, name: str) -> Any:
     """A norm and a linear layer, twice; the mean of both. Touvron et al., arXiv 2012.12877."""
+    norms = (f"{name}.head.bn", f"{name}.head_dist.bn")
+    return TwinDense(classes, name=name)(_normed_twice(net, maps, norms, name))
+
+
+def classify_beside(net: Net, maps: Any, classes: int, name: str) -> Any:
+    """The same, whose second part is called NAME_dist."""
+    norms = (f"{name}.bn", f"{name}_dist.bn")
+    return NormedTwinDense(classes, name=name)(_normed_twice(net, maps, norms, name))
+
+
+def _normed_twice(net: Net, maps: Any, norms: tuple[str, str], name: str) -> Any:
+    """Maps [N, H, W, C] -> vectors [N, 2 * C]."""
     x = net.drop(net.global_pool(maps), "drop")
-    both = [net.norm(x, f"{name}.{part}.bn") for part in ("head", "head_dist")]
-    return TwinDense(classes, name=name)(concatenate(both, name))
+    return concatenate([net.norm(x, norm) for norm in norms], name)
 
 
 def classify_plainly_twice(net: Net, maps: Any, classes: int, name: str) -> Any:
@@ -169,6 +180,7 @@ HEADS: dict[str, Callable[..., Any]] = {
     "linear": classify,
     "normed": classify_normed,
     "twin": classify_twice,
+    "twin_beside": classify_beside,
     "plain_twin": classify_plainly_twice,
     "unbiased": partial(classify, bias=False),
     "convolution": classify_places,

@@ -31,7 +31,7 @@ from zoo.layers.convolutions import (
 )
 from zoo.layers.deformable import DeformableAggregation
 from zoo.layers.factors import Affine, BareScale, ChannelScale, Scale, SkipGain
-from zoo.layers.heads import GeneralizedMeanPooling2D, PlainTwinDense, TwinDense
+from zoo.layers.heads import GeneralizedMeanPooling2D, NormedTwinDense, PlainTwinDense, TwinDense
 from zoo.layers.maps import (
     AcrossChannels,
     AdaptiveAverage,
@@ -62,6 +62,8 @@ from zoo.layers.relative import (
     GlobalLambdas,
     HaloAttention,
     IndexedAttention,
+    JoinedAttention,
+    JoinedSelfAttention,
     LocalLambdas,
     RelativeAttention,
 )
@@ -102,6 +104,8 @@ __all__ = [
     "HalvingBorder",
     "HeadwiseAttention",
     "IndexedAttention",
+    "JoinedAttention",
+    "JoinedSelfAttention",
     "LastWindow",
     "LinearAttention",
     "LocalLambdas",
@@ -109,6 +113,7 @@ __all__ = [
     "MultiQueryAttention",
     "Nearest",
     "Neighbours",
+    "NormedTwinDense",
     "PairSum",
     "PlainTwinDense",
     "PointwiseConv2D",

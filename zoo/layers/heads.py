@@ -92,3 +92,15 @@ class PlainTwinDense(TwinDense):
 
     def _kernels(self) -> Any:
         return self.kernel + self.second_kernel
+
+
+@keras.saving.register_keras_serializable("zoo")
+class NormedTwinDense(TwinDense):
+    """The same of two vectors, as the linear layers of NAME and of NAME_dist."""
+
+    reference_names: ClassVar[dict[str, str]] = {
+        "kernel": "linear.weight",
+        "bias": "linear.bias",
+        "second_kernel": "_dist.linear.weight",
+        "second_bias": "_dist.linear.bias",
+    }

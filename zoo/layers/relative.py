@@ -320,31 +320,24 @@ class BiasedAttention(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
-class IndexedAttention(BiasedAttention):
-    """The same, whose reference keeps which addend is whose beside them."""
+class JoinedAttention(BiasedAttention):
+    """The same, keys and values joined head by head: queries [N, h, w, heads * K], the others [N, H, W, heads
+    * (K + D)] -> [N, h, w, heads * D].
+    """
 
-    reference_names: ClassVar[dict[str, str]] = {
-        "biases": "attention_biases",
-        "index": "attention_bias_idxs",
-    }
+    def call(self, inputs: Any) -> Any:
+        sides, key_sides = (ops.shape(x)[1:3] for x in inputs)
+        queries, others = (self._by_head(x) for x in inputs)
+        size = queries.shape[-1]
+        return self.attended(queries, others[..., :size], others[..., size:], sides, key_sides)
 
-    def __init__(self, heads: int, grid: int, **options: Any) -> None:
-        super().__init__(heads, grid, **options)
-
-    def build(self, input_shape: Any) -> None:
-        super().build(input_shape)
-        places = (self.grid**2, self.grid**2)
-        self.index = self.add_weight(
-            shape=places, initializer=_places_apart, dtype="int32", trainable=False, name="index"
-        )
-
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        return {name: config[name] for name in config if name not in ("step", "talking")}
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        queries, others = input_shape
+        return (*queries[:-1], others[-1] - queries[-1])
 
 
 @keras.saving.register_keras_serializable("zoo")
-class BiasedSelfAttention(IndexedAttention):
+class JoinedSelfAttention(BiasedAttention):
     """The same among all places: of each head queries and keys of `size` channels and values, [N, H, W, heads
     * (2 * size + D)] -> [N, H, W, heads * D].
     """
@@ -362,7 +355,43 @@ class BiasedSelfAttention(IndexedAttention):
         return (*input_shape[:-1], input_shape[-1] - 2 * self.heads * self.size)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "size": self.size}
+        return {**_of_all_places(super().get_config()), "size": self.size}
+
+
+class _Indexed(BiasedAttention):
+    """What keeps, as its reference does, which addend is whose beside them."""
+
+    reference_names: ClassVar[dict[str, str]] = {
+        "biases": "attention_biases",
+        "index": "attention_bias_idxs",
+    }
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        places = (self.grid**2, self.grid**2)
+        self.index = self.add_weight(
+            shape=places, initializer=_places_apart, dtype="int32", trainable=False, name="index"
+        )
+
+
+@keras.saving.register_keras_serializable("zoo")
+class IndexedAttention(_Indexed):
+    """BiasedAttention among all places, with its index."""
+
+    def __init__(self, heads: int, grid: int, **options: Any) -> None:
+        super().__init__(heads, grid, **options)
+
+    def get_config(self) -> dict[str, Any]:
+        return _of_all_places(super().get_config())
+
+
+@keras.saving.register_keras_serializable("zoo")
+class BiasedSelfAttention(_Indexed, JoinedSelfAttention):
+    """JoinedSelfAttention with its index."""
+
+
+def _of_all_places(config: dict[str, Any]) -> dict[str, Any]:
+    return {name: config[name] for name in config if name not in ("step", "talking")}
 
 
 def _places_apart(shape: Any, dtype: Any) -> Any:
