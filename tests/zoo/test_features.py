@@ -49,6 +49,7 @@ CHANNELS = {
 
 
 DEEPEST = {"squeezenet": 4, "darknet": 4, "bagnet": 3, "drn": 3}  # others have five halvings
+SHALLOWEST = {"visformer": 3}  # where a stem reduces further than by four
 
 
 def smallest_of_every_builder():
@@ -87,8 +88,8 @@ def test_a_norm_before_a_halving_serves_the_halving_alone(name):
 def test_every_kind_of_network_has_maps_and_vectors(name):
     architecture, _ = resolve(name)
     side = architecture.macs_size
-    deepest = DEEPEST.get(architecture.family, 5)
-    levels = (0, 1, 2) if side < 96 else tuple(range(2, deepest + 1))
+    shallowest, deepest = SHALLOWEST.get(architecture.family, 2), DEEPEST.get(architecture.family, 5)
+    levels = (0, 1, 2) if side < 96 else tuple(range(shallowest, deepest + 1))
     # ConvMixer has one map throughout, of stride 7; LeNet's, without borders, end at one place.
     one_map = name.startswith(("convmixer", "lenet"))
     maps = [] if one_map else without_variables(zoo.features, name, levels).outputs

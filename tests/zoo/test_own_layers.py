@@ -23,6 +23,9 @@ from zoo.layers import (
     GlobalLambdas,
     HaloAttention,
     HalvingBorder,
+    JoinedAttention,
+    JoinedSelfAttention,
+    LearnedPositions,
     LocalLambdas,
     MultiQueryAttention,
     Nearest,
@@ -157,6 +160,35 @@ def test_every_other_place_asks_all_and_knows_how_far_they_are():
     np.testing.assert_allclose(found[0, 1, 0, 3:], expected, rtol=1e-4, atol=1e-5)
 
 
+def joined_by_head(*parts):
+    """[1, H, W, 2 heads * C] each -> [1, H, W, 2 heads * all channels], the first head's first."""
+    by_head = [part.reshape(*part.shape[:3], 2, -1) for part in parts]
+    return np.concatenate(by_head, axis=-1).reshape(*parts[0].shape[:3], -1)
+
+
+def test_keys_and_values_may_be_joined_head_by_head():
+    queries, keys, values = (picture(6, 6, channels) for channels in (4, 4, 10))
+    apart, joined, alone = BiasedAttention(2, 6), JoinedAttention(2, 6), JoinedSelfAttention(2, 6, 2)
+    expected = with_random_weights(apart, [queries, keys, values])([queries, keys, values])
+    inputs = ([queries, joined_by_head(keys, values)], joined_by_head(queries, keys, values))
+    for layer, given in zip((joined, alone), inputs, strict=True):
+        layer.build([x.shape for x in given] if isinstance(given, list) else given.shape)
+        layer.set_weights(apart.get_weights())
+        np.testing.assert_allclose(layer(given), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_every_place_has_its_addend_and_those_of_other_sides_are_between():
+    x = picture(4, 4, 3)
+    layer = with_random_weights(LearnedPositions(4), x)
+    addends = layer.addends.numpy()
+    np.testing.assert_allclose(layer(x), x + addends.transpose(0, 2, 3, 1), rtol=1e-6)
+    columns = np.broadcast_to(np.arange(4, dtype=np.float32), addends.shape)
+    layer.addends.assign(columns)
+    found = np.asarray(layer(np.zeros((1, 6, 8, 3), np.float32)))
+    # A ramp stays one, where a bicubic kernel reaches no border.
+    np.testing.assert_allclose(found[0, :, 3:5, :], np.tile([[[1.25], [1.75]]], (6, 1, 3)), rtol=1e-5)
+
+
 def test_heads_talk_before_and_behind_their_softmax():
     queries, keys, values = picture(2, 2, 4), picture(2, 2, 4), picture(2, 2, 6)
     layer = with_random_weights(BiasedAttention(2, 2, talking=True), [queries, keys, values])
@@ -228,7 +260,8 @@ def test_a_file_keeps_them(tmp_path, ending):
     x = EvoNormalization(2, 1e-3)(images)
     x = Blur("constant")(MultiQueryAttention(1)([x, images, images]))
     x = BiasedAttention(2, 4, step=2, talking=True)([x, images, images])
-    x = BiasedSelfAttention(2, 4, 1)(x)
+    x = LearnedPositions(4)(BiasedSelfAttention(2, 4, 1)(x))
+    x = JoinedAttention(2, 4)([x, JoinedSelfAttention(2, 4, 1)(keras.layers.Dense(16)(x))])
     x = SpaceToDepth(2)(Nearest()([x, images]))
     weights = keras.layers.GlobalAveragePooling2D()(images)
     x = ConditionalConv2D(8, size=3, stride=2)([ConditionalConv2D(8, filters=5)([x, weights]), weights])

@@ -54,7 +54,7 @@ from zoo.layers.norms import (
     LocalResponseNormalization,
     ResponseNormalization,
 )
-from zoo.layers.positions import Coordinates, FourierPositions
+from zoo.layers.positions import Coordinates, FourierPositions, LearnedPositions
 from zoo.layers.relative import (
     BiasedAttention,
     BiasedSelfAttention,
@@ -107,6 +107,7 @@ __all__ = [
     "JoinedAttention",
     "JoinedSelfAttention",
     "LastWindow",
+    "LearnedPositions",
     "LinearAttention",
     "LocalLambdas",
     "LocalResponseNormalization",

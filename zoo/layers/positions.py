@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
 from keras import layers, ops
+
+from zoo.layers.resampling import bicubic, resampled
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -57,3 +59,28 @@ class FourierPositions(layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "waves": self.waves}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class LearnedPositions(layers.Layer):
+    """A learned addend for every place of a map of `side` rows and columns, [N, H, W, C] -> the same;
+    for other sides they are resampled.
+    """
+
+    reference_names: ClassVar[dict[str, str]] = {"addends": ""}
+
+    def __init__(self, side: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.side = side
+
+    def build(self, input_shape: Any) -> None:
+        start = keras.initializers.TruncatedNormal(stddev=0.02)
+        shape = (1, input_shape[-1], self.side, self.side)
+        self.addends = self.add_weight(shape=shape, initializer=start, name="addends")
+
+    def call(self, x: Any) -> Any:
+        addends = ops.transpose(ops.cast(self.addends, x.dtype), (0, 2, 3, 1))
+        return x + resampled(addends, ops.shape(x)[1:3], bicubic)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "side": self.side}
