@@ -75,6 +75,7 @@ SCALES = (
     (r"^levels\.\d\.blocks\.\d+\.(dcn\.output_proj|mlp\.fc2)\.weight$", 0.3, 0),
     (r"^incre_modules\.\d+\.0\.(bn3|downsample\.1)\.weight$", 0.3, 0),
     (r"\.(attn\.(qkv|proj\.ln)|attn_downsample\.(kv|q\.ln)|mlp\.ln2)\.bn\.weight$", 0.35, 0),
+    (r"\.(queries_keys_values|keys_values|queries|projection|linear_down)\.batch_norm\.weight$", 0.35, 0),
     (r"^stage\d\.\d+\.(mlp\.conv3|attn\.(qkv|proj))\.weight$", 0.2, 0),
 )
 DAMPED = re.compile(

@@ -4,6 +4,7 @@ refused.
 transformers/*.json were made with transformers 5.24: config, names and shapes of the weights, which the
 golden rule fills, and the logits; with pictures where the processor is another than the others'. FocalNet
 pads odd pictures there and MobileViTV2 loses the last row of odd maps: they are compared at even sizes.
+LeViT-128S has an index beside its addends, as older files do.
 """
 
 import json
@@ -85,6 +86,13 @@ def test_its_pictures_are_prepared_as_its_processor_says(tmp_path, pictures, siz
     known = zoo.load(folder, weights=None).zoo.preprocessing
     assert (known.input_size, known.crop, known.interpolation) == (size, crop, interpolation)
     assert known.mean == (0.485, 0.456, 0.406)
+
+
+def test_levits_processor_has_a_longer_edge_than_it_says(tmp_path):
+    golden = FILES["levit_128s"]
+    folder = folder_of(tmp_path / "model", golden["config"], golden["pictures"])
+    known = zoo.load(folder, weights=None).zoo.preprocessing
+    assert (known.input_size, known.crop) == ((224, 224), pytest.approx(224 / 256))
 
 
 def test_efficientnets_processor_divides_twice_and_takes_the_nearest_pixels(tmp_path, caplog):

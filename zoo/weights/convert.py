@@ -141,13 +141,14 @@ def renamed(
     {block} in a replacement stands for STAGE.INDEX of the block whose flat number is the pattern's first
     group, {1} for that number, {2} for the second group's; {block-1}, {1-7} and {2+1} count from elsewhere,
     {block/2} and {1/2} by twos; a block before the first is the last. A replacement that begins with ">" is
-    renamed once more without it. What is renamed to NAME[0].weight, NAME[1].weight, ... becomes one,
-    NAME.weight, with these parts of its rows.
+    renamed once more without it. What is renamed to nothing is left out; what is renamed to NAME[0].weight,
+    NAME[1].weight, ... becomes one, NAME.weight, with these parts of its rows.
     """
     if not renames:
         return dict(tensors)
     blocks = _block_names(model)
-    return _joined({_rename(key, renames, blocks): tensor for key, tensor in tensors.items()})
+    names = {key: _rename(key, renames, blocks) for key in tensors}
+    return _joined({name: tensors[key] for key, name in names.items() if name})
 
 
 def from_bgr(model: keras.Model, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -45,6 +45,7 @@ def repository_of(place: str, config: Mapping[str, Any]) -> Repository:
     facts = kinds[kind]
     _refuse_other_networks(place, config, facts["same"], facts.get("absent", ()))
     architecture, _ = resolve(network_of(place, kind, config, facts["networks"]))
+    before = facts.get("before", {}).get(architecture.name, ())
     pictures = {**facts.get("pictures", {}), **facts_of(place, PICTURES)}
     size, crop = _size_and_crop(place, pictures)
     mean, std = _mean_and_std(place, pictures)
@@ -55,7 +56,7 @@ def repository_of(place: str, config: Mapping[str, Any]) -> Repository:
         architecture=architecture.name,
         tag=tag_of(place),
         url=place,
-        renames=tuple((pattern, name) for pattern, name in facts["renames"]),
+        renames=tuple((pattern, name) for pattern, name in [*before, *facts["renames"]]),
         classes=len(labels),
         labels=labels,
         input_size=size[0],
@@ -114,7 +115,7 @@ def _size_and_crop(place: str, pictures: Mapping[str, Any]) -> tuple[tuple[int, 
         cropped = {"height": cropped, "width": cropped} if isinstance(cropped, int) else cropped
         edge = size.get("shortest_edge") or min(size["height"], size["width"])
         whole = (cropped["height"], cropped["width"])
-        return whole, min(1.0, min(whole) / edge)
+        return whole, min(1.0, min(whole) / (edge * pictures.get("margin", 1)))
     edge = size.get("shortest_edge")
     if edge and edge < SQUASHED:
         return (edge, edge), float(pictures.get("crop_pct", 224 / 256))
