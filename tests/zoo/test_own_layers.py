@@ -34,6 +34,7 @@ from zoo.layers import (
     SpaceToDepth,
     TwinDense,
     WeighNeighbours,
+    WindowSelfAttention,
 )
 
 RANDOM = np.random.default_rng(0)
@@ -177,6 +178,18 @@ def test_keys_and_values_may_be_joined_head_by_head():
         np.testing.assert_allclose(layer(given), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_a_window_sees_itself_alone():
+    x = picture(6, 9, 16)
+    layer = with_random_weights(WindowSelfAttention(2, 3, 2), x)
+    alone = JoinedSelfAttention(2, 3, 2)
+    alone.build((1, 3, 3, 16))
+    alone.set_weights(layer.get_weights())
+    found = np.asarray(layer(x))
+    for row, column in ((0, 0), (0, 6), (3, 3)):
+        window = np.s_[:, row : row + 3, column : column + 3]
+        np.testing.assert_allclose(found[window], alone(x[window]), rtol=1e-5, atol=1e-6)
+
+
 def test_every_place_has_its_addend_and_those_of_other_sides_are_between():
     x = picture(4, 4, 3)
     layer = with_random_weights(LearnedPositions(4), x)
@@ -261,6 +274,7 @@ def test_a_file_keeps_them(tmp_path, ending):
     x = Blur("constant")(MultiQueryAttention(1)([x, images, images]))
     x = BiasedAttention(2, 4, step=2, talking=True)([x, images, images])
     x = LearnedPositions(4)(BiasedSelfAttention(2, 4, 1)(x))
+    x = WindowSelfAttention(2, 2, 1)(keras.layers.Dense(8)(x))
     x = JoinedAttention(2, 4)([x, JoinedSelfAttention(2, 4, 1)(keras.layers.Dense(16)(x))])
     x = SpaceToDepth(2)(Nearest()([x, images]))
     weights = keras.layers.GlobalAveragePooling2D()(images)

@@ -69,7 +69,13 @@ from zoo.layers.relative import (
 )
 from zoo.layers.resampling import Double, Stretch, ToGrid
 from zoo.layers.spectra import GlobalFilter
-from zoo.layers.windows import WholeWindows, WindowAddends, WindowAttention, WindowDepthwiseConv2D
+from zoo.layers.windows import (
+    WholeWindows,
+    WindowAddends,
+    WindowAttention,
+    WindowDepthwiseConv2D,
+    WindowSelfAttention,
+)
 
 __all__ = [
     "AcrossChannels",
@@ -139,6 +145,7 @@ __all__ = [
     "WindowAddends",
     "WindowAttention",
     "WindowDepthwiseConv2D",
+    "WindowSelfAttention",
     "for_conversion",
     "gelu_tanh",
     "has_grouped_gradient",

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import keras
 from keras import layers, ops
 
-from zoo.layers.relative import addends_of, flat, joined
+from zoo.layers.relative import JoinedSelfAttention, addends_of, flat, joined
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -98,6 +98,16 @@ class WindowAttention(layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "head": self.head, "window": self.window}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class WindowSelfAttention(JoinedSelfAttention):
+    """JoinedSelfAttention within each window of a map of whole ones, `grid` being their side. Wu et al.,
+    arXiv 2207.10666.
+    """
+
+    def call(self, x: Any) -> Any:
+        return as_map(super().call(as_windows(x, self.grid)), x)
 
 
 def as_windows(x: Any, window: int) -> Any:
