@@ -34,7 +34,7 @@ NETWORKS = (
     "starnet_s1",
     "mobilevit_s",
 )
-PICTURES, SIDE, CLASSES = 8, 224, 1000
+PICTURES, SIDE = 8, 224
 WARM_UP, ROUNDS = 2, 7
 
 

@@ -96,5 +96,5 @@ def mlp(net: Net, x: Tensor, expansion: int, name: str) -> Tensor:
 
 
 def small(net: Net) -> Net:
-    """For the ends of branches, which no norm is behind: untrained, they would add up."""
+    """For branches that no norm is behind: untrained, they would add up."""
     return replace(net, start=partial(initializers.TruncatedNormal, stddev=0.02))

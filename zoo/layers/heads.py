@@ -38,18 +38,23 @@ class GeneralizedMeanPooling2D(layers.Layer):
         return {**super().get_config(), **own}
 
 
+def twin_names(first: str, second: str) -> dict[str, str]:
+    """What the two layers' weights are called in the reference, by what stands before."""
+    return {
+        "kernel": f"{first}weight",
+        "bias": f"{first}bias",
+        "second_kernel": f"{second}weight",
+        "second_bias": f"{second}bias",
+    }
+
+
 @keras.saving.register_keras_serializable("zoo")
 class TwinDense(layers.Layer):
     """The mean of two linear classifiers, one taught by the labels and one by another network: two vectors
     joined, [N, 2 * D] -> [N, units]. Touvron et al., arXiv 2012.12877.
     """
 
-    reference_names: ClassVar[dict[str, str]] = {
-        "kernel": "head.l.weight",
-        "bias": "head.l.bias",
-        "second_kernel": "head_dist.l.weight",
-        "second_bias": "head_dist.l.bias",
-    }
+    reference_names: ClassVar[dict[str, str]] = twin_names("head.l.", "head_dist.l.")
     vectors = 2  # one behind the other
 
     def __init__(self, units: int, kernel_initializer: Any = "glorot_uniform", **options: Any) -> None:
@@ -82,12 +87,7 @@ class TwinDense(layers.Layer):
 class PlainTwinDense(TwinDense):
     """The same of one vector, [N, D] -> [N, units]: two linear layers, named NAME and NAME_dist."""
 
-    reference_names: ClassVar[dict[str, str]] = {
-        "kernel": "weight",
-        "bias": "bias",
-        "second_kernel": "_dist.weight",
-        "second_bias": "_dist.bias",
-    }
+    reference_names: ClassVar[dict[str, str]] = twin_names("", "_dist.")
     vectors = 1  # which both heads see
 
     def _kernels(self) -> Any:
@@ -98,9 +98,4 @@ class PlainTwinDense(TwinDense):
 class NormedTwinDense(TwinDense):
     """The same of two vectors, as the linear layers of NAME and of NAME_dist."""
 
-    reference_names: ClassVar[dict[str, str]] = {
-        "kernel": "linear.weight",
-        "bias": "linear.bias",
-        "second_kernel": "_dist.linear.weight",
-        "second_bias": "_dist.linear.bias",
-    }
+    reference_names: ClassVar[dict[str, str]] = twin_names("linear.", "_dist.linear.")
