@@ -77,12 +77,16 @@ SCALES = (
     (r"\.(attn\.(qkv|proj\.ln)|attn_downsample\.(kv|q\.ln)|mlp\.ln2)\.bn\.weight$", 0.35, 0),
     (r"\.(queries_keys_values|keys_values|queries|projection|linear_down)\.batch_norm\.weight$", 0.35, 0),
     (r"^stage\d\.\d+\.(mlp\.conv3|attn\.(qkv|proj))\.weight$", 0.2, 0),
+    (r"\.conv3_1x1\.weight$|\.attn_(block|grid)\.(attn\.proj|mlp\.fc2)\.weight$", 0.2, 0),
+    (r"\.attn_(block|grid)\.attn\.qkv\.weight$", 0.3, 0),
+    (r"^stages\.\d\.blocks\.\d+\.(attn_(block|grid)\.|conv\.)ls[12]?\.gamma$", 1, 0.3),
+    (r"\.relative_position_bias_table$", 10, 0),
 )
 DAMPED = re.compile(
     r"^blocks\.[12]\.\d+\.bn2\.weight$|\.(bn3|norm3|conv3(_1x1)?\.bn|qkv|token_mixer\.(conv1?\.)?bn)\.weight$"
     r"|\.(conv_kxk|conv_1x1)\.bn\.weight$"
     r"|\.(mhca\.projection|e_mhsa\.(proj|q)|patch_embed\.norm)\.weight$"
-    r"|\.(token_mixer\.q|attn\.q\.proj)\.bn\.weight$"
+    r"|\.(token_mixer\.q|attn\.q\.proj)\.bn\.weight$|^stages\.\d\.blocks\.\d+\.norm2\.weight$"
 )
 
 

@@ -208,6 +208,8 @@ def _macs(layer: Any) -> int:
     if isinstance(layer, layers.Conv2DTranspose):
         return math.prod(layer.kernel.shape) * math.prod(layer.input.shape[1:-1])
     if isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)):
+        if layer.output.shape[0] not in (None, 1):
+            return 0  # Of no image, but of what is known of its places.
         calls = len(layer._inbound_nodes)  # PolyNet's convolutions are applied several times
         return calls * math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:-1])
     return 0

@@ -135,7 +135,8 @@ class Architecture:
     then pool), "twin" (pool, then the mean of two norms and linear layers) or "plain_twin" (of two linear
     layers). pointwise is a pattern of the names of linear layers that the reference keeps as 1x1
     convolutions. auxiliary are heads beside the trunk that help in training. embedding is the layer, in front
-    of the classifier, whose vectors were trained; timm has it for a classifier.
+    of the classifier, whose vectors were trained; timm has it for a classifier. sized: timm makes it for one
+    size of pictures.
     """
 
     name: str
@@ -159,6 +160,7 @@ class Architecture:
     head: str = "linear"
     pointwise: str | None = None
     embedding: str | None = None
+    sized: bool = False
     published: Published | None = None
     auxiliary: dict[str, Auxiliary] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)

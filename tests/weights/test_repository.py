@@ -298,6 +298,15 @@ def test_the_config_is_what_timm_reads(tmp_path):
     assert load_file(folder / "model.safetensors")["classifier.weight"].shape == (2, 1280)
 
 
+@pytest.mark.parametrize(("name", "sized"), [("coatnet_nano_rw_224", True), ("mobilenetv3_small_050", False)])
+def test_timm_is_told_the_size_where_it_makes_a_network_for_one(tmp_path, name, sized):
+    model = zoo.load(name, weights=None, classes=("a", "b"), input_size=64)
+    folder = zoo.weights.save(model, tmp_path / "flowers")
+    stated = json.loads((folder / "config.json").read_text())["pretrained_cfg"]
+    assert stated["input_size"] == [3, 64, 64]
+    assert stated["fixed_input_size"] is sized
+
+
 def test_a_folder_is_not_written_over_nor_for_a_network_that_timm_lacks(tmp_path, trained):
     with pytest.raises(WeightsError, match="exists: give the name of a new folder"):
         zoo.weights.save(trained[0], tmp_path)

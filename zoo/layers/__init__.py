@@ -54,6 +54,12 @@ from zoo.layers.norms import (
     LocalResponseNormalization,
     ResponseNormalization,
 )
+from zoo.layers.partitions import (
+    DisplacementAddends,
+    KeyDisplacementAddends,
+    LogDisplacements,
+    PartAttention,
+)
 from zoo.layers.positions import Coordinates, FourierPositions, LearnedPositions
 from zoo.layers.relative import (
     BiasedAttention,
@@ -96,6 +102,7 @@ __all__ = [
     "CrossCovariance",
     "DeformableAggregation",
     "DeviationNormalization",
+    "DisplacementAddends",
     "Double",
     "EvoNormalization",
     "FirstPlaces",
@@ -112,16 +119,19 @@ __all__ = [
     "IndexedAttention",
     "JoinedAttention",
     "JoinedSelfAttention",
+    "KeyDisplacementAddends",
     "LastWindow",
     "LearnedPositions",
     "LinearAttention",
     "LocalLambdas",
     "LocalResponseNormalization",
+    "LogDisplacements",
     "MultiQueryAttention",
     "Nearest",
     "Neighbours",
     "NormedTwinDense",
     "PairSum",
+    "PartAttention",
     "PlainTwinDense",
     "PointwiseConv2D",
     "Regroup",

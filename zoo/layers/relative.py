@@ -238,10 +238,18 @@ def addends_of(biases: Any, sides: Any, key_sides: Any, step: int, dtype: Any) -
         ops.abs(ops.arange(query)[:, None] * step - ops.arange(key)[None, :])
         for query, key in zip(sides, key_sides, strict=True)
     )
-    apart = rows[:, None, :, None] * key_sides[1] + columns[None, :, None, :]
-    apart = ops.reshape(apart, (sides[0] * sides[1], key_sides[0] * key_sides[1]))
-    of_places = ops.take(ops.reshape(table, (-1, heads)), apart, axis=0)
-    return ops.transpose(of_places, (2, 0, 1))
+    return of_pairs(table[0], rows, columns)
+
+
+def of_pairs(table: Any, rows: Any, columns: Any) -> Any:
+    """What a table [R, C, heads] has for each two places, of which one is a query: rows [h, H] and columns
+    [w, W] are where it stands there -> [heads, h * w, H * W].
+    """
+    _, width, heads = ops.shape(table)
+    places = rows[:, None, :, None] * width + columns[None, :, None, :]
+    (height, keys), (queries, others) = ops.shape(rows), ops.shape(columns)
+    places = ops.reshape(places, (height * queries, keys * others))
+    return ops.transpose(ops.take(ops.reshape(table, (-1, heads)), places, axis=0), (2, 0, 1))
 
 
 @keras.saving.register_keras_serializable("zoo")

@@ -129,7 +129,7 @@ def config_of(facts: Facts, slots: Sequence[Slot]) -> dict[str, Any]:
             "license": facts.card.get("licence") or "unknown",
             "num_classes": len(facts.labels),
             "input_size": [3, *taken.input_size],
-            "fixed_input_size": False,
+            "fixed_input_size": architecture.sized,
             "interpolation": taken.interpolation,
             "crop_pct": taken.crop,
             "crop_mode": "center",
