@@ -1,4 +1,4 @@
-"""torchvision's names of RegNet and EfficientNet, which its files have, fit the networks by the renames."""
+"""torchvision's names of RegNet, EfficientNet and MaxViT, in its files, fit the networks by the renames."""
 
 import keras
 import numpy as np
@@ -52,6 +52,25 @@ def test_names_of_regnet_fit(name):
     fits(name, keys)
 
 
+def test_names_of_maxvit_fit():
+    keys = [*unit("stem.0"), *linear("stem.1.0"), "classifier.5.weight"]
+    keys += [*linear("classifier.2"), *linear("classifier.3")]
+    for stage, depth in enumerate((2, 2, 5, 2)):
+        for i in range(depth):
+            block = f"blocks.{stage}.layers.{i}.layers"
+            conv = f"{block}.MBconv.layers"
+            keys += linear(f"{block}.MBconv.proj.1") if i == 0 else []
+            keys += [*norm(f"{conv}.pre_norm"), *unit(f"{conv}.conv_a"), *unit(f"{conv}.conv_b")]
+            keys += [*squeeze(f"{conv}.squeeze_excitation"), *linear(f"{conv}.conv_c")]
+            for attention in (f"{block}.window_attention", f"{block}.grid_attention"):
+                among = f"{attention}.attn_layer.1"
+                keys += [f"{among}.relative_position_{what}" for what in ("bias_table", "index")]
+                parts = ("attn_layer.0", "attn_layer.1.to_qkv", "attn_layer.1.merge")
+                for part in (*parts, "mlp_layer.0", "mlp_layer.1", "mlp_layer.3"):
+                    keys += linear(f"{attention}.{part}")
+    fits("maxvit_t", keys)
+
+
 def fits(name, keys):
     architecture, weights = resolve(name)
     with keras.StatelessScope(initialize_variables=False):
@@ -61,8 +80,16 @@ def fits(name, keys):
 
 
 def unit(name):
-    return [f"{name}.0.weight", *(f"{name}.1.{k}" for k in ("weight", "bias", "running_mean", "running_var"))]
+    return [f"{name}.0.weight", *norm(f"{name}.1")]
+
+
+def norm(name):
+    return [f"{name}.{kind}" for kind in ("weight", "bias", "running_mean", "running_var")]
 
 
 def squeeze(name):
-    return [f"{name}.{layer}.{kind}" for layer in ("fc1", "fc2") for kind in ("weight", "bias")]
+    return [*linear(f"{name}.fc1"), *linear(f"{name}.fc2")]
+
+
+def linear(name):
+    return [f"{name}.weight", f"{name}.bias"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from keras import initializers, layers
 
-from zoo.blocks import NORMS, SMOOTHINGS, LayerNet, Net, Tensor, max_pool_signed
+from zoo.blocks import NORMS, SMOOTHINGS, LayerNet, Net, Tensor, average_around, max_pool_signed
 from zoo.layers import (
     DisplacementAddends,
     FirstPlaces,
@@ -47,6 +47,7 @@ class Transformer:
     bias: bool = True
     pool: str = "average"
     joined: bool = True
+    by_width: bool = False
 
 
 def coatnet(
@@ -146,13 +147,15 @@ def mbconv(
     squeeze: float = 1 / 4,
     squeeze_first: bool = False,
     squeeze_activation: str = "silu",
+    project: bool = False,
 ) -> Tensor:
     """An inverted residual behind a norm.
 
     early: it expands the width that it gives, not the one that it takes. activated: behind the first norm,
     too. bias: of the last convolution and of the shortcut's. pooled: a pool, a key of POOLS, halves the map,
     not the depthwise convolution. squeeze: the part of the expanded channels that channel attention squeezes
-    them to; squeeze_first: before the norm.
+    them to; squeeze_first: before the norm. project: a shortcut that halves the map has a convolution even
+    where the width stays.
     """
     inner = EXPANSION * (width if early else x.shape[-1])
     gate = partial(
@@ -164,7 +167,7 @@ def mbconv(
     y = net.norm(x, f"{name}.pre_norm")
     y = net.act(y, f"{name}.pre_norm.act") if activated else y
     if stride > 1:
-        x = halved(net, x, width, pool, f"{name}.shortcut", bias=bias)
+        x = halved(net, x, width, pool, f"{name}.shortcut", bias=bias, project=project)
         y, stride = (POOLS[pool](y, f"{name}.down"), 1) if pooled else (y, stride)
     y = net.conv_norm_act(y, inner, 1, f"{name}.conv1_1x1", f"{name}.norm1")
     y = net.depthwise(y, 3, f"{name}.conv2_kxk", stride)
@@ -219,7 +222,8 @@ def attention(
     y = x if whole else WholeWindows(parts, name=f"{name}.whole")(x)
     y = net.linear(y, 3 * inner, f"{name}.qkv")
     addends = ADDENDS[facts.addends](net, y, inner // SIZE, f"{name}.rel_pos", facts, side, parts)
-    y = PartAttention(SIZE, parts, spread, facts.joined, name=f"{name}.attention")([y, addends])
+    factor = (inner if facts.by_width else SIZE) ** -0.5
+    y = PartAttention(SIZE, parts, spread, facts.joined, factor, name=f"{name}.attention")([y, addends])
     y = net.linear(y, width, f"{name}.proj")
     return y if whole else FirstPlaces(name=f"{name}.places")([y, x])
 
@@ -233,9 +237,11 @@ def scaled(facts: Transformer, x: Tensor, name: str) -> Tensor:
     return Scale(name=name)(x) if facts.scaled else x
 
 
-def halved(net: Net, x: Tensor, width: int, pool: str, name: str, *, bias: bool = True) -> Tensor:
+def halved(
+    net: Net, x: Tensor, width: int, pool: str, name: str, *, bias: bool = True, project: bool = False
+) -> Tensor:
     y = POOLS[pool](x, f"{name}.pool")
-    return y if y.shape[-1] == width else net.conv(y, width, 1, f"{name}.expand", bias=bias)
+    return net.conv(y, width, 1, f"{name}.expand", bias=bias) if project or y.shape[-1] != width else y
 
 
 def of_perceptron(
@@ -248,6 +254,7 @@ def of_perceptron(
 
 POOLS: dict[str, Callable[[Tensor, str], Tensor]] = {
     "average": lambda x, name: SMOOTHINGS["average"](name=name)(x),
+    "around": partial(average_around, stride=2, count_border=True),
     "max": max_pool_signed,
 }
 

@@ -46,6 +46,19 @@ def maxvit(
     return hidden(attending, x)
 
 
+def maxvit_torchvision(
+    net: Net, images: Tensor, *, stem: int, widths: Sequence[int], depths: Sequence[int], window: int
+) -> Tensor:
+    """torchvision's of the same: other borders, and smaller scores in attention."""
+    net = replace(net, activation="gelu", start=fan_out)
+    attending = attentive(net, epsilon=1e-5)
+    conv = partial(mbconv, net, early=True, pool="around", project=True)
+    x = net.conv_norm_act(images, stem, 3, "stem.conv1", "stem.norm1", 2)
+    x = net.conv(x, stem, 3, "stem.conv2", bias=True)
+    x = multi_axis(x, widths, depths, conv, attending, Transformer(window, joined=False, by_width=True))
+    return hidden(attending, x)
+
+
 def maxvit_rw(
     net: Net,
     images: Tensor,

@@ -97,23 +97,31 @@ class PartAttention(_OfParts):
     keys and values [N, H, W, 3 * heads * size], and addends for displacements [2 * H / parts - 1, 2 * W /
     parts - 1, heads] -> [N, H, W, heads * size].
 
-    joined: queries, keys and values follow one another head by head, not each of all heads.
+    joined: queries, keys and values follow one another head by head, not each of all heads. factor: of the
+    scores, by default 1 / sqrt(size).
     """
 
     sides_of = 0
 
     def __init__(
-        self, size: int, parts: int, spread: bool = False, joined: bool = True, **options: Any
+        self,
+        size: int,
+        parts: int,
+        spread: bool = False,
+        joined: bool = True,
+        factor: float | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(parts, **options)
         self.size, self.spread, self.joined = size, spread, joined
+        self.factor = factor or size**-0.5
 
     def call(self, inputs: Any) -> Any:
         x, addends = inputs
         height, width = (side // self.parts for side in ops.shape(x)[1:3])
         queries, keys, values = self._by_head(self._apart(x, height, width), addends.shape[-1])
         rows, columns = (ops.arange(n)[:, None] - ops.arange(n) + n - 1 for n in (height, width))
-        scores = ops.matmul(queries * self.size**-0.5, ops.swapaxes(keys, 2, 3))
+        scores = ops.matmul(queries * self.factor, ops.swapaxes(keys, 2, 3))
         y = ops.matmul(ops.softmax(scores + of_pairs(addends, rows, columns)), values)
         return self._together(ops.swapaxes(y, 1, 2), height, width, addends.shape[-1] * self.size)
 
@@ -153,5 +161,5 @@ class PartAttention(_OfParts):
         return (*x[:-1], x[-1] // 3)
 
     def get_config(self) -> dict[str, Any]:
-        own = {"size": self.size, "spread": self.spread, "joined": self.joined}
+        own = {"size": self.size, "spread": self.spread, "joined": self.joined, "factor": self.factor}
         return {**super().get_config(), **own}
