@@ -1,4 +1,6 @@
-"""He initialisation drawn by NumPy: Keras took half of a large network's build time to draw its values."""
+"""He initialisation, and one drawn by NumPy: Keras took half of a large network's build time to draw its
+values.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +27,13 @@ class QuickHeUniform(keras.initializers.HeUniform):
         values -= np.float32(0.5)
         values *= np.float32(2 * limit)
         return keras.ops.convert_to_tensor(values, dtype)
+
+
+def he_fan_out() -> keras.initializers.Initializer:
+    """Normal, by the channels that a kernel gives, as many authors of hybrids start theirs: behind it queries
+    and keys stay small. He et al., arXiv 1502.01852, equation 14.
+    """
+    return keras.initializers.VarianceScaling(2, "fan_out", "untruncated_normal")
 
 
 def name_the_stock_one(model: keras.Model) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from keras import initializers, layers
 
 from zoo.blocks import NORMS, SMOOTHINGS, LayerNet, Net, Tensor, average_around, max_pool_signed
+from zoo.initializers import he_fan_out
 from zoo.layers import (
     DisplacementAddends,
     FirstPlaces,
@@ -33,16 +34,14 @@ class Transformer:
     """How a network's transformer blocks are built.
 
     window: rows and columns of the last stage's map at the size that the weights are for. addends: a key of
-    ADDENDS, hidden the width of the perceptron that makes some. early: a stage's first block takes on the
-    stage's width before its attention, not behind it. scaled: every branch is, channel by channel. bias: of
-    the shortcut that changes the width. pool: a key of POOLS. linear: "conv" or "linear", how the reference
-    keeps its linear layers. joined: PartAttention's.
+    ADDENDS; hidden: the width of the perceptron that makes some. scaled: every branch is, channel by channel.
+    bias: of the shortcut that changes the width. pool: a key of POOLS. joined: PartAttention's. by_width: its
+    scores are divided by the root of the width of all heads, not of one's.
     """
 
     window: int
     addends: str = "learned"
     hidden: int = 512
-    early: bool = False
     scaled: bool = False
     bias: bool = True
     pool: str = "average"
@@ -64,7 +63,7 @@ def coatnet(
     """Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, C]. stem: the widths of its two
     convolutions; conv: the options of `mbconv`; attention: those of Transformer; norm: of the latter's.
     """
-    net = replace(net, activation="silu", start=fan_out)
+    net = replace(net, activation="silu", start=he_fan_out)
     return hybrid(net, images, stem, widths, depths, partial(mbconv, net, **conv), attention, norm)
 
 
@@ -79,7 +78,7 @@ def coatnext(
     scale: float,
 ) -> Tensor:
     """The same of ConvNeXt's blocks. scale: the factor of their branches at first."""
-    net = LayerNet(**vars(replace(net, activation="gelu", start=fan_out)))
+    net = LayerNet(**vars(replace(net, activation="gelu", start=he_fan_out)))
     return hybrid(net, images, stem, widths, depths, partial(convnext_block, net, scale=scale), attention)
 
 
@@ -109,10 +108,6 @@ def attentive(net: Net, epsilon: float = 1e-6, norm: str = "layer") -> Net:
     """The conventions of what attends."""
     kept = replace(net, epsilon=epsilon, activation="gelu", start=initializers.GlorotUniform)
     return NORMS[norm](**vars(kept))
-
-
-def fan_out() -> initializers.Initializer:
-    return initializers.VarianceScaling(2, "fan_out", "untruncated_normal")
 
 
 def two_convolutions(net: Net, images: Tensor, widths: Sequence[int], *, bias: bool = False) -> Tensor:
@@ -217,12 +212,12 @@ def attention(
     net: Net, x: Tensor, width: int, name: str, facts: Transformer, side: int, parts: int, *, spread: bool
 ) -> Tensor:
     """A map whose sides are no multiples of `parts` is one with zeros behind it."""
-    inner = width if facts.early else x.shape[-1]
     whole = parts == 1 or all(side and side % parts == 0 for side in x.shape[1:3])
     y = x if whole else WholeWindows(parts, name=f"{name}.whole")(x)
-    y = net.linear(y, 3 * inner, f"{name}.qkv")
-    addends = ADDENDS[facts.addends](net, y, inner // SIZE, f"{name}.rel_pos", facts, side, parts)
-    factor = (inner if facts.by_width else SIZE) ** -0.5
+    channels = x.shape[-1]
+    y = net.linear(y, 3 * channels, f"{name}.qkv")
+    addends = ADDENDS[facts.addends](net, y, channels // SIZE, f"{name}.rel_pos", facts, side, parts)
+    factor = (channels if facts.by_width else SIZE) ** -0.5
     y = PartAttention(SIZE, parts, spread, facts.joined, factor, name=f"{name}.attention")([y, addends])
     y = net.linear(y, width, f"{name}.proj")
     return y if whole else FirstPlaces(name=f"{name}.places")([y, x])

@@ -14,13 +14,13 @@ from zoo.architectures.coatnet import (
     Transformer,
     attentive,
     convnext_block,
-    fan_out,
     mbconv,
     stages,
     transformer,
     two_convolutions,
 )
 from zoo.blocks import LayerNet, Net, Tensor
+from zoo.initializers import he_fan_out
 from zoo.layers import gelu_tanh
 
 PARTS = (8, 4, 2, 1)  # of the sides of each stage's map
@@ -38,7 +38,7 @@ def maxvit(
     """The authors'. Images [N, H, W, 3], normalised -> vectors [N, C]. window: the rows and columns of one at
     the size that the weights are for.
     """
-    net = replace(net, activation=gelu_tanh, start=fan_out)
+    net = replace(net, activation=gelu_tanh, start=he_fan_out)
     attending = replace(attentive(net, epsilon=1e-5), activation=gelu_tanh)
     facts = Transformer(window, addends="learned_by_head", joined=False)
     x = two_convolutions(net, images, (stem, stem), bias=True)
@@ -50,7 +50,7 @@ def maxvit_torchvision(
     net: Net, images: Tensor, *, stem: int, widths: Sequence[int], depths: Sequence[int], window: int
 ) -> Tensor:
     """torchvision's of the same: other borders, and smaller scores in attention."""
-    net = replace(net, activation="gelu", start=fan_out)
+    net = replace(net, activation="gelu", start=he_fan_out)
     attending = attentive(net, epsilon=1e-5)
     conv = partial(mbconv, net, early=True, pool="around", project=True)
     x = net.conv_norm_act(images, stem, 3, "stem.conv1", "stem.norm1", 2)
@@ -70,7 +70,7 @@ def maxvit_rw(
     head: bool = False,
 ) -> Tensor:
     """timm's: Images -> feature map [N, H/32, W/32, C], or with `head` vectors [N, C]."""
-    net = replace(net, activation="silu", start=fan_out)
+    net = replace(net, activation="silu", start=he_fan_out)
     conv = partial(mbconv, net, bias=False, squeeze=1 / 16)
     facts, attending = Transformer(**attention), attentive(net)
     x = multi_axis(two_convolutions(net, images, stem), widths, depths, conv, attending, facts)
@@ -88,7 +88,7 @@ def maxxvit(
     windows: bool = True,
 ) -> Tensor:
     """The same of ConvNeXt's blocks; V2 has no attention within windows."""
-    net = LayerNet(**vars(replace(net, activation="gelu", start=fan_out)))
+    net = LayerNet(**vars(replace(net, activation="gelu", start=he_fan_out)))
     facts, attending = Transformer(**attention, scaled=True), attentive(net)
     x = two_convolutions(net, images, stem)
     conv = partial(convnext_block, net, scale=1e-6)

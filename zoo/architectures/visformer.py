@@ -7,9 +7,8 @@ from dataclasses import replace
 from functools import partial
 from itertools import count
 
-import keras
-
 from zoo.blocks import Net, Tensor
+from zoo.initializers import he_fan_out
 from zoo.layers import Attention, LearnedPositions
 
 GROUPS = 8  # of the convolutions of 3x3
@@ -21,7 +20,7 @@ def visformer(
 ) -> Tensor:
     """Images [N, H, W, 3], normalised -> feature map [N, H/32, W/32, C]. stem: its channels."""
     x = net.conv_norm_act(images, stem, 7, "stem.0", "stem.1", 2)
-    net = replace(net, activation="gelu", start=wide)
+    net = replace(net, activation="gelu", start=he_fan_out)
     done, last = count(), sum(depths) - 1
     for stage, (width, depth) in enumerate(zip(widths, depths, strict=True), start=1):
         x = embed(net, x, width, stage, patch=4 if stage == 1 else 2)
@@ -29,11 +28,6 @@ def visformer(
         for i in range(depth):
             x = block(net, x, f"stage{stage}.{i}", next(done) / last)
     return net.norm(x, "norm")
-
-
-def wide() -> keras.Initializer:
-    """As the authors start kernels, by the channels they give: queries and keys stay small."""
-    return keras.initializers.VarianceScaling(2, "fan_out", "untruncated_normal")
 
 
 def embed(net: Net, x: Tensor, width: int, stage: int, patch: int) -> Tensor:
