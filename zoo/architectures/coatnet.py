@@ -31,21 +31,24 @@ Block = Callable[[Tensor, int, int, int, str, float], Tensor]
 
 @dataclass(frozen=True)
 class Transformer:
-    """How a network's transformer blocks are built.
+    """How transformer blocks are built.
 
-    window: rows and columns of the last stage's map at the size that the weights are for. addends: a key of
-    ADDENDS; hidden: the width of the perceptron that makes some. scaled: every branch is, channel by channel.
-    bias: of the shortcut that changes the width. pool: a key of POOLS. joined: PartAttention's. by_width: its
-    scores are divided by the root of the width of all heads, not of one's.
+    side: rows and columns of the places that attend to one another, at the size that the weights are for; for
+    CoAtNet: of the last stage. parts, spread, joined: PartAttention's. addends: a key of ADDENDS. hidden:
+    the width of the perceptron that makes some. scaled: every branch is, channel by channel. bias: of the
+    shortcut that changes the width. pool: a key of POOLS. by_width: scores are divided by the root of the
+    width of all heads, not of one's.
     """
 
-    window: int
+    side: int
+    parts: int = 1
+    spread: bool = False
+    joined: bool = True
     addends: str = "learned"
     hidden: int = 512
     scaled: bool = False
     bias: bool = True
     pool: str = "average"
-    joined: bool = True
     by_width: bool = False
 
 
@@ -92,13 +95,13 @@ def hybrid(
     attention: Mapping[str, Any],
     norm: str = "layer",
 ) -> Tensor:
-    facts, attending = Transformer(**attention), attentive(net, norm=norm)
+    last, attending = Transformer(**attention), attentive(net, norm=norm)
+    facts_of = {2: replace(last, side=2 * last.side), 3: last}
 
     def block(x: Tensor, stage: int, width: int, stride: int, name: str, position: float) -> Tensor:
         if stage < 2:
             return convolution(x, width, stride, name, position)
-        side = facts.window * 2 ** (3 - stage)
-        return transformer(attending, x, width, stride, name, position, facts, side)
+        return transformer(attending, x, width, stride, name, position, facts_of[stage])
 
     x = stages(two_convolutions(net, images, stem), widths, depths, block)
     return attending.norm(x, "norm")
@@ -184,42 +187,29 @@ def convnext_block(
 
 
 def transformer(
-    net: Net,
-    x: Tensor,
-    width: int,
-    stride: int,
-    name: str,
-    position: float,
-    facts: Transformer,
-    side: int,
-    parts: int = 1,
-    *,
-    spread: bool = False,
+    net: Net, x: Tensor, width: int, stride: int, name: str, position: float, facts: Transformer
 ) -> Tensor:
-    """side: rows and columns of a part of the map, PartAttention's, at the size that the weights are for."""
     if stride > 1:
         y = POOLS[facts.pool](net.norm(x, f"{name}.norm1.norm"), f"{name}.norm1.down")
         x = halved(net, x, width, facts.pool, f"{name}.shortcut", bias=facts.bias)
     else:
         y = net.norm(x, f"{name}.norm1")
-    y = attention(net, y, width, f"{name}.attn", facts, side, parts, spread=spread)
+    y = attention(net, y, width, f"{name}.attn", facts)
     x = net.add(x, scaled(facts, y, f"{name}.ls1"), f"{name}.sum1", position)
     y = perceptron(net, net.norm(x, f"{name}.norm2"), f"{name}.mlp")
     return net.add(x, scaled(facts, y, f"{name}.ls2"), f"{name}.sum2", position)
 
 
-def attention(
-    net: Net, x: Tensor, width: int, name: str, facts: Transformer, side: int, parts: int, *, spread: bool
-) -> Tensor:
-    """A map whose sides are no multiples of `parts` is one with zeros behind it."""
+def attention(net: Net, x: Tensor, width: int, name: str, facts: Transformer) -> Tensor:
+    """A map whose sides are no multiples of `parts` has zeros behind it."""
+    channels, parts = x.shape[-1], facts.parts
     whole = parts == 1 or all(side and side % parts == 0 for side in x.shape[1:3])
     y = x if whole else WholeWindows(parts, name=f"{name}.whole")(x)
-    channels = x.shape[-1]
     y = net.linear(y, 3 * channels, f"{name}.qkv")
-    addends = ADDENDS[facts.addends](net, y, channels // SIZE, f"{name}.rel_pos", facts, side, parts)
+    addends = ADDENDS[facts.addends](net, y, channels // SIZE, f"{name}.rel_pos", facts)
     factor = (channels if facts.by_width else SIZE) ** -0.5
-    y = PartAttention(SIZE, parts, spread, facts.joined, factor, name=f"{name}.attention")([y, addends])
-    y = net.linear(y, width, f"{name}.proj")
+    attend = PartAttention(SIZE, parts, facts.spread, facts.joined, factor, name=f"{name}.attention")
+    y = net.linear(attend([y, addends]), width, f"{name}.proj")
     return y if whole else FirstPlaces(name=f"{name}.places")([y, x])
 
 
@@ -239,10 +229,16 @@ def halved(
     return net.conv(y, width, 1, f"{name}.expand", bias=bias) if project or y.shape[-1] != width else y
 
 
-def of_perceptron(
-    net: Net, x: Tensor, heads: int, name: str, facts: Transformer, side: int, parts: int
-) -> Tensor:
-    y = LogDisplacements(parts, name=f"{name}.displacements")(x)
+def learned(_: Net, x: Tensor, heads: int, name: str, facts: Transformer) -> Tensor:
+    return DisplacementAddends(heads, facts.side, facts.parts, name=name)(x)
+
+
+def learned_by_head(_: Net, x: Tensor, heads: int, name: str, facts: Transformer) -> Tensor:
+    return KeyDisplacementAddends(heads, facts.side, facts.parts, name=name)(x)
+
+
+def of_perceptron(net: Net, x: Tensor, heads: int, name: str, facts: Transformer) -> Tensor:
+    y = LogDisplacements(facts.parts, name=f"{name}.displacements")(x)
     y = layers.ReLU(name=f"{name}.mlp.act")(net.linear(y, facts.hidden, f"{name}.mlp.fc1"))
     return net.linear(y, heads, f"{name}.mlp.fc2")
 
@@ -254,11 +250,7 @@ POOLS: dict[str, Callable[[Tensor, str], Tensor]] = {
 }
 
 ADDENDS: dict[str, Callable[..., Tensor]] = {
-    "learned": lambda net, x, heads, name, facts, side, parts: DisplacementAddends(
-        heads, side, parts, name=name
-    )(x),
-    "learned_by_head": lambda net, x, heads, name, facts, side, parts: KeyDisplacementAddends(
-        heads, side, parts, name=name
-    )(x),
+    "learned": learned,
+    "learned_by_head": learned_by_head,
     "perceptron": of_perceptron,
 }

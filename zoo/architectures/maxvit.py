@@ -108,10 +108,10 @@ def multi_axis(
 ) -> Tensor:
     def block(x: Tensor, stage: int, width: int, stride: int, name: str, position: float) -> Tensor:
         x = convolution(x, width, stride, f"{name}.conv", position)
-        attend = partial(transformer, net, facts=facts, side=facts.window, parts=PARTS[stage])
+        near = replace(facts, parts=PARTS[stage])
         if windows:
-            x = attend(x, width, 1, f"{name}.attn_block", position)
-        return attend(x, width, 1, f"{name}.attn_grid", position, spread=True)
+            x = transformer(net, x, width, 1, f"{name}.attn_block", position, near)
+        return transformer(net, x, width, 1, f"{name}.attn_grid", position, replace(near, spread=True))
 
     return stages(x, widths, depths, block)
 
