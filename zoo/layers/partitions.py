@@ -84,7 +84,7 @@ class LogDisplacements(_OfParts):
             ops.cast(ops.arange(count) - count // 2, "float32") for count in self.displacements(ops.shape(x))
         )
         apart = ops.stack(ops.meshgrid(rows, columns, indexing="ij"), axis=-1)
-        return ops.cast(ops.sign(apart) * ops.log1p(ops.abs(apart)), self.compute_dtype)
+        return ops.cast(ops.sign(apart) * ops.log(1 + ops.abs(apart)), self.compute_dtype)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return (*self.displacements(input_shape), 2)
